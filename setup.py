@@ -1,0 +1,39 @@
+"""Plain pip packaging; a ROS workspace builds the same package with CMakeLists.txt."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+version: dict[str, str] = {}
+exec((Path(__file__).parent / "videogem_ros" / "__init__.py").read_text(), version)
+
+DEVELOPMENT = ["hypothesis", "mypy", "pre-commit", "pytest", "pytest-xdist", "ruff"]
+
+setup(
+    name="videogem_ros",
+    version=version["__version__"],
+    description="Training-free spatial action grounding (VideoGEM) for ROS 2 and plain Python",
+    long_description=(Path(__file__).parent / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["videogem_ros", "videogem_ros.*"]),
+    package_data={"videogem_ros": ["py.typed"]},
+    python_requires=">=3.10",
+    install_requires=[
+        "av>=12",
+        "click>=8.1",
+        "lemminflect>=0.2.3",
+        "numpy>=1.24",
+        "open_clip_torch>=2.32",
+        "opencv-python>=4.8,<5",
+        "rich>=13",
+        "rosbags>=0.11,<0.12",
+        "safetensors>=0.4",
+        "spacy>=3.7,<4",
+        "spacy-lookups-data>=1.0.5",
+        "torch>=2.4",
+        "torchvision",
+    ],
+    extras_require={"dev": DEVELOPMENT},
+    entry_points={"console_scripts": ["videogem-ros = videogem_ros.cli:main"]},
+)

@@ -1,0 +1,50 @@
+"""The console command ``videogem-ros``: one file per subcommand, imported when it is called."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import click
+
+from videogem_ros import __version__
+from videogem_ros.errors import VideoGemError
+
+COMMANDS = {
+    "replay": "Ground actions in a recorded bag, a video file or a folder of images.",
+    "ground": "Ground actions in one window of images.",
+    "decompose": "Split action text into verb, object and prompts, or score the parser.",
+}
+"""Subcommand to one-line help; ``videogem_ros.cli.<name>`` holds the command of the same name."""
+
+
+class _LazyGroup(click.Group):
+    """A group that imports a subcommand's file when it is called, not to list it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"videogem_ros.cli.{cmd_name}")
+        command = getattr(module, cmd_name)
+        if not isinstance(command, click.Command):
+            raise TypeError(f"videogem_ros.cli.{cmd_name}.{cmd_name} is not a click command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except VideoGemError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="videogem-ros")
+def main() -> None:
+    """Tell where an action happens: VideoGEM grounding of action text in camera frames."""

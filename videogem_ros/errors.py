@@ -1,0 +1,51 @@
+"""The package's exceptions.
+
+Every error a user can cause derives from :class:`VideoGemError`; its message names the field,
+what was expected and what arrived, so that a command line can print it as one line and a node can
+log it.
+"""
+
+from __future__ import annotations
+
+
+class VideoGemError(Exception):
+    """Base of every error that bad input, bad files or a bad configuration can cause."""
+
+
+class InvalidValueError(VideoGemError, ValueError):
+    """A field holds a value outside what it may hold.
+
+    Args:
+        field: Dotted name of the field, as the user knows it (``window.frames``).
+        expected: What the field takes, in words.
+        got: The value that arrived; shown with ``repr`` unless it is a string made for reading.
+    """
+
+    def __init__(self, field: str, expected: str, got: object) -> None:
+        self.field = field
+        self.expected = expected
+        self.got = got
+        shown = got if isinstance(got, str) else repr(got)
+        super().__init__(f"{field}: expected {expected}, got {shown}")
+
+
+class WeightsError(VideoGemError):
+    """Backbone weights are missing, unreadable, or of another architecture.
+
+    Args:
+        source: The tag or path that was asked for.
+        problem: What is wrong with it.
+        remedy: What the user can do about it.
+    """
+
+    def __init__(self, source: str, problem: str, remedy: str) -> None:
+        self.source = source
+        super().__init__(f"weights {source!r}: {problem}; {remedy}")
+
+
+class RecordingError(VideoGemError):
+    """A bag, video file or image folder cannot be read or written."""
+
+
+class EncodingError(VideoGemError):
+    """An image message cannot be converted: unknown encoding, wrong step, short data."""
