@@ -47,5 +47,5 @@ class RecordingError(VideoGemError):
     """A bag, video file or image folder cannot be read or written."""
 
 
-class EncodingError(VideoGemError):
+class EncodingError(InvalidValueError):
     """An image message cannot be converted: unknown encoding, wrong step, short data."""

@@ -1,0 +1,1 @@
+"""Where frames come from and groundings go to: recordings, DDS topics, ROS 2 topics."""
