@@ -1,0 +1,68 @@
+"""Fixtures: tiny seeded backbones and the shared material, where it is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from videogem_ros.core.backbones import Backbone, load_backbone, viclip
+
+ROOT = Path(__file__).parent.parent
+DATA = Path(__file__).parent / "data"
+SHARED = ROOT.parent / "shared"
+
+TINY_CLIP = {
+    "embed_dim": 32,
+    "vision_cfg": {"image_size": 64, "layers": 8, "width": 64, "head_width": 32, "patch_size": 16},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
+}
+
+TINY_VICLIP = viclip.ViClipConfig(
+    embed_dim=32,
+    image_size=64,
+    patch_size=16,
+    width=64,
+    layers=8,
+    heads=2,
+    text_width=32,
+    text_heads=2,
+    text_layers=1,
+)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def two_threads() -> None:
+    torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def tiny_clip_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An open_clip model configuration small enough for tests: ``openclip:<this path>``."""
+    path = tmp_path_factory.mktemp("backbone") / "tiny.json"
+    path.write_text(json.dumps(TINY_CLIP))
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_image_backbone(tiny_clip_config: Path) -> Backbone:
+    """A seeded untrained CLIP: 64 pixels, patch 16, 8 blocks."""
+    return load_backbone(f"openclip:{tiny_clip_config}", "random:0")
+
+
+@pytest.fixture(scope="session")
+def tiny_video_backbone() -> Backbone:
+    """A seeded untrained ViCLIP: 8 frames of 64 pixels, patch 16, 8 blocks."""
+    with viclip.seeded(0):
+        model = viclip.ViClip(TINY_VICLIP)
+    return viclip.ViClipBackbone("viclip:tiny", model.eval().requires_grad_(False), untrained=True)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with real recordings and annotations; tests that need it skip without it."""
+    if not SHARED.is_dir():
+        pytest.skip("no shared folder with recordings beside the repository")
+    return SHARED

@@ -1,0 +1,152 @@
+"""Weights from local files, checked against the module that is to hold them."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from videogem_ros.errors import InvalidValueError, WeightsError
+
+SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
+"""Endings of weight files; all but the first are pickles, read with ``weights_only=True``."""
+
+_Module = TypeVar("_Module", bound=nn.Module)
+
+
+def is_file_name(weights: str) -> bool:
+    """Whether a weights argument means a local file, be it there or not."""
+    return Path(weights).suffix in SUFFIXES or Path(weights).is_file()
+
+
+def random_seed(weights: str) -> int | None:
+    """The seed of ``random:SEED``, None for any other weights.
+
+    Raises:
+        InvalidValueError: What follows ``random:`` is no whole number.
+    """
+    kind, _, seed = weights.partition(":")
+    if kind != "random":
+        return None
+    if not seed.isdecimal():
+        raise InvalidValueError("weights", "random:SEED with a whole number", weights)
+    return int(seed)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw from a seed inside, and leave the generator outside as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def read_state(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a weight file.
+
+    Args:
+        path: ``.safetensors``, or a pickle (``.pt``, ``.pth``, ``.bin``) that holds a state dict,
+            itself or under "state_dict" or "model"; a "module." before every name is taken off.
+
+    Returns:
+        Tensors by name, on the CPU.
+
+    Raises:
+        WeightsError: The file is not there, truncated, not a weight file, a TorchScript program,
+            or a pickle with more than tensors in it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(str(path), "no such file", "name an existing file or a published tag")
+    state: Any = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    for key in ("state_dict", "model"):
+        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
+            state = state[key]
+    if not isinstance(state, Mapping):
+        raise WeightsError(
+            str(path), f"holds a {type(state).__name__}, no state dict", "save model.state_dict()"
+        )
+    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    if tensors and all(name.startswith("module.") for name in tensors):
+        tensors = {name[len("module.") :]: value for name, value in tensors.items()}
+    return tensors
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError  # noqa: PLC0415 - only for this kind of file
+    from safetensors.torch import load_file  # noqa: PLC0415
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _read_pickle(path: Path) -> Any:
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if any("/code/" in f"/{name}" for name in archive.namelist()):
+                raise WeightsError(
+                    str(path),
+                    "is a TorchScript program, which is not run",
+                    "use the tag (openai) or save its state_dict() as .safetensors",
+                )
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise WeightsError(
+            str(path),
+            "is no pickle of tensors alone (read with weights_only=True), or is damaged",
+            "download it again or save its state_dict() as .safetensors",
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> WeightsError:
+    reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+    return WeightsError(
+        str(path),
+        f"cannot be read ({reason}): {path.stat().st_size} bytes, perhaps truncated",
+        "download it again",
+    )
+
+
+def fill(module: _Module, state: Mapping[str, Tensor], source: str) -> _Module:
+    """Copy a state dict into a module that must fit it exactly.
+
+    Args:
+        module: The module, any dtype.
+        state: Tensors by parameter name.
+        source: Tag or path, for the error.
+
+    Returns:
+        The module.
+
+    Raises:
+        WeightsError: Names or shapes differ; says how many and shows one.
+    """
+    wanted = module.state_dict()
+    wrong = [
+        f"{name} is {tuple(state[name].shape)}, expected {tuple(value.shape)}"
+        for name, value in wanted.items()
+        if name in state and state[name].shape != value.shape
+    ]
+    missing = [f"{name} is missing" for name in wanted if name not in state]
+    unknown = [f"{name} is unknown" for name in state if name not in wanted]
+    problems = wrong + missing + unknown
+    if problems:
+        raise WeightsError(
+            source,
+            f"of another architecture: {problems[0]} ({len(wrong)} shapes differ, "
+            f"{len(missing)} missing, {len(unknown)} unknown of {len(wanted)} tensors)",
+            "name the backbone that these weights were trained for",
+        )
+    module.load_state_dict(dict(state))
+    return module

@@ -1,0 +1,234 @@
+"""CLIP models of open_clip with a vision transformer: OpenAI's, LAION's and one's own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
+from torch import Tensor, nn
+
+from videogem_ros.core.backbones.checkpoint import (
+    fill,
+    is_file_name,
+    random_seed,
+    read_state,
+    seeded,
+)
+from videogem_ros.core.backbones.preprocessing import OPENAI_MEAN, OPENAI_STD, Preprocessing
+from videogem_ros.core.tower import Norm, VisionTower, blocks_of
+from videogem_ros.errors import InvalidValueError, WeightsError
+
+DEFAULT_WEIGHTS = "openai"
+PAPER_INPUT = 448
+"""The paper grounds CLIP at 448 x 448, whatever the model was trained at."""
+SMALLEST_PUBLISHED = 224
+"""Below this training resolution a model is one's own, and keeps it."""
+
+
+class OpenClipBackbone:
+    """A CLIP of open_clip; ``model`` stays an ordinary, usable open_clip model.
+
+    Args:
+        name: ``openclip:MODEL``.
+        model: A CLIP or CustomTextCLIP with a supported vision tower.
+        tokenizer: The model's own.
+        preprocessing: Mean and standard deviation the model was trained with, bicubic.
+        untrained: Whether its weights are random.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        model: Any,
+        tokenizer: Any,
+        preprocessing: Preprocessing,
+        untrained: bool,
+    ) -> None:
+        self.name = name
+        self.model = model
+        self.tower = tower_of(model.visual, name)
+        self.preprocessing = preprocessing
+        trained_hw = self.tower.input_hw
+        published = min(trained_hw) >= SMALLEST_PUBLISHED
+        self.input_hw = (PAPER_INPUT, PAPER_INPUT) if published else trained_hw
+        self.logit_scale = float(model.logit_scale.exp())
+        self.untrained = untrained
+        self._tokenizer = tokenizer
+
+    @property
+    def window_frames(self) -> int:
+        """1: frames are encoded one by one."""
+        return 1
+
+    @torch.inference_mode()
+    def encode_text(self, texts: Sequence[str]) -> Tensor:
+        """(K, P) float32 unit vectors of K texts, on the tower's device."""
+        tokens = self._tokenizer(list(texts)).to(self.model.logit_scale.device)
+        embeddings: Tensor = self.model.encode_text(tokens, normalize=True)
+        return embeddings
+
+
+def load(
+    model: str, weights: str | None, device: torch.device, dtype: torch.dtype
+) -> OpenClipBackbone:
+    """Build an open_clip model and fill it; see :func:`videogem_ros.core.load_backbone`."""
+    weights = weights or DEFAULT_WEIGHTS
+    config, name = _configuration(model)
+    preprocessing = Preprocessing(OPENAI_MEAN, OPENAI_STD, "bicubic", antialias=True)
+    seed = random_seed(weights)
+    if seed is not None:
+        with seeded(seed):
+            clip = build(config, model)
+    elif is_file_name(weights):
+        state = read_state(weights)
+        clip = fill(build(config, model), state, weights)
+    else:
+        tag = _tag(name, weights)
+        preprocessing = Preprocessing(
+            tuple(tag.get("mean") or OPENAI_MEAN),
+            tuple(tag.get("std") or OPENAI_STD),
+            "bicubic",
+            antialias=True,
+        )
+        state = read_state(_download(tag, weights))
+        # OpenAI's weights need QuickGELU, whichever of a model's two names was asked for.
+        clip = fill(
+            build(config | {"quick_gelu": tag.get("quick_gelu", False)}, model), state, weights
+        )
+    clip.eval().requires_grad_(False).to(device)
+    clip.visual.to(dtype)
+    tokenizer = open_clip.get_tokenizer(name) if name else open_clip.SimpleTokenizer()
+    return OpenClipBackbone(f"openclip:{model}", clip, tokenizer, preprocessing, seed is not None)
+
+
+def _configuration(model: str) -> tuple[dict[str, Any], str | None]:
+    """A model configuration and, for one of open_clip's own, its name."""
+    if model.endswith(".json"):
+        try:
+            config = json.loads(Path(model).read_text(encoding="utf-8"))
+            config = config.get("model_cfg", config)
+            if not {"embed_dim", "vision_cfg", "text_cfg"} <= config.keys():
+                raise ValueError("no embed_dim, vision_cfg and text_cfg in it")
+        except (OSError, ValueError, AttributeError) as error:
+            raise InvalidValueError(
+                "backbone", "an open_clip model configuration", f"{model} ({error})"
+            ) from error
+        return config, None
+    config = open_clip.get_model_config(model)
+    if config is None:
+        raise InvalidValueError(
+            "backbone", "a model name of open_clip, such as ViT-B-16, or a .json file", model
+        )
+    return config, model
+
+
+def build(config: Mapping[str, Any], name: str = "custom") -> nn.Module:
+    """An open_clip model from its configuration, with fresh weights.
+
+    Args:
+        config: ``embed_dim``, ``vision_cfg``, ``text_cfg`` and the optional keys of open_clip.
+        name: Of the model, for errors.
+
+    Returns:
+        A CLIP, or a CustomTextCLIP where the configuration asks for one.
+
+    Raises:
+        InvalidValueError: The vision tower is not open_clip's vision transformer.
+    """
+    options = deepcopy(dict(config))
+    vision, text = options["vision_cfg"], options["text_cfg"]
+    if vision.get("timm_model_name") or isinstance(vision.get("layers"), (list, tuple)):
+        raise _unsupported(name, vision.get("timm_model_name") or "a ResNet")
+    if "multimodal_cfg" in options:
+        raise _unsupported(name, "CoCa with attentional pooling")
+    custom_text = options.pop("custom_text", False) or "hf_model_name" in text
+    if "hf_model_name" in text:
+        text["hf_model_pretrained"] = False
+    kind = open_clip.CustomTextCLIP if custom_text else open_clip.CLIP
+    try:
+        built: nn.Module = kind(**options)
+    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
+        raise InvalidValueError(
+            "backbone", "a model that open_clip can build", f"{name} ({error})"
+        ) from error
+    return built
+
+
+def tower_of(visual: nn.Module, name: str = "custom") -> VisionTower:
+    """The weights of an open_clip vision transformer.
+
+    Args:
+        visual: A model's ``visual``.
+        name: Of the model, for errors.
+
+    Returns:
+        References to its weights.
+
+    Raises:
+        InvalidValueError: It is not a plain vision transformer with a class token and a
+            projection.
+    """
+    if not isinstance(visual, VisionTransformer):
+        raise _unsupported(name, type(visual).__name__)
+    if visual.attn_pool is not None or visual.pool_type != "tok" or visual.proj is None:
+        raise _unsupported(name, "a vision transformer that does not pool by its class token")
+    blocks = list(visual.transformer.resblocks)
+    if not all(type(block) is ResidualAttentionBlock for block in blocks):
+        raise _unsupported(name, f"a vision transformer of {type(blocks[0]).__name__}")
+    return VisionTower(
+        patch_embedding=visual.conv1.weight,
+        class_embedding=visual.class_embedding,
+        position_embedding=visual.positional_embedding,
+        grid_hw=tuple(visual.grid_size),
+        temporal_embedding=None,
+        ln_pre=Norm.of(visual.ln_pre) if isinstance(visual.ln_pre, nn.LayerNorm) else None,
+        blocks=blocks_of(visual.transformer.resblocks),
+        heads=blocks[0].attn.num_heads,
+        ln_post=Norm.of(visual.ln_post),
+        projection=visual.proj,
+    )
+
+
+def _unsupported(name: str, tower: str) -> InvalidValueError:
+    return InvalidValueError(
+        "backbone",
+        "a model whose image tower is open_clip's VisionTransformer with a class token "
+        "(ViT-B-32, ViT-B-16, ViT-L-14, ViT-L-14-336, ViT-H-14, ...)",
+        f"{name} with {tower}",
+    )
+
+
+def _tag(name: str | None, weights: str) -> dict[str, Any]:
+    tag = open_clip.get_pretrained_cfg(name, weights) if name else None
+    if not tag:
+        tags = open_clip.list_pretrained_tags_by_model(name) if name else []
+        raise WeightsError(
+            weights,
+            f"neither a file nor a tag of {name or 'this configuration'}",
+            f"use {', '.join(tags)}, a .safetensors file" if tags else "name a .safetensors file",
+        )
+    return dict(tag)
+
+
+def _download(tag: Mapping[str, Any], weights: str) -> str:
+    try:
+        return str(open_clip.download_pretrained(dict(tag)))
+    except Exception as error:  # the hub's client raises many kinds; all mean the same here
+        raise unreachable(weights, error) from error
+
+
+def unreachable(weights: str, error: Exception) -> WeightsError:
+    """The error for published weights that are neither cached nor to be had."""
+    reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
+    return WeightsError(
+        weights,
+        f"not in the hub's cache and not to be downloaded ({reason})",
+        "connect once, point HF_HOME at a filled cache, or name a local .safetensors, .pt or .pth "
+        "file with --weights",
+    )

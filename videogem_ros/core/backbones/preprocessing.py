@@ -1,0 +1,138 @@
+"""From RGB frames to the network's input, and from its pixels back to the source image's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F  # noqa: N812 - its usual name
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """A backbone's resampling filter and normalisation.
+
+    Attributes:
+        mean: Of the RGB channels, in [0, 1].
+        std: Of the RGB channels.
+        interpolation: "bicubic" or "bilinear".
+        antialias: Whether the filter widens when it shrinks an image, as Pillow's does and
+            OpenCV's does not.
+    """
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    interpolation: str
+    antialias: bool
+
+
+OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
+OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a source image lies in the network's input.
+
+    Attributes:
+        input_hw: Height and width of the network's input in pixels.
+        top: First row of the image's content.
+        left: First column of the image's content.
+        content_hw: Height and width of the content; the rest is padding.
+    """
+
+    input_hw: tuple[int, int]
+    top: int
+    left: int
+    content_hw: tuple[int, int]
+
+    def crop(self, maps: Tensor) -> Tensor:
+        """(..., input_h, input_w) to (..., content_h, content_w)."""
+        height, width = self.content_hw
+        return maps[..., self.top : self.top + height, self.left : self.left + width]
+
+
+def place(image_hw: tuple[int, int], input_hw: tuple[int, int], resize: str) -> Placement:
+    """Where an image goes in the network's input.
+
+    Args:
+        image_hw: Source height and width in pixels.
+        input_hw: Network height and width in pixels.
+        resize: "stretch" fills the input; "letterbox" keeps the aspect (to whole pixels), centred.
+
+    Returns:
+        The placement.
+    """
+    if resize == "stretch":
+        return Placement(input_hw, 0, 0, input_hw)
+    scale = min(input_hw[0] / image_hw[0], input_hw[1] / image_hw[1])
+    height, width = (max(1, round(side * scale)) for side in image_hw)
+    return Placement(
+        input_hw, (input_hw[0] - height) // 2, (input_hw[1] - width) // 2, (height, width)
+    )
+
+
+def to_source(
+    x: float, y: float, content_hw: tuple[int, int], image_hw: tuple[int, int]
+) -> tuple[float, float]:
+    """A pixel of the content to the source image's pixels.
+
+    Both count from the centre of the top left pixel, so centres map to centres:
+    x_source = (x + 1/2) W / w - 1/2.
+
+    Args:
+        x: Column in the content.
+        y: Row in the content.
+        content_hw: Height and width of the content.
+        image_hw: Height and width of the source image.
+
+    Returns:
+        x and y in source pixels.
+    """
+    return (
+        (x + 0.5) * image_hw[1] / content_hw[1] - 0.5,
+        (y + 0.5) * image_hw[0] / content_hw[0] - 0.5,
+    )
+
+
+def to_pixels(
+    images: Sequence[npt.NDArray[np.uint8]],
+    placement: Placement,
+    preprocessing: Preprocessing,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Tensor:
+    """Resample, round to whole levels as image libraries do, and normalise.
+
+    Args:
+        images: T images (H, W, 3) uint8 RGB of one size.
+        placement: Where they go; the padding is the mean colour, which is zero after normalising.
+        preprocessing: Filter, mean and standard deviation.
+        device: Where the resampling runs and the result lies.
+        dtype: Of the result.
+
+    Returns:
+        (T, 3, input_h, input_w).
+    """
+    stacked = np.stack(images)  # (T, H, W, 3)
+    x = torch.from_numpy(stacked).to(device).permute(0, 3, 1, 2).float()
+    if tuple(x.shape[-2:]) != placement.content_hw:
+        x = F.interpolate(
+            x,
+            size=placement.content_hw,
+            mode=preprocessing.interpolation,
+            align_corners=False,
+            antialias=preprocessing.antialias,
+        )
+        x = x.round_().clamp_(0, 255)
+    mean = torch.tensor(preprocessing.mean, device=device).view(3, 1, 1)
+    std = torch.tensor(preprocessing.std, device=device).view(3, 1, 1)
+    x = (x / 255 - mean) / std
+    height, width = placement.content_hw
+    right = placement.input_hw[1] - placement.left - width
+    bottom = placement.input_hw[0] - placement.top - height
+    return F.pad(x, (placement.left, right, placement.top, bottom)).to(dtype)

@@ -1,0 +1,105 @@
+"""Every constant of the method in one validated place; the defaults are the paper's."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from videogem_ros.core.presence import PresenceConfig
+from videogem_ros.core.prompts import PromptConfig
+from videogem_ros.datatypes import PROMPT_KINDS
+from videogem_ros.errors import InvalidValueError
+
+WEIGHTINGS = ("uniform", "static", "dynamic", "static+dynamic")
+FUSIONS = ("points", "heatmaps")
+RESIZES = ("stretch", "letterbox")
+
+
+@dataclass(frozen=True)
+class GroundingConfig:
+    """How a window becomes heatmaps and points.
+
+    Attributes:
+        weighting: Layer weighting: "uniform" (GEM), "static", "dynamic" or "static+dynamic"
+            (VideoGEM).
+        depth: K, the number of last blocks with a self-self path; there are K + 1 terms.
+        dynamic_depth: D, the number of last terms that dynamic weights are given to.
+        static_weights: K + 1 static layer weights.
+        dynamic_scale: Inverse temperature of the softmax over the D dynamic weights.
+        fusion: "points" takes the weighted mean of the three prompts' points (the paper's),
+            "heatmaps" the peak of the weighted mean of their heatmaps.
+        fusion_weights: Weights of verb, object and action prompt; sum 1.
+        resize: "stretch" to the network's input (the paper's), or "letterbox" to keep the aspect.
+        image_hw: Height and width of the network's input in pixels; the backbone's own where None.
+        prompts: Templates of the three prompts.
+        presence: Neutral prompts and calibration of the score.
+
+    Raises:
+        InvalidValueError: A value outside what its field takes.
+    """
+
+    weighting: str = "static+dynamic"
+    depth: int = 7
+    dynamic_depth: int = 3
+    static_weights: tuple[float, ...] = (0.3, 0.4, 0.5, 0.6, 0.7, 0.9, 0.9, 0.9)
+    dynamic_scale: float = 20.0
+    fusion: str = "points"
+    fusion_weights: tuple[float, ...] = (0.2, 0.2, 0.6)
+    resize: str = "stretch"
+    image_hw: tuple[int, int] | None = None
+    prompts: PromptConfig = field(default_factory=PromptConfig)
+    presence: PresenceConfig = field(default_factory=PresenceConfig)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "static_weights", tuple(self.static_weights))
+        object.__setattr__(self, "fusion_weights", tuple(self.fusion_weights))
+        _one_of("weighting", self.weighting, WEIGHTINGS)
+        _one_of("fusion", self.fusion, FUSIONS)
+        _one_of("resize", self.resize, RESIZES)
+        if self.depth < 1:
+            raise InvalidValueError("depth", "one block or more", self.depth)
+        if not 1 <= self.dynamic_depth <= self.depth:
+            raise InvalidValueError(
+                "dynamic_depth", f"1 to depth ({self.depth})", self.dynamic_depth
+            )
+        if self.uses_static and len(self.static_weights) != self.depth + 1:
+            raise InvalidValueError(
+                "static_weights",
+                f"depth + 1 = {self.depth + 1} weights",
+                f"{len(self.static_weights)}: {self.static_weights}",
+            )
+        if not all(math.isfinite(weight) for weight in self.static_weights):
+            raise InvalidValueError("static_weights", "finite numbers", self.static_weights)
+        if not (math.isfinite(self.dynamic_scale) and self.dynamic_scale >= 0):
+            raise InvalidValueError("dynamic_scale", "zero or more", self.dynamic_scale)
+        if (
+            len(self.fusion_weights) != len(PROMPT_KINDS)
+            or min(self.fusion_weights) < 0
+            or not math.isclose(sum(self.fusion_weights), 1.0, abs_tol=1e-6)
+        ):
+            raise InvalidValueError(
+                "fusion_weights",
+                "three weights (verb, object, action), none below zero, that sum to 1",
+                self.fusion_weights,
+            )
+        if self.image_hw is not None:
+            object.__setattr__(self, "image_hw", tuple(self.image_hw))
+            if len(self.image_hw) != 2 or min(self.image_hw) < 1:
+                raise InvalidValueError(
+                    "image_hw", "a height and a width in pixels", self.image_hw
+                )
+
+    @property
+    def uses_static(self) -> bool:
+        """Whether static weights take part."""
+        return self.weighting.startswith("static")
+
+    @property
+    def uses_dynamic(self) -> bool:
+        """Whether dynamic weights take part."""
+        return self.weighting.endswith("dynamic")
+
+
+def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise InvalidValueError(name, f"one of {', '.join(choices)}", value)

@@ -1,0 +1,220 @@
+"""Window pixels to features: one pass over the vision tower that keeps both paths' terms.
+
+The plain path runs the transformer unchanged. In each of the last K blocks the self-self path
+branches off from the same normalised input and is not fed back. Nothing else is kept than the K +
+1 terms of the wanted patch tokens and of the class token, from which any layer weighting follows
+later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - its usual name
+from torch import Tensor
+
+from videogem_ros.core.attention import (
+    attention,
+    merge_heads,
+    self_self_attention,
+    split_heads,
+    token_temperature,
+)
+from videogem_ros.core.tower import VisionTower
+from videogem_ros.datatypes import Features
+from videogem_ros.errors import InvalidValueError
+
+
+class Encoder:
+    """The two-path forward over a vision tower's weights.
+
+    Differentiable, so that a backbone can be trained through it; callers that only ground run it
+    in inference mode.
+
+    Args:
+        tower: The weights.
+        depth: K, how many last blocks have a self-self path.
+
+    Raises:
+        InvalidValueError: The tower has fewer than ``depth`` blocks.
+    """
+
+    def __init__(self, tower: VisionTower, depth: int = 7) -> None:
+        if not 1 <= depth <= len(tower.blocks):
+            raise InvalidValueError(
+                "depth", f"1 to the backbone's {len(tower.blocks)} blocks", depth
+            )
+        self.tower = tower
+        self.depth = depth
+
+    def __call__(self, pixels: Tensor, frames: Sequence[int] | None = None) -> Features:
+        """Encode one window.
+
+        Args:
+            pixels: (T, 3, H, W) normalised RGB in the tower's dtype and device; H and W are
+                multiples of the patch. A video tower takes exactly its T frames, an image tower
+                any number and encodes each on its own.
+            frames: Places in the window whose patch features are wanted, all where None. An image
+                tower encodes only these; a video tower needs all frames, but saves the queries of
+                the others in the second self-self step. The values do not depend on the choice.
+
+        Returns:
+            The features of the wanted frames.
+
+        Raises:
+            InvalidValueError: A shape that the tower cannot take, or frames outside the window.
+        """
+        count = pixels.shape[0]
+        chosen = tuple(range(count)) if frames is None else tuple(frames)
+        if not chosen or not all(0 <= index < count for index in chosen):
+            raise InvalidValueError("frames", f"places in a window of {count} frames", chosen)
+        grid_hw = self._grid(pixels)
+        temporal = self.tower.temporal_embedding
+        if temporal is None:
+            return self._encode_images(pixels[list(chosen)], grid_hw, chosen)
+        return self._encode_video(pixels, temporal, grid_hw, chosen)
+
+    def _grid(self, pixels: Tensor) -> tuple[int, int]:
+        patch_h, patch_w = self.tower.patch_hw
+        if pixels.ndim != 4 or pixels.shape[1] != 3:
+            raise InvalidValueError("pixels", "shape (T, 3, H, W)", tuple(pixels.shape))
+        height, width = pixels.shape[-2:]
+        if height % patch_h or width % patch_w:
+            raise InvalidValueError(
+                "image_hw",
+                f"height and width that are multiples of the patch {patch_h} x {patch_w}",
+                (height, width),
+            )
+        if self.tower.temporal_embedding is not None and pixels.shape[0] != self.tower.frames:
+            raise InvalidValueError(
+                "window.frames", f"{self.tower.frames} frames", f"{pixels.shape[0]}"
+            )
+        return height // patch_h, width // patch_w
+
+    def _encode_images(
+        self, pixels: Tensor, grid_hw: tuple[int, int], chosen: tuple[int, ...]
+    ) -> Features:
+        x = self._patches(pixels) + self._positions(grid_hw)[1:]
+        x = torch.cat([self._class_token().expand(len(chosen), 1, -1), x], dim=1)
+        patch_terms, class_terms = self._walk(x, None)
+        return Features(patch_terms, class_terms, grid_hw, chosen)
+
+    def _encode_video(
+        self,
+        pixels: Tensor,
+        temporal: Tensor,
+        grid_hw: tuple[int, int],
+        chosen: tuple[int, ...],
+    ) -> Features:
+        frames, patches = pixels.shape[0], grid_hw[0] * grid_hw[1]
+        x = self._patches(pixels) + self._positions(grid_hw)[1:] + temporal[:, None]
+        # Patch tokens stand in (row, column, time) order: time is the fastest axis.
+        x = x.transpose(0, 1).reshape(1, patches * frames, -1)
+        x = torch.cat([self._class_token().expand(1, 1, -1), x], dim=1)
+        wanted = None
+        if len(chosen) < frames:
+            first = 1 + frames * torch.arange(patches, device=x.device)
+            wanted = (first[:, None] + torch.tensor(chosen, device=x.device)).flatten()
+        patch_terms, class_terms = self._walk(x, wanted)  # (1, L, N * F, D), (1, L, D)
+        terms, width = patch_terms.shape[1], patch_terms.shape[-1]
+        per_frame = len(chosen) if wanted is not None else frames
+        patch_terms = patch_terms.view(terms, patches, per_frame, width).permute(2, 0, 1, 3)
+        if wanted is None:
+            patch_terms = patch_terms[list(chosen)]
+        return Features(patch_terms, class_terms.expand(len(chosen), -1, -1), grid_hw, chosen)
+
+    def _patches(self, pixels: Tensor) -> Tensor:
+        """(T, 3, H, W) to (T, N, D), row by row."""
+        weight = self.tower.patch_embedding
+        return F.conv2d(pixels, weight, stride=self.tower.patch_hw).flatten(2).transpose(1, 2)
+
+    def _class_token(self) -> Tensor:
+        return self.tower.class_embedding + self.tower.position_embedding[0]
+
+    def _positions(self, grid_hw: tuple[int, int]) -> Tensor:
+        return resample_positions(self.tower.position_embedding, self.tower.grid_hw, grid_hw)
+
+    def _walk(self, x: Tensor, tokens: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Both paths over all blocks.
+
+        Args:
+            x: (B, 1 + N, D), class token first.
+            tokens: (M,) int64, the patch tokens that are wanted; all where None.
+
+        Returns:
+            patch terms (B, L, N or M, D) and class terms (B, L, D).
+        """
+        tower = self.tower
+        if tower.ln_pre is not None:
+            x = tower.ln_pre(x)
+        plain_only = len(tower.blocks) - self.depth
+        for block in tower.blocks[:plain_only]:
+            qkv = split_heads(block.qkv(block.ln_1(x)), tower.heads)
+            x = x + block.project(merge_heads(attention(*qkv)))
+            x = x + block.mlp(x)
+
+        patch_terms = [x[:, 1:] if tokens is None else x[:, tokens]]
+        class_terms = [x[:, 0]]
+        for block in tower.blocks[plain_only:]:
+            y = block.ln_1(x)
+            q, k, v = qkv = split_heads(block.qkv(y), tower.heads)  # each (B, heads, 1 + N, d)
+            temperature = token_temperature(y, tower.head_dim)
+            branch = merge_heads(self_self_attention(qkv, temperature, tokens))
+            patch_terms.append(block.project(branch if tokens is not None else branch[:, 1:]))
+            if block is tower.blocks[-1]:
+                # Nothing follows the last block: its plain path ends in the class token alone.
+                q, x = q[:, :, :1], x[:, :1]
+            attended = block.project(merge_heads(attention(q, k, v)))
+            x = x + attended
+            added = block.mlp(x)
+            x = x + added
+            class_terms.append(attended[:, 0] + added[:, 0])
+        return torch.stack(patch_terms, dim=1), torch.stack(class_terms, dim=1)
+
+
+def resample_positions(
+    embedding: Tensor, trained_hw: tuple[int, int], grid_hw: tuple[int, int]
+) -> Tensor:
+    """Position embeddings for another grid: bicubic, antialiased, as open_clip does.
+
+    Args:
+        embedding: (1 + N, D): class token, then patches row by row.
+        trained_hw: Patches down and across that they were trained for.
+        grid_hw: Patches down and across that are wanted.
+
+    Returns:
+        (1 + grid_h * grid_w, D); the class token's row unchanged.
+    """
+    if grid_hw == trained_hw:
+        return embedding
+    grid = embedding[1:].T.reshape(1, -1, *trained_hw)
+    grid = F.interpolate(
+        grid.float(), size=grid_hw, mode="bicubic", antialias=True, align_corners=False
+    )
+    patches = grid[0].flatten(1).T.to(embedding.dtype)
+    return torch.cat([embedding[:1], patches])
+
+
+def join_features(parts: Sequence[Features], frames: Sequence[int]) -> Features:
+    """Features of one image backbone's frames, encoded at different times, as one window's.
+
+    Args:
+        parts: Features of the same backbone and input size.
+        frames: Place in the window of every frame of the parts, in order.
+
+    Returns:
+        The features of all frames.
+
+    Raises:
+        InvalidValueError: No parts, or parts of different grids.
+    """
+    grids = {part.grid_hw for part in parts}
+    if len(grids) != 1:
+        raise InvalidValueError("features", "parts of one patch grid", sorted(grids))
+    return Features(
+        torch.cat([part.patch_terms for part in parts]),
+        torch.cat([part.class_terms for part in parts]),
+        grids.pop(),
+        tuple(frames),
+    )

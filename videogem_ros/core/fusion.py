@@ -1,0 +1,114 @@
+"""From three prompts' heatmaps to one answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from videogem_ros.core.backbones.preprocessing import Placement, to_source
+from videogem_ros.core.configuration import GroundingConfig
+from videogem_ros.core.heatmaps import normalise, peaks, upsample
+from videogem_ros.datatypes import PROMPT_KINDS, Heatmap, Point
+
+NAMES = (*PROMPT_KINDS, "fused")
+
+
+def fuse_points(points: Tensor, weights: tuple[float, ...]) -> Tensor:
+    """Weighted mean of the prompts' points, truncated to whole pixels as the official code does.
+
+    Args:
+        points: (..., K, 2) int64, x and y of verb, object and action.
+        weights: K fusion weights.
+
+    Returns:
+        (..., 2) int64.
+    """
+    total = sum(weight * points[..., k, :].double() for k, weight in enumerate(weights))
+    return torch.as_tensor(total).long()
+
+
+@dataclass(frozen=True, eq=False)
+class Located:
+    """Heatmaps and points of F frames and M actions, on the content of the network's input.
+
+    Attributes:
+        heatmaps: (F, M, 4, h, w) float32 in [0, 1]: verb, object, action, fused.
+        points: (F, M, 4, 2) int64, x and y in content pixels.
+        similarity: (F, M, 4) float32 cosines at the points; the fused one is the weighted mean
+            over the prompts.
+    """
+
+    heatmaps: Tensor
+    points: Tensor
+    similarity: Tensor
+
+    def cpu(self) -> Located:
+        """The same on the CPU."""
+        return Located(self.heatmaps.cpu(), self.points.cpu(), self.similarity.cpu())
+
+    def of(
+        self, frame: int, action: int, image_hw: tuple[int, int]
+    ) -> tuple[dict[str, Point], dict[str, Heatmap]]:
+        """Points and heatmaps of one frame and action by name, in source pixels.
+
+        Args:
+            frame: Index on the F axis.
+            action: Index on the M axis.
+            image_hw: Height and width of the source image.
+
+        Returns:
+            Points and heatmaps by "verb", "object", "action" and "fused".
+        """
+        values = self.heatmaps[frame, action].numpy()
+        content_hw = values.shape[-2:]
+        places = self.points[frame, action].tolist()
+        similarity = self.similarity[frame, action].tolist()
+        points = {
+            name: Point(*to_source(x, y, content_hw, image_hw), similarity=cosine)
+            for name, (x, y), cosine in zip(NAMES, places, similarity)
+        }
+        return points, {name: Heatmap(map_, image_hw) for name, map_ in zip(NAMES, values)}
+
+
+def locate_points(
+    similarity: Tensor, grid_hw: tuple[int, int], placement: Placement, config: GroundingConfig
+) -> Located:
+    """Patch similarities to heatmaps and points.
+
+    Bilinear upsampling to the network's input, the padding cut off, min-max per prompt and frame;
+    a prompt's point is its heatmap's first maximum.
+
+    Args:
+        similarity: (F, M * K, N) cosines, the K prompts of an action side by side.
+        grid_hw: Patches down and across.
+        placement: Where the source image lies in the network's input.
+        config: Fusion and its weights.
+
+    Returns:
+        Heatmaps and points.
+    """
+    maps = placement.crop(upsample(similarity, grid_hw, placement.input_hw))
+    maps = maps.reshape(len(maps), -1, len(PROMPT_KINDS), *maps.shape[-2:])  # (F, M, K, h, w)
+    heatmaps = normalise(maps)
+    points = peaks(heatmaps)
+    weights = torch.tensor(config.fusion_weights, dtype=maps.dtype, device=maps.device)
+    fused_heatmap = torch.einsum("fmkhw,k->fmhw", heatmaps, weights)
+    if config.fusion == "points":
+        fused_point = fuse_points(points, config.fusion_weights)
+    else:
+        fused_point = peaks(fused_heatmap)
+    cosine = _values_at(maps, points)
+    fused_cosine = _values_at(maps, fused_point[..., None, :].expand_as(points)) @ weights
+    return Located(
+        torch.cat([heatmaps, fused_heatmap[:, :, None]], dim=2),
+        torch.cat([points, fused_point[:, :, None]], dim=2),
+        torch.cat([cosine, fused_cosine[..., None]], dim=2),
+    )
+
+
+def _values_at(maps: Tensor, points: Tensor) -> Tensor:
+    """(..., h, w) at (..., 2) to (...,)."""
+    flat = points[..., 1] * maps.shape[-1] + points[..., 0]
+    return maps.flatten(-2).gather(-1, flat[..., None])[..., 0]

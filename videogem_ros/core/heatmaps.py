@@ -1,0 +1,75 @@
+"""From features and text to heatmaps and their peaks."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - its usual name
+from torch import Tensor
+
+from videogem_ros.core.tower import VisionTower
+from videogem_ros.datatypes import Features
+
+
+def patch_similarity(
+    features: Features, weights: Tensor, text: Tensor, tower: VisionTower
+) -> Tensor:
+    """Cosine of every patch with every prompt.
+
+    f = (LN_post(sum_l w_l s_l)) W_proj of unit length; similarity = f . text.
+
+    Args:
+        features: Of F frames with N patches.
+        weights: (F, P, L) layer weights, or (1, 1, L) for all frames and prompts alike.
+        text: (P, E) float32 unit vectors of the prompts.
+        tower: For LN_post and the projection.
+
+    Returns:
+        (F, P, N) float32 in [-1, 1].
+    """
+    terms = features.patch_terms.float()
+    frames, count, patches, width = terms.shape
+    # (F, P or 1, L) x (F, L, N D) -> (F, P or 1, N, D)
+    mixed = weights.expand(frames, -1, -1) @ terms.reshape(frames, count, patches * width)
+    embedded = tower.embed(mixed.view(frames, -1, patches, width))
+    if embedded.shape[1] == 1:
+        return (embedded[:, 0] @ text.T).transpose(1, 2)
+    return torch.einsum("fpne,pe->fpn", embedded, text)
+
+
+def upsample(similarity: Tensor, grid_hw: tuple[int, int], input_hw: tuple[int, int]) -> Tensor:
+    """Patch values to network pixels, bilinear, half-pixel centres.
+
+    Args:
+        similarity: (F, P, N), patches row by row.
+        grid_hw: Patches down and across.
+        input_hw: Network height and width in pixels.
+
+    Returns:
+        (F, P, H, W).
+    """
+    grid = similarity.reshape(*similarity.shape[:2], *grid_hw)
+    return F.interpolate(grid, size=input_hw, mode="bilinear", align_corners=False)
+
+
+def normalise(maps: Tensor) -> Tensor:
+    """Min-max to [0, 1] over the last two axes; a constant map becomes zero."""
+    low = maps.amin(dim=(-2, -1), keepdim=True)
+    span = maps.amax(dim=(-2, -1), keepdim=True) - low
+    return (maps - low) / torch.where(span > 0, span, torch.ones_like(span))
+
+
+def peaks(maps: Tensor) -> Tensor:
+    """The first maximum in row order.
+
+    Args:
+        maps: (..., H, W).
+
+    Returns:
+        (..., 2) int64, x and y.
+    """
+    width = maps.shape[-1]
+    flat = maps.flatten(-2)
+    places = torch.arange(flat.shape[-1], device=flat.device)
+    is_peak = flat == flat.amax(dim=-1, keepdim=True)
+    first = torch.where(is_peak, places, flat.shape[-1]).amin(dim=-1)
+    return torch.stack([first % width, first // width], dim=-1)

@@ -1,0 +1,188 @@
+"""A vision transformer as the encoder walks it: references to a backbone's weights, in order.
+
+Backbones of any origin are described by a :class:`VisionTower`; the modules they come from stay
+untouched and usable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch.nn.functional as F  # noqa: N812 - its usual name
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, eq=False)
+class Norm:
+    """Layer normalisation over the last axis, in the input's dtype.
+
+    Attributes:
+        weight: (D,).
+        bias: (D,).
+        eps: Added to the variance.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    eps: float
+
+    @classmethod
+    def of(cls, module: nn.LayerNorm) -> Norm:
+        """The weights of a torch layer norm."""
+        return cls(module.weight, module.bias, module.eps)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Normalised x, same shape."""
+        weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
+        return F.layer_norm(x, weight.shape, weight, bias, self.eps)
+
+
+@dataclass(frozen=True, eq=False)
+class Linear:
+    """x W^T + b.
+
+    Attributes:
+        weight: (out, in).
+        bias: (out,), or None.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+
+    @classmethod
+    def of(cls, module: nn.Linear) -> Linear:
+        """The weights of a torch linear layer."""
+        return cls(module.weight, module.bias)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(..., in) to (..., out)."""
+        return F.linear(x, self.weight, self.bias)
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """One pre-norm residual block: attention, then an MLP.
+
+    Attributes:
+        ln_1: Norm before the attention.
+        qkv: Input projection (3 D, D).
+        out: Output projection W_o, b_o.
+        ln_2: Norm before the MLP.
+        expand: First MLP layer.
+        contract: Second MLP layer.
+        activation: Between the two.
+        scale_attention: (D,) layer scale of the attention, None for 1.
+        scale_mlp: (D,) layer scale of the MLP, None for 1.
+    """
+
+    ln_1: Norm
+    qkv: Linear
+    out: Linear
+    ln_2: Norm
+    expand: Linear
+    contract: Linear
+    activation: Callable[[Tensor], Tensor]
+    scale_attention: Tensor | None = None
+    scale_mlp: Tensor | None = None
+
+    def project(self, attended: Tensor) -> Tensor:
+        """W_o attended + b_o, (B, N, D): what the attention adds to the residual stream."""
+        out = self.out(attended)
+        return out if self.scale_attention is None else out * self.scale_attention
+
+    def mlp(self, x: Tensor) -> Tensor:
+        """What the MLP adds to the residual stream x, (B, N, D)."""
+        out = self.contract(self.activation(self.expand(self.ln_2(x))))
+        return out if self.scale_mlp is None else out * self.scale_mlp
+
+
+@dataclass(frozen=True, eq=False)
+class VisionTower:
+    """A CLIP image or video tower.
+
+    Attributes:
+        patch_embedding: (D, 3, p_h, p_w), a convolution without bias whose stride is its size.
+        class_embedding: (D,).
+        position_embedding: (1 + N, D): class token, then patches row by row on ``grid_hw``.
+        grid_hw: Patches down and across that the position embedding was trained for.
+        temporal_embedding: (T, D) of a video tower, whose T frames attend jointly; None for
+            images.
+        ln_pre: Norm before the first block, None where there is none.
+        blocks: The transformer.
+        heads: Attention heads of every block.
+        ln_post: Norm after the last block.
+        projection: (D, P), to the space shared with text.
+    """
+
+    patch_embedding: Tensor
+    class_embedding: Tensor
+    position_embedding: Tensor
+    grid_hw: tuple[int, int]
+    temporal_embedding: Tensor | None
+    ln_pre: Norm | None
+    blocks: tuple[Block, ...]
+    heads: int
+    ln_post: Norm
+    projection: Tensor
+
+    @property
+    def patch_hw(self) -> tuple[int, int]:
+        """Height and width of a patch in pixels."""
+        return self.patch_embedding.shape[-2], self.patch_embedding.shape[-1]
+
+    @property
+    def input_hw(self) -> tuple[int, int]:
+        """Input height and width in pixels that the position embedding was trained for."""
+        return self.grid_hw[0] * self.patch_hw[0], self.grid_hw[1] * self.patch_hw[1]
+
+    @property
+    def frames(self) -> int:
+        """T, how many frames attend jointly; 1 for an image tower."""
+        return 1 if self.temporal_embedding is None else self.temporal_embedding.shape[0]
+
+    @property
+    def head_dim(self) -> int:
+        """D / heads."""
+        return self.class_embedding.shape[0] // self.heads
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Token features to unit vectors in the space shared with text, in float32.
+
+        Args:
+            x: (..., D), a sum of residual stream terms.
+
+        Returns:
+            (..., P) float32: LN_post(x) W_proj, each of length 1.
+        """
+        return F.normalize(self.ln_post(x.float()) @ self.projection.float(), dim=-1)
+
+
+def blocks_of(resblocks: nn.Module) -> tuple[Block, ...]:
+    """Blocks of a transformer whose submodules are named as CLIP's.
+
+    Args:
+        resblocks: Its blocks, with ``ln_1``, ``attn`` (in_proj_weight, in_proj_bias, out_proj),
+            ``ln_2``, ``mlp`` (c_fc, gelu, c_proj) and, optionally, layer scales ``ls_1``,
+            ``ls_2``.
+
+    Returns:
+        References to their weights.
+    """
+    return tuple(_block_of(block) for block in resblocks.children())
+
+
+def _block_of(block: nn.Module) -> Block:
+    part: dict[str, Any] = dict(block.named_modules())
+    return Block(
+        ln_1=Norm.of(part["ln_1"]),
+        qkv=Linear(part["attn"].in_proj_weight, part["attn"].in_proj_bias),
+        out=Linear.of(part["attn.out_proj"]),
+        ln_2=Norm.of(part["ln_2"]),
+        expand=Linear.of(part["mlp.c_fc"]),
+        contract=Linear.of(part["mlp.c_proj"]),
+        activation=part["mlp.gelu"],
+        scale_attention=getattr(part.get("ls_1"), "gamma", None),
+        scale_mlp=getattr(part.get("ls_2"), "gamma", None),
+    )
