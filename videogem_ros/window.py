@@ -233,11 +233,9 @@ class FrameBuffer:
             return Push.DUPLICATE
         outlived = place == 0 and following.stamp_ns <= self._oldest_place_ns
         # What was restarted from must not come back with a straggler.
-        stray = (
-            following.stamp_ns - frame.stamp_ns > self._max_gap_ns
-            or (following.hw, following.frame_id) != (frame.hw, frame.frame_id)
-        )  # fmt: skip
-        return Push.LATE if outlived or stray else Push.OUT_OF_ORDER
+        severed = following.stamp_ns - frame.stamp_ns > self._max_gap_ns
+        foreign = (frame.hw, frame.frame_id) != (following.hw, following.frame_id)
+        return Push.LATE if outlived or severed or foreign else Push.OUT_OF_ORDER
 
     def _forget_outlived(self) -> None:
         """Drop what no window can choose: all but one of the frames up to the oldest place."""
