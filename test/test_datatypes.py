@@ -127,7 +127,7 @@ class TestAction:
     def test_refuses_empty_texts(self, field: str, empty: str) -> None:
         texts = {"text": "open", "phrase": "open", field: empty}
         with pytest.raises(InvalidValueError, match=rf"action\.{field}: expected words"):
-            Action(**texts)  # type: ignore[arg-type]
+            Action(**texts)
 
 
 def test_prompts_give_their_texts_as_verb_object_action() -> None:

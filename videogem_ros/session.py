@@ -1,0 +1,361 @@
+"""What to ground next: camera frames and commands go in, groundings of the newest window come out.
+
+A session owns no thread, no socket and no clock. It is not safe for threads by itself, but made to
+be shared by two: whatever callbacks may call (:meth:`Session.push`, the commands,
+:meth:`Session.reset`, :meth:`Session.take` and all that reads) returns at once and belongs under
+one lock; :meth:`Session.run`, which takes the time, touches none of their state and needs no lock
+while a single worker calls it.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from numbers import Integral
+from typing import Literal
+
+from videogem_ros.core import Grounder, join_features
+from videogem_ros.datatypes import Action, Features, Frame, Grounding, Window
+from videogem_ros.errors import InvalidValueError
+from videogem_ros.language import parse_actions
+from videogem_ros.window import FrameBuffer, Push, WindowConfig, check_choice, check_range
+
+
+@dataclass(frozen=True)
+class SessionConfig(WindowConfig):
+    """What a session grounds; the attributes of :class:`WindowConfig` and these.
+
+    Attributes:
+        ground: Which frames of a window get heatmaps and points: the ``newest`` or ``all``.
+        max_actions: Most actions that may stand at once, at least 1.
+        max_feature_bytes: Most bytes of features to keep of frames that a later window can take
+            again (image backbones), at least 0; least recently used ones go first.
+
+    Raises:
+        InvalidValueError: a value is outside what it may be.
+    """
+
+    ground: Literal["newest", "all"] = "newest"
+    max_actions: int = 8
+    max_feature_bytes: int = 512 * 2**20
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("ground", self.ground, ("newest", "all"))
+        check_range("max_actions", self.max_actions, 1, kind=Integral)
+        check_range("max_feature_bytes", self.max_feature_bytes, 0, kind=Integral)
+
+
+class Status(enum.Enum):
+    """Whether there is something to ground, and if not, why; the value is its description."""
+
+    READY = "ready"
+    NO_FRAMES = "no frames"
+    WAITING_FOR_FRAMES = "waiting for frames"
+    """Frames do not span the window yet, and the session is to wait for that."""
+    NO_COMMAND = "no command"
+    NOTHING_NEW = "nothing new"
+    """The newest window has been taken for the standing command."""
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A window that is to be grounded for some actions.
+
+    Attributes:
+        window: The frames.
+        actions: The actions, at least one.
+        command_id: Number of the command that the actions are of; see :attr:`Session.command_id`.
+        choosable: The frames that later windows may take again.
+    """
+
+    window: Window
+    actions: tuple[Action, ...]
+    command_id: int
+    choosable: frozenset[Frame]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a session has seen and done so far.
+
+    Attributes:
+        pushes: Frames pushed, by what became of them.
+        resets: Calls of :meth:`Session.reset`.
+        commands: Commands given, stops included.
+        windows_superseded: Windows that were ready to be grounded when a newer one replaced them.
+        windows_grounded: Windows grounded, for the standing command or others.
+        encoder_passes: Passes of the backbone over a window, or over one frame of it where it
+            encodes each frame on its own.
+        encoder_passes_saved: Passes that were not needed because the features were known.
+        buffered_frames: Frames held at this moment.
+        buffered_bytes: Bytes of their images.
+    """
+
+    pushes: Mapping[Push, int]
+    resets: int
+    commands: int
+    windows_superseded: int
+    windows_grounded: int
+    encoder_passes: int
+    encoder_passes_saved: int
+    buffered_frames: int
+    buffered_bytes: int
+
+    @property
+    def pushed(self) -> int:
+        """All frames pushed."""
+        return sum(self.pushes.values())
+
+    @property
+    def kept(self) -> int:
+        """Frames taken into the buffer."""
+        return sum(count for push, count in self.pushes.items() if push.kept)
+
+    @property
+    def restarts(self) -> int:
+        """How many times a frame started the window anew, whatever the cause."""
+        return sum(count for push, count in self.pushes.items() if push.restarted)
+
+
+class Session:
+    """One camera's sliding window and the command that stands for it.
+
+    Args:
+        grounder: Grounds the windows.
+        config: How windows are put together and what of them is grounded; the default where None.
+        parse: Splits one line of a command into actions, none where it holds no words.
+
+    Raises:
+        InvalidValueError: ``config.frames`` is not what a video backbone encodes jointly.
+    """
+
+    def __init__(
+        self,
+        grounder: Grounder,
+        config: SessionConfig | None = None,
+        parse: Callable[[str], tuple[Action, ...]] = parse_actions,
+    ) -> None:
+        config = config or SessionConfig()
+        jointly = grounder.backbone.window_frames
+        if jointly > 1 and config.frames not in (None, jointly):
+            raise InvalidValueError(
+                "frames", f"the {jointly} that {grounder.backbone.name} encodes", config.frames
+            )
+        self.config = replace(config, frames=config.frames or jointly)
+        self._parse = parse
+        self._buffer = FrameBuffer(self.config)
+        self._worker = _Worker(grounder, self.config)
+        self._actions: tuple[Action, ...] = ()
+        self._pushes: Counter[Push] = Counter()
+        self._resets = self._commands = self._windows = self._superseded = 0
+        self._taken = (self._windows, self._commands)
+
+    def push(self, frame: Frame) -> Push:
+        """Take a camera frame in.
+
+        Returns:
+            What became of it.
+        """
+        newest, pending = self._buffer.newest, self.status is Status.READY
+        outcome = self._buffer.push(frame)
+        self._pushes[outcome] += 1
+        if self._buffer.newest is not newest:
+            self._windows += 1
+            self._superseded += pending
+        return outcome
+
+    def set_action(self, text: str) -> tuple[Action, ...]:
+        """Replace the standing command.
+
+        Args:
+            text: One action or several, on lines of their own or joined in one sentence; without
+                any words at all ("", blanks) the session stops grounding.
+
+        Returns:
+            The actions that stand now.
+
+        Raises:
+            InvalidValueError: a line has characters but no words, or there are more actions than
+                ``max_actions``; the command that stood before still stands.
+        """
+        return self.set_actions(text.splitlines())
+
+    def set_actions(self, texts: Iterable[str]) -> tuple[Action, ...]:
+        """Replace the standing command by several texts; see :meth:`set_action`.
+
+        Returns:
+            The actions that stand now, each once.
+
+        Raises:
+            InvalidValueError: as for :meth:`set_action`.
+        """
+        self._actions = self.parse(texts)
+        self._commands += 1
+        return self._actions
+
+    def parse(self, texts: Iterable[str]) -> tuple[Action, ...]:
+        """The actions that texts hold, each once; the standing command is left alone.
+
+        Raises:
+            InvalidValueError: as for :meth:`set_action`.
+        """
+        actions: dict[Action, None] = {}
+        for text in filter(None, map(str.strip, texts)):
+            parsed = self._parse(text)
+            if not parsed:
+                raise InvalidValueError("action", "a text with words", repr(text[:80]))
+            actions |= dict.fromkeys(parsed)
+        if len(actions) > self.config.max_actions:
+            raise InvalidValueError(
+                "action", f"at most {self.config.max_actions} actions", len(actions)
+            )
+        return tuple(actions)
+
+    def reset(self) -> None:
+        """Forget all frames; the standing command stays."""
+        self._buffer.clear()
+        self._resets += 1
+
+    @property
+    def actions(self) -> tuple[Action, ...]:
+        """The standing actions; none where no command stands."""
+        return self._actions
+
+    @property
+    def command_id(self) -> int:
+        """Number of the standing command: 0 before the first, one more with each."""
+        return self._commands
+
+    @property
+    def status(self) -> Status:
+        """Whether :meth:`take` has something to give; frames are looked at before commands."""
+        if not self._buffer.ready:
+            return Status.WAITING_FOR_FRAMES if len(self._buffer) else Status.NO_FRAMES
+        if not self._actions:
+            return Status.NO_COMMAND
+        if self._taken == (self._windows, self._commands):
+            return Status.NOTHING_NEW
+        return Status.READY
+
+    @property
+    def counts(self) -> Counts:
+        """What the session has seen and done so far, as of now."""
+        return Counts(
+            pushes={outcome: self._pushes[outcome] for outcome in Push},
+            resets=self._resets,
+            commands=self._commands,
+            windows_superseded=self._superseded,
+            windows_grounded=self._worker.windows,
+            encoder_passes=self._worker.passes,
+            encoder_passes_saved=self._worker.passes_saved,
+            buffered_frames=len(self._buffer),
+            buffered_bytes=self._buffer.nbytes,
+        )
+
+    def window(self) -> Window | None:
+        """The newest window, whether or not there is a command for it.
+
+        Returns:
+            The window; None where :attr:`status` is ``NO_FRAMES`` or ``WAITING_FOR_FRAMES``.
+        """
+        return self._buffer.window()
+
+    def take(self) -> Job | None:
+        """The newest window for the standing command, once for each newest frame and command.
+
+        Returns:
+            What to :meth:`run`; None where :attr:`status` is not ``READY``.
+        """
+        if self.status is not Status.READY:
+            return None
+        self._taken = (self._windows, self._commands)
+        return self.take_for(self._actions)
+
+    def take_for(self, actions: Sequence[Action]) -> Job | None:
+        """The newest window for any actions; what the standing command gets does not change.
+
+        Args:
+            actions: At least one, for example of :meth:`parse`.
+
+        Returns:
+            What to :meth:`run`; None where there is no window.
+        """
+        window = self._buffer.window()
+        if window is None:
+            return None
+        return Job(window, tuple(actions), self.command_id, frozenset(self._buffer))
+
+    def run(self, job: Job) -> list[Grounding]:
+        """Ground a window.
+
+        Returns:
+            One grounding for each action and wanted frame: by action, then by time.
+        """
+        return self._worker.run(job)
+
+    def ground(self) -> list[Grounding]:
+        """Ground the newest window for the standing command: :meth:`take`, then :meth:`run`.
+
+        Returns:
+            The groundings; none where :attr:`status` is not ``READY``.
+        """
+        job = self.take()
+        return self.run(job) if job else []
+
+
+class _Worker:
+    """Grounds windows and encodes nothing twice.
+
+    What is encoded by itself, and so can be used again, is a window of a video backbone or a
+    frame of an image backbone: the pieces. The features of a piece are kept while a job can ask
+    for it again: those of the newest window, and of an image backbone's frames that later windows
+    may choose.
+    """
+
+    def __init__(self, grounder: Grounder, config: SessionConfig) -> None:
+        self.windows = self.passes = self.passes_saved = 0
+        self._grounder = grounder
+        self._config = config
+        self._known: dict[tuple[Frame, ...], Features] = {}  # least recently used first
+
+    def run(self, job: Job) -> list[Grounding]:
+        groundings = self._grounder.locate(self._features(job), job.window, job.actions)
+        self.windows += 1
+        return groundings
+
+    def _features(self, job: Job) -> Features:
+        window, every = job.window, self._config.ground == "all"
+        if self._grounder.backbone.window_frames > 1:
+            features = self._encode(window)
+            self._forget_all_but({window.frames})
+            return features
+        places = range(len(window)) if every else (len(window) - 1,)
+        pieces = [Window((window.frames[place],)) for place in places]
+        features = join_features([self._encode(piece) for piece in pieces], places)
+        self._forget_all_but(
+            {(frame,) for frame in (job.choosable if every else pieces[0].frames)}
+        )
+        return features
+
+    def _encode(self, piece: Window) -> Features:
+        features = self._known.pop(piece.frames, None)
+        if features is None:
+            features = self._grounder.encode(piece, frames=self._config.ground)
+            self.passes += 1
+        else:
+            self.passes_saved += 1
+        self._known[piece.frames] = features
+        return features
+
+    def _forget_all_but(self, pieces: set[tuple[Frame, ...]]) -> None:
+        known = {piece: self._known[piece] for piece in self._known if piece in pieces}
+        while sum(map(_nbytes, known.values())) > self._config.max_feature_bytes:
+            del known[next(iter(known))]
+        self._known = known
+
+
+def _nbytes(features: Features) -> int:
+    return features.patch_terms.nbytes + features.class_terms.nbytes
