@@ -14,6 +14,7 @@ COMMANDS = {
     "replay": "Ground actions in a recorded bag, a video file or a folder of images.",
     "ground": "Ground actions in one window of images.",
     "decompose": "Split action text into verb, object and prompts, or score the parser.",
+    "sample": "Write a short sample recording to try things on.",
 }
 """Subcommand to one-line help; ``videogem_ros.cli.<name>`` holds the command of the same name."""
 
@@ -42,6 +43,9 @@ class _LazyGroup(click.Group):
             return super().invoke(ctx)
         except VideoGemError as error:
             raise click.ClickException(str(error)) from error
+        except KeyboardInterrupt:
+            click.echo("interrupted, nothing was kept", err=True)
+            return ctx.exit(130)  # as a shell reports SIGINT
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -61,6 +61,26 @@ def action_namespace(index: int) -> str:
     return f"/videogem/action_{index + 1}" if index else "/videogem"
 
 
+def check_folder(folder: Path, *, force: bool) -> None:
+    """Refuses a folder that already holds what results would replace.
+
+    Args:
+        folder: Where results are to go; need not exist.
+        force: Whether earlier results may be replaced.
+
+    Raises:
+        RecordingError: Results are there and may not be replaced, or another recording is.
+    """
+    there = [name for name in RESULTS if (folder / name).exists()]
+    if METADATA in there and BAG not in there:
+        raise RecordingError(f"{folder} is another recording; choose another folder")
+    if there and not force:
+        raise RecordingError(
+            f"{folder} holds results already ({', '.join(there)}); choose another folder, or "
+            "--force to replace them"
+        )
+
+
 class ResultWriter:
     """Writes a run's results under temporary names, and gives them their names at its end.
 
@@ -73,8 +93,8 @@ class ResultWriter:
         force: Whether results that are there already may be replaced.
 
     Raises:
-        RecordingError: On entering, where the folder cannot be written, holds results without
-            ``force``, or is another recording.
+        RecordingError: On entering, where the folder cannot be written, or as
+            :func:`check_folder` says.
     """
 
     def __init__(self, folder: Path, about: str, *, force: bool = False) -> None:
@@ -85,14 +105,7 @@ class ResultWriter:
         self._force = force
 
     def __enter__(self) -> ResultWriter:
-        there = [name for name in RESULTS if (self.folder / name).exists()]
-        if METADATA in there and BAG not in there:
-            raise RecordingError(f"{self.folder} is another recording; choose another folder")
-        if there and not self._force:
-            raise RecordingError(
-                f"{self.folder} holds {', '.join(there)} already; choose another folder or "
-                "force their replacement"
-            )
+        check_folder(self.folder, force=self._force)
         with _writing(self.folder), contextlib.ExitStack() as opened:
             if not self.folder.exists():
                 self.folder.mkdir(parents=True)

@@ -1,0 +1,120 @@
+"""``videogem-ros ground``: where actions are in one window of images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from videogem_ros.cli.options import UNTRAINED, grounding_options, load_session
+from videogem_ros.datatypes import PROMPT_KINDS, Frame, Grounding
+from videogem_ros.errors import InvalidValueError, RecordingError
+from videogem_ros.window import Push
+
+if TYPE_CHECKING:
+    from videogem_ros.render import Picture
+
+
+@click.command(short_help="Ground actions in one window of images.")
+@click.argument(
+    "paths", metavar="IMAGE_OR_FRAMES...", nargs=-1, required=True, type=click.Path(path_type=Path)
+)
+@click.option(
+    "--action",
+    "actions",
+    multiple=True,
+    required=True,
+    metavar="TEXT",
+    help="What to look for; several times for several actions at once.",
+)
+@click.option(
+    "--out",
+    default="overlay.png",
+    show_default=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="The overlay, .png or .jpg; replaced if it is there.",
+)
+@grounding_options
+def ground(paths: tuple[Path, ...], actions: tuple[str, ...], out: Path, **grounding: Any) -> None:
+    """Ground actions in the newest frame of one window.
+
+    Give images, the oldest first, or one video file, folder of images or bag, whose last window
+    is taken.
+    """
+    from videogem_ros.render import draw_overlay
+
+    if out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise InvalidValueError("--out", "a name that ends in .png, .jpg or .jpeg", str(out))
+    with Console(stderr=True).status(f"loading {grounding['backbone']}"):
+        session, grounder = load_session(grounding)
+    session.set_actions(actions)
+    for frame in _frames(paths, grounding["frame_interval_s"]):
+        if session.push(frame) is Push.RESOLUTION and len(paths) > 1:
+            raise InvalidValueError("images", "images of one size", f"one of (H, W) {frame.hw}")
+    job = session.take()
+    if job is None:
+        raise RecordingError(f"{paths[0]}: nothing to ground: {session.status.value}")
+    groundings = session.run(job)
+    _save(out, draw_overlay(job.window.newest.image, groundings))
+    _print(groundings)
+    if grounder.backbone.untrained:
+        Console(stderr=True).print(f"[bold yellow]warning:[/] {UNTRAINED}")
+
+
+def _frames(paths: Sequence[Path], interval_s: float) -> Iterator[Frame]:
+    """Images as frames at the window's spacing, or the frames of a recording."""
+    from videogem_ros.adapters.bag import open_source
+    from videogem_ros.adapters.bag.folder import SUFFIXES
+    from videogem_ros.adapters.encodings import decode_compressed
+
+    if len(paths) == 1 and paths[0].suffix.lower() not in SUFFIXES:
+        with open_source(paths[0]) as source:
+            yield from (event for event in source if isinstance(event, Frame))
+        return
+    for place, path in enumerate(paths):
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise RecordingError(f"{path}: {error.strerror}") from error
+        image = decode_compressed(content, name=str(path), upright=True)
+        yield Frame(image, round(place * interval_s * 1e9))
+
+
+def _save(path: Path, picture: Picture) -> None:
+    import cv2
+
+    _, encoded = cv2.imencode(path.suffix, picture[..., ::-1])
+    partial = path.with_name(f".partial-{path.name}")
+    try:
+        partial.write_bytes(encoded.tobytes())
+        partial.replace(path)
+    except OSError as error:
+        raise RecordingError(f"cannot write {path}: {error.strerror}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _print(groundings: Sequence[Grounding]) -> None:
+    table = Table("action", "verb", "object", box=box.SIMPLE_HEAD)
+    for name in ("x", "y", "score", "there", *(f"p({kind})" for kind in PROMPT_KINDS)):
+        table.add_column(name, justify="right", no_wrap=True)
+    for found in groundings:
+        numbers = (found.score, *found.prompt_probabilities)
+        score, *probabilities = (f"{number:.2f}" for number in numbers)
+        table.add_row(
+            found.action.text,
+            found.action.verb or "-",
+            found.action.object or "-",
+            f"{found.point.x:.1f}",
+            f"{found.point.y:.1f}",
+            score,
+            "yes" if found.present else "no",
+            *probabilities,
+        )
+    Console().print(table)
