@@ -322,6 +322,7 @@ class TestGrounding:
             push(session, [index * 0.25])
             if index in (0, 3, 11):
                 assert_equal(session.ground(), from_scratch(video_grounder, session, ground))
+                assert video_grounder.features_alive == 1
 
 
 class TestFeaturesOfAnImageBackbone:

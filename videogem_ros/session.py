@@ -328,17 +328,18 @@ class _Worker:
 
     def _features(self, job: Job) -> Features:
         window, every = job.window, self._config.ground == "all"
-        if self._grounder.backbone.window_frames > 1:
-            features = self._encode(window)
-            self._forget_all_but({window.frames})
-            return features
+        jointly = self._grounder.backbone.window_frames > 1
         places = range(len(window)) if every else (len(window) - 1,)
-        pieces = [Window((window.frames[place],)) for place in places]
-        features = join_features([self._encode(piece) for piece in pieces], places)
-        self._forget_all_but(
-            {(frame,) for frame in (job.choosable if every else pieces[0].frames)}
-        )
-        return features
+        pieces = [window] if jointly else [Window((window.frames[place],)) for place in places]
+        reusable = {piece.frames for piece in pieces}
+        if every and not jointly:
+            reusable |= {(frame,) for frame in job.choosable}
+        # Before encoding, so that what is outlived makes room for what is new.
+        self._known = {piece: self._known[piece] for piece in self._known if piece in reusable}
+        features = [self._encode(piece) for piece in pieces]
+        while sum(map(_nbytes, self._known.values())) > self._config.max_feature_bytes:
+            del self._known[next(iter(self._known))]
+        return features[0] if jointly else join_features(features, places)
 
     def _encode(self, piece: Window) -> Features:
         features = self._known.pop(piece.frames, None)
@@ -349,12 +350,6 @@ class _Worker:
             self.passes_saved += 1
         self._known[piece.frames] = features
         return features
-
-    def _forget_all_but(self, pieces: set[tuple[Frame, ...]]) -> None:
-        known = {piece: self._known[piece] for piece in self._known if piece in pieces}
-        while sum(map(_nbytes, known.values())) > self._config.max_feature_bytes:
-            del known[next(iter(known))]
-        self._known = known
 
 
 def _nbytes(features: Features) -> int:
