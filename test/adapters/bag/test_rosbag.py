@@ -267,8 +267,8 @@ LEFT_AND_RIGHT = {"/left": image(), "/right": JPEG, "/depth": DEPTH}
             LEFT_AND_RIGHT,
             {},
             r"several cameras in it; name one with --image-topic: /depth \(sensor_msgs/msg/Image, "
-            r"32FC1, 1 messages\), /left \(sensor_msgs/msg/Image, rgb8, 1 messages\), "
-            r"/right \(sensor_msgs/msg/CompressedImage, jpeg, 1 messages\)$",
+            r"32FC1, 1 message\), /left \(sensor_msgs/msg/Image, rgb8, 1 message\), "
+            r"/right \(sensor_msgs/msg/CompressedImage, jpeg, 1 message\)$",
         ),
         ({"/left": GREY, "/right": GREY}, {}, "several cameras in it"),
         (
@@ -279,7 +279,7 @@ LEFT_AND_RIGHT = {"/left": image(), "/right": JPEG, "/depth": DEPTH}
         (
             {"/say": text("hello")},
             {},
-            r"no images in it; its topics: /say \(std_msgs/msg/String, 1 messages\)",
+            r"no images in it; its topics: /say \(std_msgs/msg/String, 1 message\)",
         ),
         ({}, {}, "no images in it; its topics: none"),
         (
@@ -290,7 +290,7 @@ LEFT_AND_RIGHT = {"/left": image(), "/right": JPEG, "/depth": DEPTH}
         (
             {"/a": image(), "/say": text("hello")},
             {"image_topic": "/say"},
-            r"/say \(std_msgs/msg/String, 1 messages\) does not suit; choose from: /a ",
+            r"/say \(std_msgs/msg/String, 1 message\) does not suit; choose from: /a ",
         ),
         (
             {"/a": image(), "/say": text("hello")},

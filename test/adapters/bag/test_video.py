@@ -146,7 +146,7 @@ def text(path):
 
 def foreign(path):
     write(path, [0, 1], codec="ffv1", time_base=Fraction(1, 10))
-    path.write_bytes(path.read_bytes().replace(b"V_FFV1", b"V_NONE"))
+    path.write_bytes(path.read_bytes().replace(b"FFV1", b"NONE"))
     return path
 
 
@@ -164,7 +164,7 @@ def without_frames(path):
         (cut, "a.mp4", "not a bag, and not a video either|no video stream"),
         (text, "a.mp4", r"not a bag, and not a video either \(Invalid data"),
         (text, "a.txt", "not a bag, and not a video either"),
-        (foreign, "a.mkv", "no decoder for its video codec"),
+        (foreign, "a.avi", "no decoder for its video codec"),
         (without_frames, "a.avi", "no readable frame in it"),
     ],
 )

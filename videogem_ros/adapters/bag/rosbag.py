@@ -86,7 +86,8 @@ class _Topic:
     pixels: str = ""
 
     def __str__(self) -> str:
-        words = [self.msgtype, *([self.pixels] if self.pixels else []), f"{self.count} messages"]
+        counted = f"{self.count} message{'s' * (self.count != 1)}"
+        words = [self.msgtype, *([self.pixels] if self.pixels else []), counted]
         return f"{self.name} ({', '.join(words)})"
 
     @property
