@@ -75,7 +75,7 @@ def draw_overlay(
         image: The grounded frame.
         groundings: Groundings of this frame, one per action.
         hw: Another height and width of the picture; the image's own by default.
-        caption: Whether action texts and scores stand in a bar along the upper border.
+        caption: Whether actions and scores stand in a bar along the upper border.
 
     Returns:
         (H, W, 3) uint8 RGB; at the image's own size, its pixels are the image's pixels.
@@ -180,7 +180,7 @@ def _draw_caption(
     width: int,
     unit: float,
 ) -> None:
-    """A dark bar along the upper border: per action its text, and its score as gauge and text."""
+    """A dark bar along the upper border: per action its phrase, its score as gauge and text."""
     line, pad = 30 * unit, 9 * unit
     draw.rectangle((0, 0, width, len(coloured) * line + 2 * unit), fill=(*_INK, 190))
     for index, (grounding, colour) in enumerate(coloured):
@@ -195,7 +195,7 @@ def _draw_caption(
             draw.rounded_rectangle((gauge_left, y - 4 * unit, end, y + 4 * unit), 4 * unit, fill)
         left = 2 * pad + 10 * unit
         room = gauge_left - pad - left
-        _write(draw, (left, y), grounding.action.text, 17 * unit, _WHITE, room_px=room)
+        _write(draw, (left, y), grounding.action.phrase, 17 * unit, _WHITE, room_px=room)
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,7 +205,7 @@ class SheetCell:
     Attributes:
         picture: Overlay without caption, 480 pixels wide.
         time_s: Seconds since the run's first grounded frame.
-        lines: Per action its text, its point in source pixels (rounded), and its score or "not
+        lines: Per action its phrase, its point in source pixels (rounded), and its score or "not
             here".
     """
 
@@ -219,7 +219,7 @@ def sheet_cell(image: Picture, groundings: Sequence[Grounding], time_s: float) -
     height = max(1, round(image.shape[0] * _CELL_WIDTH_PX / image.shape[1]))
     lines = (
         (
-            grounding.action.text,
+            grounding.action.phrase,
             f"({grounding.point.x:.0f}, {grounding.point.y:.0f}) px",
             f"score {grounding.score:.2f}" if grounding.present else "not here",
         )

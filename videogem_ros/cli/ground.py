@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from videogem_ros.cli.options import UNTRAINED, grounding_options, load_session
-from videogem_ros.datatypes import PROMPT_KINDS, Frame, Grounding
+from videogem_ros.datatypes import Frame, Grounding
 from videogem_ros.errors import InvalidValueError, RecordingError
 from videogem_ros.window import Push
 
@@ -45,7 +44,7 @@ def ground(paths: tuple[Path, ...], actions: tuple[str, ...], out: Path, **groun
     """Ground actions in the newest frame of one window.
 
     Give images, the oldest first, or one video file, folder of images or bag, whose last window
-    is taken.
+    is taken. In the table, "prompts" are the probabilities of the verb, object and action prompt.
     """
     from videogem_ros.render import draw_overlay
 
@@ -101,20 +100,23 @@ def _save(path: Path, picture: Picture) -> None:
 
 
 def _print(groundings: Sequence[Grounding]) -> None:
-    table = Table("action", "verb", "object", box=box.SIMPLE_HEAD)
-    for name in ("x", "y", "score", "there", *(f"p({kind})" for kind in PROMPT_KINDS)):
-        table.add_column(name, justify="right", no_wrap=True)
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("action", min_width=18)
+    table.add_column("verb")
+    table.add_column("object")
+    for title in ("x, y in px", "score", "there", "prompts"):
+        table.add_column(title, justify="right", no_wrap=True)
     for found in groundings:
-        numbers = (found.score, *found.prompt_probabilities)
-        score, *probabilities = (f"{number:.2f}" for number in numbers)
         table.add_row(
-            found.action.text,
+            found.action.phrase,
             found.action.verb or "-",
             found.action.object or "-",
-            f"{found.point.x:.1f}",
-            f"{found.point.y:.1f}",
-            score,
+            f"{found.point.x:.1f}, {found.point.y:.1f}",
+            f"{found.score:.2f}",
             "yes" if found.present else "no",
-            *probabilities,
+            " ".join(f"{probability:.2f}" for probability in found.prompt_probabilities),
         )
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:
+        console.width = 200  # a pipe has no border to fit into
+    console.print(table)

@@ -18,7 +18,7 @@ action of the same frame in ``/videogem/action_2``, ``/videogem/action_3``, ...:
 ``overlay/compressed``  ``sensor_msgs/CompressedImage``, JPEG, this action alone.
 ``point_px``            ``geometry_msgs/PointStamped`` in pixels of the source image, x right,
                         y down, z always 0: not a point in space.
-``grounded_action``     ``std_msgs/String``: the text that was grounded.
+``grounded_action``     ``std_msgs/String``: the phrase that was grounded.
 ======================  ======================================================================
 """
 
@@ -171,7 +171,7 @@ class ResultWriter:
                 {"header": head, "format": "jpeg", "data": jpeg.reshape(-1)},
             ),
             ("point_px", "geometry_msgs/msg/PointStamped", {"header": head, "point": pixel}),
-            ("grounded_action", "std_msgs/msg/String", {"data": grounding.action.text}),
+            ("grounded_action", "std_msgs/msg/String", {"data": grounding.action.phrase}),
         ):
             self._bag.write(f"{namespace}/{topic}", msgtype, frame.stamp_ns, **fields)
 
