@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
@@ -53,16 +55,23 @@ def self_self_attention(
     Returns:
         (B, heads, N or M, d), the mean of out_q, out_k and out_v.
     """
-    three, batch, heads, count, dim = projections.shape
-    scale = temperature.to(projections.dtype).repeat(three).view(three * batch, 1, 1, 1)
-    value = projections[2]
+    three, batch, heads, _, dim = projections.shape
+    # sqrt(t) on both sides of p p^T is t; on the value of the first step the length falls out
+    # again.
+    root = temperature.to(projections.dtype).sqrt().repeat(three).view(-1, 1, 1, 1)
+    value = projections[2].expand(three, -1, -1, -1, -1).flatten(0, 1)
 
-    unit = F.normalize(projections, dim=-1).reshape(three * batch, heads, count, dim)
-    unit = F.scaled_dot_product_attention(unit * scale, unit, unit, scale=1.0)
-    unit = F.normalize(unit, dim=-1)
-    query = (unit if tokens is None else unit[:, :, tokens]) * scale
-    out = F.scaled_dot_product_attention(query, unit, value.repeat(three, 1, 1, 1), scale=1.0)
+    p = _scaled_unit(projections.flatten(0, 1), root)  # (3 B, heads, N, d)
+    p = _scaled_unit(F.scaled_dot_product_attention(p, p, p, scale=1.0), root)
+    query = p if tokens is None else p[:, :, tokens]
+    out = F.scaled_dot_product_attention(query, p, value, scale=1.0)
     return out.view(three, batch, heads, -1, dim).mean(dim=0)
+
+
+def _scaled_unit(p: Tensor, length: Tensor) -> Tensor:
+    """Vectors (..., d) of the given length, in the direction of p; one pass and one allocation."""
+    norm: Tensor = torch.linalg.vector_norm(p, dim=-1, keepdim=True)
+    return p * (length / norm.clamp_min(1e-12))
 
 
 def token_temperature(y: Tensor, head_dim: int) -> Tensor:
@@ -75,5 +84,5 @@ def token_temperature(y: Tensor, head_dim: int) -> Tensor:
     Returns:
         (B,) float32.
     """
-    length: Tensor = torch.linalg.vector_norm(y.float(), dim=-1).mean(dim=-1)
-    return length / head_dim**0.5
+    lengths: Tensor = y.float().norm(dim=-1)  # (B, N)
+    return lengths.mean(dim=-1) / math.sqrt(head_dim)

@@ -95,7 +95,7 @@ class Encoder:
     def _encode_images(
         self, pixels: Tensor, grid_hw: tuple[int, int], chosen: tuple[int, ...]
     ) -> Features:
-        x = self._patches(pixels) + self._positions(grid_hw)[1:]
+        x = self._patches(pixels) + self.positions(grid_hw)[1:]
         x = torch.cat([self._class_token().expand(len(chosen), 1, -1), x], dim=1)
         patch_terms, class_terms = self._walk(x, None)
         return Features(patch_terms, class_terms, grid_hw, chosen)
@@ -108,7 +108,7 @@ class Encoder:
         chosen: tuple[int, ...],
     ) -> Features:
         frames, patches = pixels.shape[0], grid_hw[0] * grid_hw[1]
-        x = self._patches(pixels) + self._positions(grid_hw)[1:] + temporal[:, None]
+        x = self._patches(pixels) + self.positions(grid_hw)[1:] + temporal[:, None]
         # Patch tokens stand in (row, column, time) order: time is the fastest axis.
         x = x.transpose(0, 1).reshape(1, patches * frames, -1)
         x = torch.cat([self._class_token().expand(1, 1, -1), x], dim=1)
@@ -132,7 +132,8 @@ class Encoder:
     def _class_token(self) -> Tensor:
         return self.tower.class_embedding + self.tower.position_embedding[0]
 
-    def _positions(self, grid_hw: tuple[int, int]) -> Tensor:
+    def positions(self, grid_hw: tuple[int, int]) -> Tensor:
+        """Position embeddings (1 + N, D) for a grid of patches."""
         return resample_positions(self.tower.position_embedding, self.tower.grid_hw, grid_hw)
 
     def _walk(self, x: Tensor, tokens: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -6,8 +6,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -63,9 +63,7 @@ class Grounder:
             raise InvalidValueError(
                 "image_hw", f"multiples of the patch {patch_hw[0]} x {patch_hw[1]}", self.input_hw
             )
-        self._text: Callable[[str], Tensor] = lru_cache(TEXT_CACHE)(
-            lambda text: backbone.encode_text([text])[0]
-        )
+        self._embeddings: OrderedDict[str, Tensor] = OrderedDict()
 
     def ground(
         self, window: Window, actions: Sequence[Action], frames: FrameChoice = "newest"
@@ -126,8 +124,9 @@ class Grounder:
             return []
         config, tower = self.config, self.backbone.tower
         prompts = [prompts_for(action, config.prompts) for action in actions]
-        text = torch.stack([self._text(text) for prompt in prompts for text in prompt.texts])
-        neutral = torch.stack([self._text(text) for text in config.presence.neutral])
+        texts = [text for prompt in prompts for text in prompt.texts]
+        embeddings = self._embed_texts([*texts, *config.presence.neutral])
+        text, neutral = embeddings[: len(texts)], embeddings[len(texts) :]
 
         weights = layer_weights(features.class_terms, text, tower, config)
         similarity = patch_similarity(features, weights, text, tower)
@@ -172,6 +171,19 @@ class Grounder:
                     )
                 )
         return groundings
+
+    def _embed_texts(self, texts: Sequence[str]) -> Tensor:
+        """(len(texts), E) unit vectors; those not seen before are encoded in one pass."""
+        known = self._embeddings
+        unseen = [text for text in dict.fromkeys(texts) if text not in known]
+        if unseen:
+            known.update(zip(unseen, self.backbone.encode_text(unseen)))
+        for text in texts:
+            known.move_to_end(text)
+        stacked = torch.stack([known[text] for text in texts])
+        while len(known) > TEXT_CACHE:
+            known.popitem(last=False)
+        return stacked
 
     @property
     def device(self) -> torch.device:

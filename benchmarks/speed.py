@@ -1,0 +1,271 @@
+"""Time and memory of one window: our encoder against a plain transcription of the formulas.
+
+    python benchmarks/speed.py [--cases viclip-all viclip-newest clip] [--repeats 5] [--json]
+
+The baseline below writes VideoGEM down as method and formulas say, with every attention matrix
+built and every token carried to the end. First both must give the same heatmaps (1e-5), then both
+are timed in turn in one process (medians, with the fastest and slowest run), and last each runs
+once in a process of its own for its peak memory above that of the loaded model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import gc
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - its usual name
+from torch import Tensor
+
+from videogem_ros.core import Encoder, GroundingConfig, load_backbone
+from videogem_ros.core.backbones import Backbone
+from videogem_ros.core.backbones.preprocessing import place
+from videogem_ros.core.fusion import locate_points
+from videogem_ros.core.heatmaps import patch_similarity
+from videogem_ros.core.tower import Block, VisionTower
+from videogem_ros.core.weighting import layer_weights
+
+CONFIG = GroundingConfig()
+TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is timed.
+
+    Attributes:
+        title: For the table.
+        backbone: Name for load_backbone; weights are drawn from a seed.
+        input_hw: Network input in pixels.
+        frames: Places whose heatmaps are wanted; all where None. The baseline has no such choice.
+    """
+
+    title: str
+    backbone: str
+    input_hw: tuple[int, int]
+    frames: tuple[int, ...] | None
+
+
+CASES = {
+    "viclip-all": Case("ViCLIP-B/16, 8 frames, all heatmaps", "viclip:B-16", (224, 224), None),
+    "viclip-newest": Case("ViCLIP-B/16, 8 frames, newest only", "viclip:B-16", (224, 224), (7,)),
+    "clip": Case("ViT-B-16 at 448, one frame", "openclip:ViT-B-16", (448, 448), None),
+}
+
+
+# The baseline: a plain transcription.
+
+
+def plain_attention(q: Tensor, k: Tensor, v: Tensor, scale: Tensor | float) -> Tensor:
+    return torch.softmax(scale * (q @ k.transpose(-2, -1)), dim=-1) @ v
+
+
+def plain_self_self(p: Tensor, v: Tensor, t: Tensor) -> Tensor:
+    p = p / p.norm(dim=-1, keepdim=True)
+    p = plain_attention(p, p, p, t)
+    p = p / p.norm(dim=-1, keepdim=True)
+    return plain_attention(p, p, v, t)
+
+
+def plain_qkv(block: Block, heads: int, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """LN1(x) and q, k, v, each (B, heads, N, d)."""
+    y = block.ln_1(x)
+    batch, tokens, width = y.shape
+    parts = block.qkv(y).chunk(3, dim=-1)
+    return y, [p.view(batch, tokens, heads, width // heads).transpose(1, 2) for p in parts]
+
+
+def plain_join(block: Block, out: Tensor) -> Tensor:
+    return block.out(out.transpose(1, 2).flatten(2))
+
+
+def plain_block(block: Block, heads: int, x: Tensor) -> Tensor:
+    """The plain path: the transformer's block, unchanged."""
+    _, (q, k, v) = plain_qkv(block, heads, x)
+    x = x + plain_join(block, plain_attention(q, k, v, q.shape[-1] ** -0.5))
+    return x + block.contract(block.activation(block.expand(block.ln_2(x))))
+
+
+def plain_branch(block: Block, heads: int, x: Tensor) -> Tensor:
+    """The self-self path's output s_l."""
+    y, (q, k, v) = plain_qkv(block, heads, x)
+    t = y.norm(dim=-1).mean(dim=-1).view(-1, 1, 1, 1) / q.shape[-1] ** 0.5
+    out = [plain_self_self(p, v, t) for p in (q, k, v)]
+    return plain_join(block, sum(out) / 3)
+
+
+def plain_tokens(tower: VisionTower, pixels: Tensor, positions: Tensor) -> Tensor:
+    """(T, 3, H, W) to (B, 1 + N, D); a video tower's tokens in (row, column, time) order."""
+    x = F.conv2d(pixels, tower.patch_embedding, stride=tower.patch_hw).flatten(2).transpose(1, 2)
+    x = x + positions[1:]
+    if tower.temporal_embedding is not None:
+        x = (x + tower.temporal_embedding[:, None]).transpose(0, 1).flatten(0, 1)[None]
+    token = (tower.class_embedding + positions[0]).expand(x.shape[0], 1, -1)
+    return tower.ln_pre(torch.cat([token, x], dim=1))
+
+
+def baseline(tower: VisionTower, pixels: Tensor, positions: Tensor, text: Tensor) -> Tensor:
+    """Heatmaps (T, K, H, W), static + dynamic weights."""
+    x = plain_tokens(tower, pixels, positions)
+    first = len(tower.blocks) - CONFIG.depth
+    for block in tower.blocks[:first]:
+        x = plain_block(block, tower.heads, x)
+    terms, class_terms = [x], [x[:, 0]]
+    for block in tower.blocks[first:]:
+        terms.append(plain_branch(block, tower.heads, x))
+        before, x = x[:, 0], plain_block(block, tower.heads, x)
+        class_terms.append(x[:, 0] - before)
+
+    maps = []
+    for b in range(x.shape[0]):
+        total = sum(term[b] for term in class_terms)
+        last = CONFIG.dynamic_depth
+        without = torch.stack([tower.embed(total - term[b]) for term in class_terms[-last:]])
+        for prompt in text:
+            weights = torch.tensor(CONFIG.static_weights)
+            weights[-last:] += torch.softmax(-20 * without @ prompt, dim=0) - 1 / last
+            mixed = sum(weight * term[b, 1:] for weight, term in zip(weights, terms))
+            maps.append(tower.embed(mixed) @ prompt)
+    side = positions[1:].shape[0] ** 0.5
+    frames = pixels.shape[0] // x.shape[0]
+    grid = torch.stack(maps).view(x.shape[0], len(text), int(side), int(side), frames)
+    grid = grid.permute(0, 4, 1, 2, 3).flatten(0, 1)
+    maps = F.interpolate(grid, size=pixels.shape[-2:], mode="bilinear", align_corners=False)
+    low, high = maps.amin(dim=(2, 3), keepdim=True), maps.amax(dim=(2, 3), keepdim=True)
+    return (maps - low) / (high - low)
+
+
+# Ours.
+
+
+def ours(
+    tower: VisionTower, pixels: Tensor, text: Tensor, frames: tuple[int, ...] | None
+) -> Tensor:
+    """Heatmaps (F, K, H, W), static + dynamic weights, by the package."""
+    features = Encoder(tower, CONFIG.depth)(pixels, frames)
+    weights = layer_weights(features.class_terms, text, tower, CONFIG)
+    similarity = patch_similarity(features, weights, text, tower)
+    placement = place(pixels.shape[-2:], pixels.shape[-2:], "stretch")
+    return locate_points(similarity, features.grid_hw, placement, CONFIG).heatmaps[:, 0, :3]
+
+
+def prepare(case: Case) -> dict[str, Callable[[], Tensor]]:
+    """Both ways of computing a case's heatmaps, on the same seeded input."""
+    backbone: Backbone = load_backbone(case.backbone, "random:0")
+    tower = backbone.tower
+    generator = torch.Generator().manual_seed(1)
+    pixels = torch.randn(backbone.window_frames, 3, *case.input_hw, generator=generator)
+    text = F.normalize(torch.randn(3, tower.projection.shape[1], generator=generator), dim=-1)
+    encoder = Encoder(tower, CONFIG.depth)
+    grid = tuple(side // patch for side, patch in zip(case.input_hw, tower.patch_hw))
+    positions = encoder.positions(grid)
+    return {
+        "baseline": lambda: baseline(tower, pixels, positions, text),
+        "ours": lambda: ours(tower, pixels, text, case.frames),
+    }
+
+
+def check(case: Case, ways: dict[str, Callable[[], Tensor]]) -> float:
+    """Largest deviation of the heatmaps; exits where it exceeds the tolerance."""
+    expected, found = ways["baseline"](), ways["ours"]()
+    chosen = expected if case.frames is None else expected[list(case.frames)]
+    deviation = float((chosen - found).abs().max())
+    if not deviation <= TOLERANCE:
+        sys.exit(f"{case.title}: heatmaps differ by {deviation:.2e}, more than {TOLERANCE:g}")
+    return deviation
+
+
+def timed(ways: dict[str, Callable[[], Tensor]], repeats: int) -> dict[str, list[float]]:
+    """Seconds of every run, the ways in turn."""
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(repeats):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            way()
+            seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def memory_field(name: str) -> int:
+    """A field of /proc/self/status in KiB."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1])
+    raise KeyError(name)
+
+
+def peak_mib(way: Callable[[], Tensor]) -> float:
+    """Peak resident memory of one call above what was resident before, MiB (Linux)."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # what loading the model left behind is not its own
+    before = memory_field("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak, VmHWM
+    way()
+    return (memory_field("VmHWM") - before) / 1024
+
+
+def peak_in_own_process(case: str, way: str) -> float:
+    command = [sys.executable, __file__, "--memory", case, way]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def measure(name: str, repeats: int) -> dict[str, object]:
+    """Parity, then times, then memory of one case."""
+    case = CASES[name]
+    ways = prepare(case)
+    deviation = check(case, ways)  # also the warm-up
+    seconds = timed(ways, repeats)
+    peaks = {way: peak_in_own_process(name, way) for way in ways}
+    return {
+        "case": case.title,
+        "deviation": deviation,
+        "seconds": {way: [min(s), median(s), max(s)] for way, s in seconds.items()},
+        "speedup": median(seconds["baseline"]) / median(seconds["ours"]),
+        "peak_mib": peaks,
+        "memory_ratio": peaks["ours"] / peaks["baseline"],
+    }
+
+
+def report(result: dict) -> str:
+    lines = [f"{result['case']}: equal to {result['deviation']:.1e}"]
+    for way in ("baseline", "ours"):
+        low, middle, high = result["seconds"][way]
+        peak = result["peak_mib"][way]
+        lines.append(f"  {way:<9}{middle:7.2f} s ({low:.2f} to {high:.2f}){peak:8.0f} MiB peak")
+    speedup, memory = result["speedup"], result["memory_ratio"]
+    lines.append(f"  {speedup:.2f} times faster, {memory:.2f} of the memory")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+    parser.add_argument("--memory", nargs=2, metavar=("CASE", "WAY"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    with torch.inference_mode():
+        if arguments.memory:
+            case, way = arguments.memory
+            print(peak_mib(prepare(CASES[case])[way]))
+            return
+        results = [measure(name, arguments.repeats) for name in arguments.cases]
+    if arguments.json:
+        print(json.dumps(results, indent=2))
+    else:
+        print("\n".join(report(result) for result in results))
+
+
+if __name__ == "__main__":
+    main()
