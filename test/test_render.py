@@ -1,0 +1,170 @@
+"""Pictures of groundings."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from example_groundings import frame_of, grounding_of
+
+from videogem_ros.errors import InvalidValueError
+from videogem_ros.render import draw_contact_sheet, draw_overlay, sheet_cell
+
+GREEN = (40, 120, 60)
+
+
+def changed_middle(picture: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
+    """Mean (x, y) of the pixels that are not of this colour."""
+    rows, columns = np.nonzero((picture != np.array(colour)).any(axis=2))
+    return np.array((columns.mean(), rows.mean()))
+
+
+def saturation(picture: np.ndarray) -> float:
+    return float(np.ptp(picture.astype(int), axis=2).mean())
+
+
+def test_only_marks_change_where_the_heatmap_is_zero() -> None:
+    frame = frame_of((240, 320))
+    picture = draw_overlay(frame.image, [grounding_of(frame, xy=(200, 150))], caption=False)
+    assert picture.shape == frame.image.shape
+    assert picture.dtype == np.uint8
+    untouched = np.ones(frame.hw, bool)
+    untouched[120:180, 170:230] = False
+    assert (picture[untouched] == frame.image[untouched]).all()
+    assert (picture[~untouched] != frame.image[~untouched]).any()
+
+
+def test_the_frame_itself_is_left_alone() -> None:
+    frame = frame_of((48, 64))
+    before = frame.image.copy()
+    draw_overlay(frame.image, [grounding_of(frame)])
+    assert (frame.image == before).all()
+
+
+@pytest.mark.parametrize("present", [True, False])
+@pytest.mark.parametrize("hw", [(480, 640), (240, 320), (240, 640)])
+def test_the_marks_stand_at_the_point_in_every_size(hw: tuple[int, int], present: bool) -> None:
+    frame = frame_of((480, 640), colour=(90, 90, 90))  # grey fades to one colour as well
+    found = grounding_of(frame, xy=(401.0, 275.0), present=present)
+    picture = draw_overlay(frame.image, [found], hw=hw, caption=False)
+    assert picture.shape == (*hw, 3)
+    background = tuple(int(value) for value in picture[0, 0])
+    expected = ((401.0 + 0.5) * hw[1] / 640 - 0.5, (275.0 + 0.5) * hw[0] / 480 - 0.5)
+    assert changed_middle(picture, background) == pytest.approx(expected, abs=0.5)
+
+
+def test_a_prompts_point_is_marked_as_well() -> None:
+    frame = frame_of((480, 640), colour=GREEN)
+    found = grounding_of(frame, xy=(400, 300), points={"verb": (100, 200)})
+    left = draw_overlay(frame.image, [found], caption=False)[:, :200]
+    assert changed_middle(left, GREEN) == pytest.approx((100, 200), abs=0.5)
+
+
+def test_opacity_follows_the_heatmap() -> None:
+    frame = frame_of((64, 512), colour=GREEN)
+    ramp = np.linspace(0, 1, 512, dtype=np.float32)[None].repeat(64, axis=0)
+    found = grounding_of(frame, xy=(-100, -100), values=ramp)
+    picture = draw_overlay(frame.image, [found], caption=False)
+    distance = np.abs(picture.astype(int) - np.array(GREEN)).sum(axis=2)[32]
+    assert distance[0] == 0
+    assert (np.diff(distance[::64]) > 0).all()
+
+
+def test_an_action_that_is_not_there_takes_the_colour_out() -> None:
+    frame = frame_of((240, 320), colour=GREEN)
+    there = draw_overlay(frame.image, [grounding_of(frame)], caption=False)
+    absent = draw_overlay(frame.image, [grounding_of(frame, present=False)], caption=False)
+    assert saturation(absent) < 0.5 * saturation(there)
+
+
+def test_one_action_that_is_there_keeps_the_colour_beside_one_that_is_not() -> None:
+    frame = frame_of((240, 320), colour=GREEN)
+    both = [grounding_of(frame), grounding_of(frame, "open the drawer", present=False)]
+    picture = draw_overlay(frame.image, both, caption=False)
+    assert (picture[0, 0] == GREEN).all()
+
+
+def test_several_actions_have_colours_of_their_own() -> None:
+    frame = frame_of((240, 320), colour=(0, 0, 0))
+    left, right = (np.zeros((4, 4), np.float32) for _ in range(2))
+    left[:, 0] = right[:, 3] = 1
+    actions = [
+        grounding_of(frame, "open the drawer", values=left),
+        grounding_of(frame, "wash the pan", values=right),
+    ]
+    picture = draw_overlay(frame.image, actions, caption=False).astype(int)
+    assert np.abs(picture[10, 10] - picture[10, 310]).max() > 100
+
+
+def test_the_caption_is_a_bar_that_grows_with_the_actions() -> None:
+    frame = frame_of((480, 640), colour=GREEN)
+    found = grounding_of(frame, xy=(320, 400))
+
+    def rows_of_bar(count: int) -> int:
+        picture = draw_overlay(frame.image, [found] * count)
+        return int((picture[:300] != np.array(GREEN)).any(axis=(1, 2)).sum())
+
+    assert 20 < rows_of_bar(1) < 48
+    assert rows_of_bar(3) == pytest.approx(3 * rows_of_bar(1), abs=8)
+    without = draw_overlay(frame.image, [found], caption=False)
+    assert (without[:300] == np.array(GREEN)).all()
+
+
+def test_without_groundings_the_picture_is_the_frame() -> None:
+    frame = frame_of((48, 64))
+    assert (draw_overlay(frame.image, []) == frame.image).all()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "pick up the \u201cred\u201d mug \u2013 now\u2026",
+        "ramasse la tasse posée près de l\u2019évier",
+        "поднять красную кружку",
+        "赤いマグカップを取る",
+        "grab it \N{SMILING FACE WITH OPEN MOUTH}\N{ZERO WIDTH JOINER}",
+        "two\nlines\tand\x00controls",
+        "a very long command " * 40,
+    ],
+)
+@pytest.mark.parametrize("hw", [(480, 640), (30, 40), (2, 3)])
+def test_any_text_fits_any_picture(text: str, hw: tuple[int, int]) -> None:
+    frame = frame_of(hw)
+    picture = draw_overlay(frame.image, [grounding_of(frame, text)])
+    assert picture.shape == frame.image.shape
+
+
+def test_a_grounding_of_another_frame_is_refused() -> None:
+    found = grounding_of(frame_of((48, 64)))
+    with pytest.raises(InvalidValueError, match=r"grounding\.image_hw.*\(24, 32\).*\(48, 64\)"):
+        draw_overlay(frame_of((24, 32)).image, [found])
+
+
+@pytest.mark.parametrize(
+    ("count", "hw", "columns"),
+    [(1, (480, 640), 1), (3, (480, 640), 3), (12, (480, 640), 4), (12, (480, 270), 6)],
+)
+def test_the_contact_sheet_is_a_full_grid(count: int, hw: tuple[int, int], columns: int) -> None:
+    frame = frame_of(hw, colour=GREEN)
+    cell = sheet_cell(frame.image, [grounding_of(frame)], 1.25)
+    sheet = draw_contact_sheet("recording", [cell] * count)
+    height, width = cell.picture.shape[:2]
+    # Pictures are pasted as they are; the columns of the sheet that are never white hold them.
+    rows = [y for y in range(sheet.shape[0] - height) if (sheet[y] == GREEN).all(axis=1).any()]
+    first = sheet[rows[0]]
+    starts = np.nonzero(np.diff((first == GREEN).all(axis=1).astype(int)) == 1)[0] + 1
+    assert len(starts) == columns
+    body = sheet[rows[0] : rows[0] + height - 40, starts[0] : starts[0] + width]
+    assert (body == cell.picture[: height - 40]).all()
+    assert count % columns == 0
+
+
+def test_a_sheet_of_twelve_frames_suits_a_slide() -> None:
+    frame = frame_of((360, 640), colour=GREEN)
+    cells = [sheet_cell(frame.image, [grounding_of(frame)], 0.1 * n) for n in range(12)]
+    height, width = draw_contact_sheet("recording", cells).shape[:2]
+    assert 1.4 < width / height < 2.1
+
+
+def test_a_sheet_needs_a_cell() -> None:
+    with pytest.raises(InvalidValueError, match="at least one cell"):
+        draw_contact_sheet("recording", [])
