@@ -16,11 +16,12 @@ setup(
     long_description=(Path(__file__).parent / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
+    license_files=["LICENSE"],
     packages=find_packages(include=["videogem_ros", "videogem_ros.*"]),
     package_data={"videogem_ros": ["py.typed"]},
     python_requires=">=3.10",
     install_requires=[
-        "av>=12",
+        "av>=14.1",
         "click>=8.1",
         "lemminflect>=0.2.3",
         "numpy>=1.24",
@@ -34,6 +35,6 @@ setup(
         "torch>=2.4",
         "torchvision",
     ],
-    extras_require={"dev": DEVELOPMENT},
+    extras_require={"dds": ["cyclonedds>=11,<12"], "dev": DEVELOPMENT},
     entry_points={"console_scripts": ["videogem-ros = videogem_ros.cli:main"]},
 )

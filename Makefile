@@ -1,0 +1,56 @@
+# Everything sets itself up: a machine with Python 3.10+ and make is enough.
+#
+#   make demo    run the main job on a sample recording, into out/demo
+#   make test    lint, types and tests
+#   make ros     tests against a sourced ROS 2 (colcon, launch)
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+OUT    ?= out
+
+READY := $(VENV)/.ready
+
+.PHONY: demo test lint unit ros bench clean help
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n 's/^#   /  /p' Makefile
+
+# Made anew when what is to be installed changes; otherwise reused.
+$(READY): setup.py pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "videogem_ros needs Python 3.10 or newer; $(PYTHON) is $$($(PYTHON) --version). Try make PYTHON=python3.11"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
+	  { rm -rf $(VENV); echo "python3 has no venv module: install python3-venv"; exit 1; }
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,dds]'
+	@# Machines without a screen often lack libGL, which this package never uses.
+	@$(BIN)/python -c 'import cv2' 2>/dev/null || \
+	  { $(BIN)/python -m pip uninstall --quiet --yes opencv-python; \
+	    $(BIN)/python -m pip install --quiet -c constraints.txt opencv-python-headless; }
+	@touch $(READY)
+
+demo: $(READY)
+	$(BIN)/videogem-ros sample --out $(OUT)/demo/recording --force
+	$(BIN)/videogem-ros replay $(OUT)/demo/recording --out $(OUT)/demo/results --force
+
+test: lint unit
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+unit: $(READY)
+	$(BIN)/python -m pytest -m "not ros"
+
+ros: $(READY)
+	$(BIN)/python -m pytest -m ros
+
+bench: $(READY)
+	$(BIN)/python benchmarks/parity.py test/data/golden/*.safetensors
+	$(BIN)/python benchmarks/speed.py
+
+clean:
+	rm -rf $(VENV) $(OUT) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
