@@ -277,7 +277,7 @@ class _Sheet:
         if self._seen % self._stride == 0:
             time_s = (frame.stamp_ns - self._start_ns) / 1e9
             self._kept.append(sheet_cell(frame.image, groundings, time_s))
-            if len(self._kept) == 2 * SHEET_CELLS:
+            if len(self._kept) == 4 * SHEET_CELLS:
                 self._kept = self._kept[::2]
                 self._stride *= 2
         self._seen += 1
