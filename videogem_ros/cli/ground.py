@@ -101,7 +101,7 @@ def _save(path: Path, picture: Picture) -> None:
 
 def _print(groundings: Sequence[Grounding]) -> None:
     table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("action", min_width=18)
+    table.add_column("action", min_width=14)
     table.add_column("verb")
     table.add_column("object")
     for title in ("x, y in px", "score", "there", "prompts"):
