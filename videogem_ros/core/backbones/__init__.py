@@ -94,7 +94,7 @@ def load_backbone(
 def _device(name: str | torch.device) -> torch.device:
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError) as error:
         raise InvalidValueError("device", "an available torch device", str(name)) from error
     return device

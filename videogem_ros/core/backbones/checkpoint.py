@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pickle
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,13 +29,13 @@ def random_seed(weights: str) -> int | None:
     """The seed of ``random:SEED``, None for any other weights.
 
     Raises:
-        InvalidValueError: What follows ``random:`` is no whole number.
+        InvalidValueError: What follows ``random:`` is no whole number of 64 bits.
     """
     kind, _, seed = weights.partition(":")
     if kind != "random":
         return None
-    if not seed.isdecimal():
-        raise InvalidValueError("weights", "random:SEED with a whole number", weights)
+    if not seed.isdecimal() or int(seed) >= 2**64:
+        raise InvalidValueError("weights", "random:SEED with a whole number below 2^64", weights)
     return int(seed)
 
 
@@ -45,6 +45,52 @@ def seeded(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
+
+
+def hub_file(repository: str, names: Sequence[str], tag: str) -> str:
+    """A file of a hub repository, from the cache where it is there.
+
+    Args:
+        repository: "owner/name".
+        names: File names under which it may be there, the preferred one first.
+        tag: What was asked for, for the error.
+
+    Returns:
+        The file's path in the cache.
+
+    Raises:
+        WeightsError: It is neither cached nor to be had.
+    """
+    from huggingface_hub import (  # noqa: PLC0415 - only for published weights
+        get_hf_file_metadata,
+        hf_hub_download,
+        hf_hub_url,
+        try_to_load_from_cache,
+    )
+    from huggingface_hub.errors import EntryNotFoundError  # noqa: PLC0415
+
+    for name in names:
+        cached = try_to_load_from_cache(repository, name)
+        if isinstance(cached, str):
+            return cached
+
+    def is_there(name: str) -> bool:
+        # Asks once, without the client's retries: no network is an error at once, not in a minute.
+        with suppress(EntryNotFoundError):
+            get_hf_file_metadata(hf_hub_url(repository, name))
+            return True
+        return False
+
+    try:
+        return hf_hub_download(repository, next(filter(is_there, names), names[0]))
+    except Exception as error:  # the hub's client raises many kinds; all mean the same here
+        reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
+        raise WeightsError(
+            tag,
+            f"not in the hub's cache and not to be downloaded ({reason})",
+            "connect once, point HF_HOME at a filled cache, or name a local .safetensors, .pt or "
+            ".pth file with --weights",
+        ) from error
 
 
 def read_state(path: str | Path) -> dict[str, Tensor]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from videogem_ros.core.backbones.checkpoint import (
     fill,
+    hub_file,
     is_file_name,
     random_seed,
     read_state,
@@ -25,6 +26,8 @@ from videogem_ros.core.tower import Norm, VisionTower, blocks_of
 from videogem_ros.errors import InvalidValueError, WeightsError
 
 DEFAULT_WEIGHTS = "openai"
+HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+"""What a tag's hub repository calls its weights."""
 PAPER_INPUT = 448
 """The paper grounds CLIP at 448 x 448, whatever the model was trained at."""
 SMALLEST_PUBLISHED = 224
@@ -80,6 +83,10 @@ def load(
     """Build an open_clip model and fill it; see :func:`videogem_ros.core.load_backbone`."""
     weights = weights or DEFAULT_WEIGHTS
     config, name = _configuration(model)
+    # What cannot be walked or spoken to is refused before gigabytes are downloaded or drawn.
+    with torch.device("meta"):
+        tower_of(build(config, model).get_submodule("visual"), model)
+    tokenizer = _tokenizer(config, name)
     preprocessing = Preprocessing(OPENAI_MEAN, OPENAI_STD, "bicubic", antialias=True)
     seed = random_seed(weights)
     if seed is not None:
@@ -96,14 +103,13 @@ def load(
             "bicubic",
             antialias=True,
         )
-        state = read_state(_download(tag, weights))
+        state = read_state(hub_file(tag["hf_hub"].rstrip("/"), HUB_FILES, weights))
         # OpenAI's weights need QuickGELU, whichever of a model's two names was asked for.
         clip = fill(
             build(config | {"quick_gelu": tag.get("quick_gelu", False)}, model), state, weights
         )
     clip.eval().requires_grad_(False).to(device)
     clip.visual.to(dtype)
-    tokenizer = open_clip.get_tokenizer(name) if name else open_clip.SimpleTokenizer()
     return OpenClipBackbone(f"openclip:{model}", clip, tokenizer, preprocessing, seed is not None)
 
 
@@ -120,12 +126,24 @@ def _configuration(model: str) -> tuple[dict[str, Any], str | None]:
                 "backbone", "an open_clip model configuration", f"{model} ({error})"
             ) from error
         return config, None
-    config = open_clip.get_model_config(model)
-    if config is None:
+    if model not in open_clip.list_models():
         raise InvalidValueError(
             "backbone", "a model name of open_clip, such as ViT-B-16, or a .json file", model
         )
-    return config, model
+    return open_clip.get_model_config(model), model
+
+
+def _tokenizer(config: Mapping[str, Any], name: str | None) -> Any:
+    if name is None:
+        return open_clip.SimpleTokenizer(
+            context_length=config["text_cfg"].get("context_length", 77)
+        )
+    try:
+        return open_clip.get_tokenizer(name)
+    except (ImportError, OSError, ValueError) as error:
+        raise InvalidValueError(
+            "backbone", "a model whose tokenizer can be loaded", f"{name} ({error})"
+        ) from error
 
 
 def build(config: Mapping[str, Any], name: str = "custom") -> nn.Module:
@@ -214,21 +232,3 @@ def _tag(name: str | None, weights: str) -> dict[str, Any]:
             f"use {', '.join(tags)}, a .safetensors file" if tags else "name a .safetensors file",
         )
     return dict(tag)
-
-
-def _download(tag: Mapping[str, Any], weights: str) -> str:
-    try:
-        return str(open_clip.download_pretrained(dict(tag)))
-    except Exception as error:  # the hub's client raises many kinds; all mean the same here
-        raise unreachable(weights, error) from error
-
-
-def unreachable(weights: str, error: Exception) -> WeightsError:
-    """The error for published weights that are neither cached nor to be had."""
-    reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
-    return WeightsError(
-        weights,
-        f"not in the hub's cache and not to be downloaded ({reason})",
-        "connect once, point HF_HOME at a filled cache, or name a local .safetensors, .pt or .pth "
-        "file with --weights",
-    )

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from videogem_ros.core.backbones.checkpoint import (
     fill,
+    hub_file,
     is_file_name,
     random_seed,
     read_state,
     seeded,
 )
-from videogem_ros.core.backbones.openclip import unreachable
 from videogem_ros.core.backbones.preprocessing import Preprocessing
 from videogem_ros.core.tower import Norm, VisionTower, blocks_of
 from videogem_ros.errors import InvalidValueError, WeightsError
@@ -214,26 +214,23 @@ def load(
         choices = ", ".join(f"viclip:{name}" for name in MODELS)
         raise InvalidValueError("backbone", f"one of {choices}", f"viclip:{model}")
     seed = random_seed(weights)
+    state = None
+    if seed is None:
+        state = read_state(weights if is_file_name(weights) else _download(model, weights))
     with seeded(seed or 0):
         viclip = ViClip(MODELS[model])
-    if seed is None:
-        path = weights if is_file_name(weights) else _download(model, weights)
-        fill(viclip, read_state(path), weights)
+    if state is not None:
+        fill(viclip, state, weights)
     viclip.eval().requires_grad_(False).to(device)
     viclip.vision_encoder.to(dtype)
     return ViClipBackbone(f"viclip:{model}", viclip, seed is not None)
 
 
 def _download(model: str, weights: str) -> str:
-    from huggingface_hub import hf_hub_download  # noqa: PLC0415 - only for published weights
-
     if weights != DEFAULT_WEIGHTS:
         raise WeightsError(
             weights,
             f"neither a file nor a tag of viclip:{model}",
             f"use {DEFAULT_WEIGHTS} or name the .pth file",
         )
-    try:
-        return hf_hub_download(HUB_REPOSITORY, PUBLISHED[model])
-    except Exception as error:  # the hub's client raises many kinds; all mean the same here
-        raise unreachable(weights, error) from error
+    return hub_file(HUB_REPOSITORY, (PUBLISHED[model],), weights)
