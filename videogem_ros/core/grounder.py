@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Literal
@@ -199,7 +200,7 @@ def _places(frames: FrameChoice, count: int) -> tuple[int, ...]:
         return tuple(range(count))
     if isinstance(frames, str):
         raise InvalidValueError("frames", '"newest", "all" or places in the window', frames)
-    chosen = tuple(frames)
+    chosen = tuple(operator.index(place) for place in frames)
     if not chosen or not all(0 <= place < count for place in chosen):
         raise InvalidValueError("frames", f"places in a window of {count} frames", chosen)
     return chosen
