@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from example_groundings import frame_of, grounding_of
 
+from videogem_ros.datatypes import Grounding
 from videogem_ros.errors import InvalidValueError
 from videogem_ros.render import draw_contact_sheet, draw_overlay, sheet_cell
 
@@ -93,6 +94,19 @@ def test_several_actions_have_colours_of_their_own() -> None:
     ]
     picture = draw_overlay(frame.image, actions, caption=False).astype(int)
     assert np.abs(picture[10, 10] - picture[10, 310]).max() > 100
+
+
+def test_actions_in_one_place_mix_their_colours() -> None:
+    frame = frame_of((240, 320), colour=(0, 0, 0))
+    warm = np.ones((4, 4), np.float32)
+    found = grounding_of(frame, xy=(160, 160), values=warm)
+    elsewhere = grounding_of(frame, xy=(160, 160))
+
+    def colour(*groundings: Grounding) -> np.ndarray:
+        return draw_overlay(frame.image, groundings, caption=False)[5, 5].astype(int)
+
+    mean = (colour(found, elsewhere) + colour(elsewhere, found)) / 2
+    assert colour(found, found) == pytest.approx(mean, abs=1)
 
 
 def test_the_caption_is_a_bar_that_grows_with_the_actions() -> None:

@@ -115,16 +115,22 @@ def _blend_heat(
     """Lays the heatmaps over the (H, W, 3) float canvas, which fades where no action is there."""
     if coloured and not any(grounding.present for grounding, _ in coloured):
         canvas = 0.3 * canvas + 0.5 * canvas.mean(axis=2, keepdims=True)
+    mixed, total = np.zeros_like(canvas), np.zeros((*canvas.shape[:2], 1), np.float32)
+    strongest = total
     for grounding, colour in coloured:
         heat = grounding.heatmap.to_image(canvas.shape[:2])
-        tint = np.array(colour, dtype=np.float32)
-        if grounding.present and len(coloured) == 1:
-            levels = np.rint(255 * heat).astype(np.uint8)
-            inferno = cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)[..., ::-1]
-            tint = np.asarray(inferno, dtype=np.float32)
         # Min-max scaling leaves every picture half warm; the square keeps that off it.
-        canvas = canvas + _HEAT_OPACITY * heat[..., None] ** 2 * (tint - canvas)
-    return np.rint(canvas).astype(np.uint8)
+        weight = heat[..., None] ** 2
+        alone = grounding.present and len(coloured) == 1
+        mixed = mixed + weight * (_inferno(heat) if alone else np.array(colour))
+        total, strongest = total + weight, np.maximum(strongest, weight)
+    tint = mixed / np.maximum(total, 1e-6)
+    return np.rint(canvas + _HEAT_OPACITY * strongest * (tint - canvas)).astype(np.uint8)
+
+
+def _inferno(heat: npt.NDArray[np.float32]) -> Picture:
+    levels = np.rint(255 * heat).astype(np.uint8)
+    return np.asarray(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)[..., ::-1], np.uint8)
 
 
 def _draw_points(
