@@ -1,0 +1,628 @@
+"""The node's parameters in one table: names, defaults, ranges, meaning, and what may change live.
+
+Names are flat and dotted, as ROS 2 has them. Whatever configures the grounder or the session takes
+its default and its validation from there.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Integral, Real
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from videogem_ros.core.configuration import FUSIONS, RESIZES, WEIGHTINGS, GroundingConfig
+from videogem_ros.core.presence import PresenceConfig
+from videogem_ros.core.prompts import VERB_FORMS, PromptConfig
+from videogem_ros.errors import InvalidValueError
+from videogem_ros.live.topics import NODE_NAME
+from videogem_ros.window import WindowConfig
+
+if TYPE_CHECKING:
+    from videogem_ros.session import SessionConfig
+
+Value = str | int | float | tuple[float, ...] | tuple[str, ...]
+"""What a parameter holds; the type of the default decides which of these."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter.
+
+    Attributes:
+        name: Flat and dotted.
+        default: Decides the type: str, int, float, tuple of float or tuple of str.
+        description: For people, with what special values mean.
+        choices: What a text may be; anything where empty.
+        minimum: Least number allowed.
+        maximum: Greatest number allowed.
+        live: Whether it may change while the node is configured.
+        unit: "s", "px", ...; empty where there is none.
+    """
+
+    name: str
+    default: Value
+    description: str
+    choices: tuple[str, ...] = ()
+    minimum: float = -math.inf
+    maximum: float = math.inf
+    live: bool = False
+    unit: str = ""
+
+    def check(self, value: Any) -> Value:
+        """The value as the parameter's type, whole numbers taken for floats and lists for tuples.
+
+        Raises:
+            InvalidValueError: Another type, or outside the range or choices.
+        """
+        converted: Value | None = _CONVERTERS[self.kind](value)
+        if converted is not None:
+            items = converted if isinstance(converted, tuple) else (converted,)
+            if all(map(self._allows, items)):
+                return converted
+        raise InvalidValueError(self.name, self.expected, value)
+
+    def _allows(self, value: str | float) -> bool:
+        if isinstance(value, str):
+            return not self.choices or value in self.choices
+        return self.minimum <= value <= self.maximum
+
+    @property
+    def kind(self) -> str:
+        """Type in ROS's terms: string, integer, double, double_array or string_array."""
+        if isinstance(self.default, tuple):
+            return "string_array" if isinstance(self.default[0], str) else "double_array"
+        return {str: "string", int: "integer", float: "double"}[type(self.default)]
+
+    @property
+    def expected(self) -> str:
+        """Type, unit and range in words."""
+        if self.choices:
+            return f"one of {', '.join(self.choices)}"
+        words = _KIND_WORDS[self.kind] + (f" [{self.unit}]" if self.unit else "")
+        if self.minimum > -math.inf and self.maximum < math.inf:
+            return f"{words} in [{self.minimum:g}, {self.maximum:g}]"
+        return f"{words} of at least {self.minimum:g}" if self.minimum > -math.inf else words
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _integer(value: Any) -> int | None:
+    return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else None
+
+
+def _double(value: Any) -> float | None:
+    number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if number else None
+
+
+def _tuple_of(convert: Any) -> Any:
+    def convert_all(value: Any) -> tuple[Any, ...] | None:
+        items = value.tolist() if hasattr(value, "tolist") else value  # NumPy's or array.array
+        if isinstance(items, str) or not isinstance(items, Sequence) or not items:
+            return None
+        converted = tuple(map(convert, items))
+        return None if None in converted else converted
+
+    return convert_all
+
+
+_CONVERTERS = {
+    "string": _text,
+    "integer": _integer,
+    "double": _double,
+    "double_array": _tuple_of(_double),
+    "string_array": _tuple_of(_text),
+}
+_KIND_WORDS = {
+    "string": "a text",
+    "integer": "a whole number",
+    "double": "a number",
+    "double_array": "numbers",
+    "string_array": "texts",
+}
+
+_GROUNDING, _PROMPTS, _PRESENCE = GroundingConfig(), PromptConfig(), PresenceConfig()
+_WINDOW = WindowConfig()
+
+PARAMETERS: tuple[Parameter, ...] = (
+    Parameter(
+        "backbone",
+        "openclip:ViT-B-16",
+        "openclip:MODEL (a name of open_clip or the path of a model configuration), viclip:B-16 "
+        "or viclip:L-14",
+    ),
+    Parameter(
+        "weights",
+        "",
+        "published tag, weight file, or random:SEED for an untrained model; empty for the "
+        "backbone's usual ones",
+    ),
+    Parameter("device", "", "cpu, cuda, cuda:1, ...; empty for cuda where there is one"),
+    Parameter(
+        "dtype",
+        "float32",
+        "precision of the vision tower",
+        choices=("float32", "bfloat16", "float16"),
+    ),
+    Parameter(
+        "resize", _GROUNDING.resize, "how an image gets the network's input size", choices=RESIZES
+    ),
+    Parameter(
+        "input_height",
+        0,
+        "height of the network's input; 0 for the backbone's own",
+        minimum=0,
+        unit="px",
+    ),
+    Parameter(
+        "input_width",
+        0,
+        "width of the network's input; 0 for the backbone's own",
+        minimum=0,
+        unit="px",
+    ),
+    Parameter(
+        "self_self_depth", _GROUNDING.depth, "last blocks with a self-self path, K", minimum=1
+    ),
+    Parameter(
+        "weighting",
+        _GROUNDING.weighting,
+        "layer weighting; uniform is GEM, static+dynamic VideoGEM",
+        choices=WEIGHTINGS,
+        live=True,
+    ),
+    Parameter(
+        "static_weights",
+        _GROUNDING.static_weights,
+        "K + 1 static layer weights, earliest first",
+        live=True,
+    ),
+    Parameter(
+        "dynamic_depth",
+        _GROUNDING.dynamic_depth,
+        "last terms that get dynamic weights, at most K",
+        minimum=1,
+        live=True,
+    ),
+    Parameter(
+        "dynamic_scale",
+        _GROUNDING.dynamic_scale,
+        "inverse temperature of the dynamic weights",
+        minimum=0.0,
+        live=True,
+    ),
+    Parameter(
+        "fusion",
+        _GROUNDING.fusion,
+        "whether the prompts' points or their heatmaps are averaged",
+        choices=FUSIONS,
+        live=True,
+    ),
+    Parameter(
+        "fusion_weights",
+        _GROUNDING.fusion_weights,
+        "weights of the verb, object and action prompt, with a sum of 1",
+        minimum=0.0,
+        live=True,
+    ),
+    Parameter("prompts.verb", _PROMPTS.verb, "verb prompt, holds {verb}", live=True),
+    Parameter("prompts.object", _PROMPTS.object, "object prompt, holds {object}", live=True),
+    Parameter("prompts.action", _PROMPTS.action, "action prompt, holds {action}", live=True),
+    Parameter("prompts.no_verb", _PROMPTS.no_verb, "verb prompt without a verb", live=True),
+    Parameter(
+        "prompts.no_object", _PROMPTS.no_object, "object prompt without an object", live=True
+    ),
+    Parameter(
+        "prompts.verb_form",
+        _PROMPTS.verb_form,
+        "verb in the prompts: as it was said, or inflected (pouring)",
+        choices=VERB_FORMS,
+        live=True,
+    ),
+    Parameter(
+        "presence.threshold",
+        _PRESENCE.threshold,
+        "score from which on an action counts as present",
+        minimum=0.0,
+        maximum=1.0,
+        live=True,
+    ),
+    Parameter(
+        "presence.slope", _PRESENCE.slope, "slope of the score's calibration, above 0", live=True
+    ),
+    Parameter("presence.offset", _PRESENCE.offset, "offset of the score's calibration", live=True),
+    Parameter(
+        "presence.neutral",
+        _PRESENCE.neutral,
+        "texts of an image in which nothing in particular is done",
+        live=True,
+    ),
+    Parameter(
+        "spacy_model",
+        "",
+        "installed spaCy pipeline that helps to read commands; empty for the built-in parser",
+    ),
+    Parameter(
+        "window.frames",
+        0,
+        "images in a window; 0 for as many as the backbone encodes jointly",
+        minimum=0,
+    ),
+    Parameter(
+        "window.frame_interval_s",
+        _WINDOW.frame_interval_s,
+        "time between the images of a window, above 0",
+        minimum=0.0,
+        unit="s",
+    ),
+    Parameter(
+        "window.start",
+        _WINDOW.start,
+        "before a window is full, fill it with its oldest image or wait",
+        choices=("fill", "wait"),
+    ),
+    Parameter(
+        "window.tolerance_intervals",
+        _WINDOW.tolerance_intervals,
+        "how far an image may be from its place where a nearer one came, in intervals",
+        minimum=0.0,
+        maximum=0.5,
+    ),
+    Parameter(
+        "window.max_gap_intervals",
+        _WINDOW.max_gap_intervals,
+        "longest hole between two images, in intervals; a longer one starts the window anew",
+        minimum=1.0,
+    ),
+    Parameter(
+        "window.time_jump_s",
+        _WINDOW.time_jump_s,
+        "stamps that go back by more than this start the window anew (bag loops)",
+        minimum=0.0,
+        unit="s",
+    ),
+    Parameter(
+        "window.max_buffer_frames",
+        _WINDOW.max_buffer_frames,
+        "most images to hold",
+        minimum=1,
+    ),
+    Parameter(
+        "window.max_buffer_bytes",
+        _WINDOW.max_buffer_bytes,
+        "most bytes of images to hold",
+        minimum=1,
+        unit="B",
+    ),
+    Parameter(
+        "image_transport",
+        "raw",
+        "raw subscribes to image, compressed to image/compressed",
+        choices=("raw", "compressed"),
+    ),
+    Parameter(
+        "image_reliability",
+        "best_effort",
+        "QoS reliability of image, depth and camera_info; best_effort receives from every "
+        "publisher (REP-2003)",
+        choices=("best_effort", "reliable"),
+    ),
+    Parameter(
+        "mode",
+        "continuous",
+        "ground every window, as fast as the machine allows, or once per command",
+        choices=("continuous", "on_command"),
+        live=True,
+    ),
+    Parameter(
+        "max_rate_hz",
+        0.0,
+        "most windows to ground per second; 0 for no limit",
+        minimum=0.0,
+        live=True,
+        unit="Hz",
+    ),
+    Parameter(
+        "commands",
+        "replace",
+        "whether a command replaces what stands or is added to it (beyond max_actions the oldest "
+        "go); an empty one always stops",
+        choices=("replace", "add"),
+        live=True,
+    ),
+    Parameter(
+        "max_actions",
+        4,
+        "most actions that may stand at once; each has its own topics",
+        minimum=1,
+        maximum=64,
+    ),
+    Parameter(
+        "request_timeout_s",
+        10.0,
+        "longest wait of a request that names no timeout",
+        minimum=0.0,
+        live=True,
+        unit="s",
+    ),
+    Parameter(
+        "image_timeout_s",
+        2.0,
+        "images are missing, and no longer answer new commands, when none came for so long",
+        minimum=0.01,
+        live=True,
+        unit="s",
+    ),
+    Parameter(
+        "max_stamp_age_s",
+        2.0,
+        "older stamps of arriving images are reported as stale",
+        minimum=0.0,
+        live=True,
+        unit="s",
+    ),
+    Parameter(
+        "max_stamp_ahead_s",
+        0.1,
+        "stamps further ahead of the node's clock are reported",
+        minimum=0.0,
+        live=True,
+        unit="s",
+    ),
+    Parameter(
+        "heatmap.scale",
+        1.0,
+        "size of the published heatmap relative to the image",
+        minimum=0.01,
+        maximum=1.0,
+        live=True,
+    ),
+    Parameter(
+        "overlay.opacity",
+        0.75,
+        "opacity of the hottest places of an overlay",
+        minimum=0.0,
+        maximum=1.0,
+        live=True,
+    ),
+    Parameter(
+        "overlay.jpeg_quality",
+        90,
+        "quality of compressed overlays",
+        minimum=1,
+        maximum=100,
+        live=True,
+    ),
+    Parameter(
+        "depth.use",
+        "auto",
+        "where positions in space are wanted: auto from the first depth image on",
+        choices=("auto", "always", "never"),
+    ),
+    Parameter(
+        "depth.tolerance_s",
+        0.05,
+        "most time between the stamps of image and depth",
+        minimum=0.0,
+        live=True,
+        unit="s",
+    ),
+    Parameter(
+        "depth.wait_s",
+        0.1,
+        "longest wait for the depth image of a grounded image",
+        minimum=0.0,
+        maximum=5.0,
+        live=True,
+        unit="s",
+    ),
+    Parameter(
+        "depth.window_px",
+        11,
+        "side of the square around the point whose median depth counts, in depth pixels",
+        minimum=1,
+        maximum=501,
+        live=True,
+        unit="px",
+    ),
+    Parameter(
+        "depth.min_samples",
+        5,
+        "fewest valid depths in that square",
+        minimum=1,
+        live=True,
+    ),
+    Parameter(
+        "target_frame",
+        "",
+        "frame of positions, looked up in TF at the image's stamp; empty for the camera's optical "
+        "frame (REP-103)",
+        live=True,
+    ),
+)
+"""Every parameter, in the order of ``config/ground.yaml``."""
+
+_BY_NAME = {parameter.name: parameter for parameter in PARAMETERS}
+
+_GROUNDING_FIELDS = {
+    "resize": "resize",
+    "self_self_depth": "depth",
+    "weighting": "weighting",
+    "static_weights": "static_weights",
+    "dynamic_depth": "dynamic_depth",
+    "dynamic_scale": "dynamic_scale",
+    "fusion": "fusion",
+    "fusion_weights": "fusion_weights",
+}
+_WINDOW_FIELDS = {
+    name: name.removeprefix("window.") for name in _BY_NAME if name.startswith("window.")
+}
+
+
+class Parameters:
+    """A valid set of all parameters; never changes.
+
+    Attributes:
+        values: Name to value, every parameter in it.
+    """
+
+    def __init__(self) -> None:
+        self.values: Mapping[str, Value] = MappingProxyType(
+            {parameter.name: parameter.default for parameter in PARAMETERS}
+        )
+
+    @classmethod
+    def from_mapping(cls, changes: Mapping[str, Any]) -> Parameters:
+        """The defaults with changes.
+
+        Args:
+            changes: Flat name to value.
+
+        Raises:
+            InvalidValueError: An unknown name, a value outside its range, or values that do not
+                go together; the error's field is the parameter's name.
+        """
+        return cls().updated(changes, running=False)
+
+    def __getitem__(self, name: str) -> Any:
+        return self.values[name]
+
+    def updated(self, changes: Mapping[str, Any], *, running: bool = True) -> Parameters:
+        """This set with changes.
+
+        Args:
+            changes: Flat name to value.
+            running: Whether the node is configured, so that only what may change live may.
+
+        Raises:
+            InvalidValueError: As for :meth:`from_mapping`, or the change has to wait.
+        """
+        values = dict(self.values)
+        for name, value in changes.items():
+            parameter = _BY_NAME.get(name)
+            if parameter is None:
+                near = difflib.get_close_matches(name, _BY_NAME, n=1)
+                hint = f" (such as {near[0]})" if near else ""
+                raise InvalidValueError(name, f"a parameter of the node{hint}", "another name")
+            values[name] = parameter.check(value)
+            if running and not parameter.live and values[name] != self.values[name]:
+                raise InvalidValueError(
+                    name,
+                    f"{self.values[name]!r} as long as the node is configured (clean up, set, "
+                    "configure)",
+                    value,
+                )
+        updated = Parameters()
+        updated.values = MappingProxyType(values)
+        updated._check_together()
+        return updated
+
+    def _check_together(self) -> None:
+        names = {field: name for name, field in (_GROUNDING_FIELDS | _WINDOW_FIELDS).items()}
+        try:
+            self.grounding_config()
+            WindowConfig(**self._window_fields)
+        except InvalidValueError as error:
+            name = names.get(error.field, error.field)
+            raise InvalidValueError(name, error.expected, error.got) from error
+        if bool(self["input_height"]) != bool(self["input_width"]):
+            raise InvalidValueError(
+                "input_width", "both sides of the network's input or none", self["input_width"]
+            )
+
+    def grounding_config(self) -> GroundingConfig:
+        """What configures the grounder."""
+        height, width = self["input_height"], self["input_width"]
+        return GroundingConfig(
+            **{field: self[name] for name, field in _GROUNDING_FIELDS.items()},
+            image_hw=(height, width) if height and width else None,
+            prompts=PromptConfig(**self._below("prompts.")),
+            presence=PresenceConfig(**self._below("presence.")),
+        )
+
+    def session_config(self) -> SessionConfig:
+        """What configures the session; the newest image of a window is grounded."""
+        from videogem_ros.session import SessionConfig  # noqa: PLC0415 - brings torch
+
+        return SessionConfig(**self._window_fields, max_actions=self["max_actions"])
+
+    @property
+    def _window_fields(self) -> dict[str, Any]:
+        fields = self._below("window.")
+        return fields | {"frames": fields["frames"] or None}
+
+    def _below(self, prefix: str) -> dict[str, Any]:
+        return {
+            name.removeprefix(prefix): value
+            for name, value in self.values.items()
+            if name.startswith(prefix)
+        }
+
+
+def load_parameter_file(path: Path, node_name: str = NODE_NAME) -> dict[str, Any]:
+    """Parameters of one node in a ROS 2 parameter file.
+
+    Sections apply in their order in the file, where their name matches: the node's full name,
+    with ``*`` for one part and ``**`` for any number of parts, namespaces nested or not, the
+    leading slash left out or not.
+
+    Args:
+        path: YAML file with ``<node>: ros__parameters: ...``.
+        node_name: The node's name with its namespace.
+
+    Returns:
+        Flat name to value, unchecked; see :meth:`Parameters.from_mapping`.
+
+    Raises:
+        InvalidValueError: No such file, no YAML, or not of that form.
+    """
+    import yaml  # noqa: PLC0415 - only who has a file needs YAML
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise InvalidValueError("parameter file", "a readable YAML file", reason) from error
+    if not isinstance(content, Mapping):
+        raise InvalidValueError("parameter file", "sections by node name", f"{path}: {content!r}")
+    found: dict[str, Any] = {}
+    for name, parameters in _sections(content):
+        if _section_pattern(name).fullmatch("/" + node_name.strip("/")):
+            found |= _flattened(parameters)
+    return found
+
+
+def _sections(
+    tree: Mapping[Any, Any], parents: str = ""
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Full node names of a parameter file, with what stands below their ros__parameters."""
+    for key, below in tree.items():
+        if not isinstance(below, Mapping):
+            raise InvalidValueError("parameter file", "node names above ros__parameters", str(key))
+        if key == "ros__parameters":
+            yield parents, below
+        else:
+            yield from _sections(below, f"{parents}/{str(key).strip('/')}")
+
+
+def _section_pattern(name: str) -> re.Pattern[str]:
+    parts = {"**": "(/[^/]+)*", "*": "/[^/]+"}
+    return re.compile(
+        "".join(parts.get(part, f"/{re.escape(part)}") for part in name.strip("/").split("/"))
+    )
+
+
+def _flattened(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        nested = isinstance(value, Mapping)
+        flat |= _flattened(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
+    return flat
