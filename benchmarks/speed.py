@@ -36,6 +36,8 @@ from videogem_ros.core.weighting import layer_weights
 
 CONFIG = GroundingConfig()
 TOLERANCE = 1e-5
+SMALL_HW = (64, 64)
+"""Network input of the warm-up before memory is measured."""
 
 
 @dataclass(frozen=True)
@@ -158,15 +160,23 @@ def ours(
     return locate_points(similarity, features.grid_hw, placement, CONFIG).heatmaps[:, 0, :3]
 
 
-def prepare(case: Case) -> dict[str, Callable[[], Tensor]]:
-    """Both ways of computing a case's heatmaps, on the same seeded input."""
+def prepare(
+    case: Case, input_hw: tuple[int, int] | None = None
+) -> dict[str, Callable[[], Tensor]]:
+    """Both ways of computing a case's heatmaps, on the same seeded input.
+
+    Args:
+        case: What is timed.
+        input_hw: Another network input in pixels.
+    """
+    input_hw = input_hw or case.input_hw
     backbone: Backbone = load_backbone(case.backbone, "random:0")
     tower = backbone.tower
     generator = torch.Generator().manual_seed(1)
-    pixels = torch.randn(backbone.window_frames, 3, *case.input_hw, generator=generator)
+    pixels = torch.randn(backbone.window_frames, 3, *input_hw, generator=generator)
     text = F.normalize(torch.randn(3, tower.projection.shape[1], generator=generator), dim=-1)
     encoder = Encoder(tower, CONFIG.depth)
-    grid = tuple(side // patch for side, patch in zip(case.input_hw, tower.patch_hw))
+    grid = tuple(side // patch for side, patch in zip(input_hw, tower.patch_hw))
     positions = encoder.positions(grid)
     return {
         "baseline": lambda: baseline(tower, pixels, positions, text),
@@ -203,13 +213,15 @@ def memory_field(name: str) -> int:
     raise KeyError(name)
 
 
-def peak_mib(way: Callable[[], Tensor]) -> float:
-    """Peak resident memory of one call above what was resident before, MiB (Linux)."""
+def peak_mib(case: Case, way: str) -> float:
+    """Peak resident memory of one window above the loaded model and its libraries, MiB (Linux)."""
+    small, full = prepare(case, SMALL_HW)[way], prepare(case)[way]
+    small()  # maps the libraries' code and starts their threads
     gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)  # what loading the model left behind is not its own
+    ctypes.CDLL(None).malloc_trim(0)  # what building the model left behind is not the window's
     before = memory_field("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # resets the peak, VmHWM
-    way()
+    full()
     return (memory_field("VmHWM") - before) / 1024
 
 
@@ -258,7 +270,7 @@ def main() -> None:
     with torch.inference_mode():
         if arguments.memory:
             case, way = arguments.memory
-            print(peak_mib(prepare(CASES[case])[way]))
+            print(peak_mib(CASES[case], way))
             return
         results = [measure(name, arguments.repeats) for name in arguments.cases]
     if arguments.json:

@@ -43,7 +43,8 @@ _INK: Colour = (24, 26, 30)
 _QUIET: Colour = (104, 108, 116)
 _ABSENT: Colour = (190, 192, 198)
 
-_HEAT_OPACITY = 0.75
+HEAT_OPACITY = 0.75
+"""Opacity of the hottest places of an overlay."""
 _SUBPIXEL_BITS = 4  # cv2 then draws on a grid of 1/16 pixel
 # What Pillow's own font holds beside ASCII and a user may write: quotes, ellipsis, middle dot.
 _PILLOW_LETTERS = frozenset(string.printable + "\u2018\u2019\u201c\u201d\u2026\u00b7")
@@ -63,6 +64,7 @@ def draw_overlay(
     *,
     hw: tuple[int, int] | None = None,
     caption: bool = True,
+    opacity: float = HEAT_OPACITY,
 ) -> Picture:
     """Draws heatmaps, points and a caption over the frame that they belong to.
 
@@ -76,6 +78,7 @@ def draw_overlay(
         groundings: Groundings of this frame, one per action.
         hw: Another height and width of the picture; the image's own by default.
         caption: Whether actions and scores stand in a bar along the upper border.
+        opacity: Of the hottest places, in [0, 1].
 
     Returns:
         (H, W, 3) uint8 RGB; at the image's own size, its pixels are the image's pixels.
@@ -96,7 +99,7 @@ def draw_overlay(
         for grounding, colour in zip(groundings, itertools.cycle(PALETTE))
     ]
     resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-    picture = _blend_heat(np.asarray(resized, dtype=np.float32), coloured)
+    picture = _blend_heat(np.asarray(resized, dtype=np.float32), coloured, opacity)
 
     unit = max(0.6, min(height / 480, width / 640))  # a pixel of a 640x480 picture
     letters = [_draw_points(picture, grounding, colour, unit) for grounding, colour in coloured]
@@ -110,7 +113,9 @@ def draw_overlay(
 
 
 def _blend_heat(
-    canvas: npt.NDArray[np.float32], coloured: Sequence[tuple[Grounding, Colour]]
+    canvas: npt.NDArray[np.float32],
+    coloured: Sequence[tuple[Grounding, Colour]],
+    opacity: float,
 ) -> Picture:
     """Lays the heatmaps over the (H, W, 3) float canvas, which fades where no action is there."""
     if coloured and not any(grounding.present for grounding, _ in coloured):
@@ -125,7 +130,7 @@ def _blend_heat(
         mixed = mixed + weight * (_inferno(heat) if alone else np.array(colour))
         total, strongest = total + weight, np.maximum(strongest, weight)
     tint = mixed / np.maximum(total, 1e-6)
-    return np.rint(canvas + _HEAT_OPACITY * strongest * (tint - canvas)).astype(np.uint8)
+    return np.rint(canvas + opacity * strongest * (tint - canvas)).astype(np.uint8)
 
 
 def _inferno(heat: npt.NDArray[np.float32]) -> Picture:

@@ -196,6 +196,24 @@ class Session:
         self._commands += 1
         return self._actions
 
+    def add_actions(self, text: str) -> tuple[Action, ...]:
+        """Let actions stand beside those that do; beyond ``max_actions`` the oldest ones go.
+
+        Args:
+            text: As for :meth:`set_action`; without any words nothing stands any more.
+
+        Returns:
+            The actions that stand now.
+
+        Raises:
+            InvalidValueError: as for :meth:`set_action`.
+        """
+        added = self.parse(text.splitlines())
+        standing = tuple(dict.fromkeys((*self._actions, *added)))
+        self._actions = standing[-self.config.max_actions :] if added else ()
+        self._commands += 1
+        return self._actions
+
     def parse(self, texts: Iterable[str]) -> tuple[Action, ...]:
         """The actions that texts hold, each once; the standing command is left alone.
 
@@ -213,6 +231,14 @@ class Session:
                 "action", f"at most {self.config.max_actions} actions", len(actions)
             )
         return tuple(actions)
+
+    def use(self, grounder: Grounder) -> None:
+        """Ground with another grounder from the next run on; nothing that is known is lost.
+
+        Args:
+            grounder: From :meth:`~videogem_ros.core.Grounder.with_config` of the one before.
+        """
+        self._worker.grounder = grounder
 
     def reset(self) -> None:
         """Forget all frames; the standing command stays."""
@@ -316,19 +342,19 @@ class _Worker:
     """
 
     def __init__(self, grounder: Grounder, config: SessionConfig) -> None:
+        self.grounder = grounder
         self.windows = self.passes = self.passes_saved = 0
-        self._grounder = grounder
         self._config = config
         self._known: dict[tuple[Frame, ...], Features] = {}  # least recently used first
 
     def run(self, job: Job) -> list[Grounding]:
-        groundings = self._grounder.locate(self._features(job), job.window, job.actions)
+        groundings = self.grounder.locate(self._features(job), job.window, job.actions)
         self.windows += 1
         return groundings
 
     def _features(self, job: Job) -> Features:
         window, every = job.window, self._config.ground == "all"
-        jointly = self._grounder.backbone.window_frames > 1
+        jointly = self.grounder.backbone.window_frames > 1
         places = range(len(window)) if every else (len(window) - 1,)
         pieces = [window] if jointly else [Window((window.frames[place],)) for place in places]
         reusable = {piece.frames for piece in pieces}
@@ -344,7 +370,7 @@ class _Worker:
     def _encode(self, piece: Window) -> Features:
         features = self._known.pop(piece.frames, None)
         if features is None:
-            features = self._grounder.encode(piece, frames=self._config.ground)
+            features = self.grounder.encode(piece, frames=self._config.ground)
             self.passes += 1
         else:
             self.passes_saved += 1

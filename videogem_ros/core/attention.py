@@ -61,17 +61,20 @@ def self_self_attention(
     root = temperature.to(projections.dtype).sqrt().repeat(three).view(-1, 1, 1, 1)
     value = projections[2].expand(three, -1, -1, -1, -1).flatten(0, 1)
 
-    p = _scaled_unit(projections.flatten(0, 1), root)  # (3 B, heads, N, d)
-    p = _scaled_unit(F.scaled_dot_product_attention(p, p, p, scale=1.0), root)
+    p = projections.flatten(0, 1)  # (3 B, heads, N, d)
+    p = p * _unit_scale(p, root)
+    p = F.scaled_dot_product_attention(p, p, p, scale=1.0)
+    scale = _unit_scale(p, root)
+    p = p * scale if p.requires_grad else p.mul_(scale)
     query = p if tokens is None else p[:, :, tokens]
     out = F.scaled_dot_product_attention(query, p, value, scale=1.0)
     return out.view(three, batch, heads, -1, dim).mean(dim=0)
 
 
-def _scaled_unit(p: Tensor, length: Tensor) -> Tensor:
-    """Vectors (..., d) of the given length, in the direction of p; one pass and one allocation."""
+def _unit_scale(p: Tensor, length: Tensor) -> Tensor:
+    """What vectors p (..., d) are to be multiplied with to be of the given length."""
     norm: Tensor = torch.linalg.vector_norm(p, dim=-1, keepdim=True)
-    return p * (length / norm.clamp_min(1e-12))
+    return length / norm.clamp_min(1e-12)
 
 
 def token_temperature(y: Tensor, head_dim: int) -> Tensor:

@@ -21,7 +21,7 @@ from videogem_ros.core.attention import (
     split_heads,
     token_temperature,
 )
-from videogem_ros.core.tower import VisionTower
+from videogem_ros.core.tower import Block, VisionTower
 from videogem_ros.datatypes import Features
 from videogem_ros.errors import InvalidValueError
 
@@ -151,27 +151,47 @@ class Encoder:
             x = tower.ln_pre(x)
         plain_only = len(tower.blocks) - self.depth
         for block in tower.blocks[:plain_only]:
-            qkv = split_heads(block.qkv(block.ln_1(x)), tower.heads)
-            x = x + block.project(merge_heads(attention(*qkv)))
+            x = x + self._plain(block, self._heads(block, block.ln_1(x)))
             x = x + block.mlp(x)
 
-        patch_terms = [x[:, 1:] if tokens is None else x[:, tokens]]
+        wanted = x[:, 1:] if tokens is None else x[:, tokens]
+        patch_terms = x.new_empty(x.shape[0], self.depth + 1, *wanted.shape[1:])
+        patch_terms[:, 0] = wanted
         class_terms = [x[:, 0]]
-        for block in tower.blocks[plain_only:]:
-            y = block.ln_1(x)
-            q, k, v = qkv = split_heads(block.qkv(y), tower.heads)  # each (B, heads, 1 + N, d)
-            temperature = token_temperature(y, tower.head_dim)
-            branch = merge_heads(self_self_attention(qkv, temperature, tokens))
-            patch_terms.append(block.project(branch if tokens is not None else branch[:, 1:]))
-            if block is tower.blocks[-1]:
-                # Nothing follows the last block: its plain path ends in the class token alone.
-                q, x = q[:, :, :1], x[:, :1]
-            attended = block.project(merge_heads(attention(q, k, v)))
-            x = x + attended
+        for term, block in enumerate(tower.blocks[plain_only:], start=1):
+            last = block is tower.blocks[-1]
+            patch_terms[:, term], attended = self._two_paths(block, x, tokens, last)
+            x = (x[:, :1] if last else x) + attended
             added = block.mlp(x)
             x = x + added
             class_terms.append(attended[:, 0] + added[:, 0])
-        return torch.stack(patch_terms, dim=1), torch.stack(class_terms, dim=1)
+        return patch_terms, torch.stack(class_terms, dim=1)
+
+    def _heads(self, block: Block, y: Tensor) -> Tensor:
+        """q, k and v of the normalised input y, (3, B, heads, 1 + N, d)."""
+        return split_heads(block.qkv(y), self.tower.heads)
+
+    def _plain(self, block: Block, qkv: Tensor, queries: int | None = None) -> Tensor:
+        """What plain attention adds, for the first ``queries`` tokens, all where None."""
+        q, k, v = qkv
+        return block.project(merge_heads(attention(q[:, :, :queries], k, v)))
+
+    def _two_paths(
+        self, block: Block, x: Tensor, tokens: Tensor | None, last: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Both attentions of a block.
+
+        Returns:
+            s_l of the wanted patch tokens (B, N or M, D), and what plain attention adds to all
+            tokens (B, 1 + N, D); after the last block nothing follows, so there to the class token
+            alone.
+        """
+        y = block.ln_1(x)
+        temperature = token_temperature(y, self.tower.head_dim)
+        qkv = self._heads(block, y)
+        branch = merge_heads(self_self_attention(qkv, temperature, tokens))
+        patches = block.project(branch[:, 1:] if tokens is None else branch)
+        return patches, self._plain(block, qkv, 1 if last else None)
 
 
 def resample_positions(

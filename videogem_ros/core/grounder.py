@@ -66,6 +66,25 @@ class Grounder:
             )
         self._embeddings: OrderedDict[str, Tensor] = OrderedDict()
 
+    def with_config(self, config: GroundingConfig) -> Grounder:
+        """A grounder with another configuration that shares the backbone and all that is cached.
+
+        Features of one serve the other, so only what happens after the encoder may differ.
+
+        Args:
+            config: With this one's ``depth``, ``resize`` and ``image_hw``.
+
+        Raises:
+            InvalidValueError: One of those differs.
+        """
+        for name in ("depth", "resize", "image_hw"):
+            before, after = getattr(self.config, name), getattr(config, name)
+            if before != after:
+                raise InvalidValueError(name, f"{before!r}, which features depend on", after)
+        other = Grounder(self.backbone, config)
+        other._embeddings = self._embeddings
+        return other
+
     def ground(
         self, window: Window, actions: Sequence[Action], frames: FrameChoice = "newest"
     ) -> list[Grounding]:

@@ -61,7 +61,7 @@ class Clause:
         words = self.words
         while words and words[-1].may(Tag.CONJUNCTION):
             words = words[:-1]
-        rest = join(words)
+        rest = join(words or self.words)
         return rest if self.verb is None else f"{self.verb.verb} {rest}".rstrip()
 
 

@@ -67,7 +67,7 @@ class Parser:
         """The first reader's reading that finds a verb; the last one's where none does."""
         for reader in self._readers:
             words = reader(text)
-            if not any(word.text[0].isalpha() for word in words):
+            if not any(letter.isalpha() for word in words for letter in word.text):
                 return Reading((), (), ())
             reading = read(words)
             if any(clause.verb for clause in reading.clauses):

@@ -30,6 +30,7 @@ _END = Word("", Tag.STOP, "", "")
 _THING = Tag.NOUN | Tag.UNKNOWN
 _WITH = frozenset(["for", "from", "into", "onto", "through", "using", "with"])
 _PLACE_NOUNS = frozenset(["back", "inside", "outside"])
+_MOST_DETERMINERS = 8  # "all of the other three"; bounds the time that nonsense takes
 _DIRECTIONS = frozenset(["left", "right"])
 
 
@@ -220,22 +221,19 @@ class Sentence:
         return end
 
     def _behind_determiners(self, i: int) -> int:
-        while True:
+        for _ in range(_MOST_DETERMINERS):
             word, following = self.at(i), self.at(i + 1)
             if following.text == "of" and (
                 word.noun in QUANTITIES or word.may(Tag.DETERMINER | Tag.NUMBER)
             ):
                 i += 2
-            elif (word.may(Tag.NUMBER) and following.may(Tag.NOMINAL | Tag.DETERMINER)) or (
-                word.may(Tag.DETERMINER)
-                and (
-                    following.may(Tag.NOMINAL | Tag.DETERMINER | Tag.NUMBER)
-                    or following.text in _PLACE_NOUNS
-                )
+            elif word.may(Tag.DETERMINER | Tag.NUMBER) and (
+                following.may(Tag.NOMINAL | Tag.DETERMINER) or following.text in _PLACE_NOUNS
             ):
                 i += 1
             else:
-                return i
+                break
+        return i
 
     def _behind_nouns(self, begin: int, determined: bool, mode: Mode | None) -> int:
         """End of the adjectives and nouns from word ``begin`` on; ``begin`` where no noun is."""

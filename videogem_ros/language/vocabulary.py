@@ -19,50 +19,53 @@ def _phrases(text: str) -> frozenset[str]:
 
 
 STRONG_VERBS = _words(
-    """act add approach attack beat bend bite blow boil break bring build burn buy call carry cast
-    catch check chop clap clean clear climb cling close collect combine come compare construct
-    cook crawl crouch crush cut dance decrease deposit detect dig direct discard disconnect
-    dispatch dissolve drag draw drink drive drop dry dump eat empty exit extract feel fetch
-    fill find fix flick flip fly fold gather gaze get give go grab grasp grind grip hang haul
-    heave help hide hit hoist hold hop hope hug hunt hurl increase insert interview join
-    juggle jump keep kick kiss kneel knit knock launch lay lean leave let lick lie lift load
-    look love lower make march massage measure melt mimic mix move mow need nod nudge offer
-    open pass pause pick pierce place play pluck plunge point pop pose prod prune pry pull
-    punch push put raise reach read refill reject release remove reorder repair rescue reset
-    return reverse review ride rinse rub rummage run salute saute save say scatter scold scoop
-    scramble scrape scream scrub search secure select separate serve set sew shake shoot shout
-    show shred shrug shuck shut sing sip ski skip slap slide smack smear smile smooth snatch
+    """act add approach attack beat bend bite blot blow boil break bring build burn buy call carry
+    cast catch check chew chop chuck clap clean clear climb cling close collect combine come
+    compare construct cook crawl crouch crush cut dance decrease deposit detect dig direct
+    discard disconnect dispatch dissolve douse drag draw dredge drink drive drop dry dump dunk
+    eat empty exit extract feel fetch fill find fix flick fling flip fly fold gather gaze get
+    give go grab grasp grind grip gulp hang haul heave help hide hit hoist hold hop hope hug
+    hunt hurl increase insert interview join juggle jump keep kick kiss kneel knit knock
+    launch lay lean leave let lick lie lift load lob look love lower make march massage
+    measure melt mimic mix move mow munch need nod nudge offer open pass pause pick pierce
+    place play pluck plunge point pop pose prick prod prune pry pull punch push put raise
+    reach read refill reject release remove reorder repair rescue reset return reverse review
+    ride rinse rub rummage run salute saute save say scatter scold scoop scour scramble scrape
+    scream scrub scrunch search secure select separate serve set sew shake shoot shout show
+    shred shrug shuck shut sing sip ski skip slap slide slurp smack smear smile smooth snatch
     sneeze sniff snip snowboard sort spill spin spit splash split spread squat squeeze squirt
-    squish stand stare start stay steal steer stir stitch stop stretch strike strum study suck
-    surf swallow swat sweep swerve swim swing swirl tackle take talk tamper taste teach tear
-    tease tell test thaw think throw thrust tickle tidy tie tip tiptoe toggle toss touch trade
-    transfer tread trim try tug tumble turn tweak twist type use visit wade wag wait wake walk
-    want wash watch wave wear weave weigh wet whack whistle wiggle wink wipe work wrestle
-    wring write yank yawn yell zoom"""
+    squish stab stand stare start stay steal steer stir stitch stop stretch strike strum study
+    suck surf swallow swat sweep swerve swim swing swirl tackle take talk tamper taste teach
+    tear tease tell test thaw think throw thrust tickle tidy tie tip tiptoe toggle toss touch
+    trade transfer tread trim try tug tumble turn tweak twist type use visit wade wag wait
+    wake walk want wash watch wave wear weave weigh wet whack whistle wiggle wink wipe work
+    wrestle wring write yank yawn yell zoom"""
 )
 """Verbs that outweigh the noun or adjective of the same form whatever follows."""
 
 _SIMPLE_LIKELY_VERBS = _words(
-    """age assist bake balance blend bounce bow brush bump carve change charge chill circle clamp
-    click clutch coat comb compress cool copy core count cover crack crimp crop cube curl deal
-    design dice dip display divide dock dodge drain drape dress drill drizzle dust edge
-    exchange exercise feed film filter fit flap float flush force form freeze fry fuel garnish
-    gauge glaze glue grate grease grill groom guard guide halve hammer handle harvest heat
-    help hike hitch jam knot lather level log mark mash mince mop mount order pack paddle pat
-    patch peel pipe pitch poke polish position pound press program prop pump quarter race rake
-    ram record rip roast rock roll row sample sand saw scan scratch seal season shape shave
-    shear shell shelve shift shine shovel sieve sift sign signal simmer skate sketch skewer
-    slice slot smash smell smoke snap soak solder spike sponge spray sprinkle squash stack
-    steam step stick store strain strip stroke stuff swap switch tack tag tally tamp tap
-    tattoo telephone thread tilt toast tow trace track train trap travel trigger tuck type
-    vacuum vault view warm weld wheel whip whisk wind wrap zero zest zip"""
+    """age assist bake balance blend bounce bow brush buff bump bundle carve change charge chill
+    circle clamp click clutch coat comb compress cool copy core count cover crack crank crimp
+    crinkle crop crumble crumple cube curl dab deal design dice dip display ditch divide dock
+    dodge drain drape dress dribble drill drizzle dust edge exchange exercise feed film filter
+    fit flake flap float fluff flush force form freeze fry fuel garnish gauge glaze glue grate
+    grease grill groom guard guide gut halve hammer handle harvest heap heat hike hitch husk
+    jam knot lather level log mark mash mince mop mount order pack paddle pat patch peel perch
+    pile pipe pitch poke polish position pound press program prop pump quarter race rake ram
+    rattle rearrange record rip roast rock roll row sample sand saw scan score scratch scroll
+    seal season shape shave shear shell shelve shift shine shovel sieve sift sign signal
+    simmer skate sketch skewer slice sling slot smash smell smoke snap soak solder spike
+    splatter spray sprinkle squash stack steam step stick store strain strip stroke stuff swab
+    swap swipe swish switch tack tag tally tamp tap tattoo telephone thread tilt toast tow
+    trace track train trap travel trickle trigger tuck vacuum vault view warm wedge weld wheel
+    whip whisk wrap zap zero zest zip"""
 )
 
 DENOMINAL_VERBS = _words(
-    """bag bin block butter clip dish fan file flash flour fork hand hook hose iron juice label
-    light line lock milk nail oil paint park paste phone pin plant plate plug post power print rest
-    salt screw seed skim skin soap spear spoon stain stamp staple strap sugar tape thread top
-    trail water wax weed wind"""
+    """bag bin block bone butter clip dish fan file flash flour fork hand hook hose hull iron juice
+    label light line lock microwave milk nail oil paint park paste phone pin pit plant plate
+    plug post power print rest salt scale screw seed skim skin soap spear sponge spoon stain
+    stamp staple stem strap sugar tape top towel trash water wax weed wind"""
 )
 """Verbs at the start of a text where a noun follows ("spoon rice"), nouns after "and"."""
 
