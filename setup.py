@@ -4,21 +4,36 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
+ROOT = Path(__file__).parent
+
 version: dict[str, str] = {}
-exec((Path(__file__).parent / "videogem_ros" / "__init__.py").read_text(), version)
+exec((ROOT / "videogem_ros" / "__init__.py").read_text(), version)
 
 DEVELOPMENT = ["hypothesis", "mypy", "pre-commit", "pytest", "pytest-xdist", "ruff"]
+
+SHARED = [
+    (
+        f"share/videogem_ros/{folder}",
+        [
+            str(path.relative_to(ROOT))
+            for path in sorted((ROOT / folder).iterdir())
+            if path.is_file()
+        ],
+    )
+    for folder in ("msg", "srv", "config", "launch")
+]
 
 setup(
     name="videogem_ros",
     version=version["__version__"],
     description="Training-free spatial action grounding (VideoGEM) for ROS 2 and plain Python",
-    long_description=(Path(__file__).parent / "README.md").read_text(encoding="utf-8"),
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     license_files=["LICENSE"],
     packages=find_packages(include=["videogem_ros", "videogem_ros.*"]),
     package_data={"videogem_ros": ["py.typed"]},
+    data_files=SHARED,
     python_requires=">=3.10",
     install_requires=[
         "av>=14.1",

@@ -1,0 +1,293 @@
+"""The lifecycle node: wires an rclpy graph to :class:`videogem_ros.live.node.GroundingNode`."""
+
+from __future__ import annotations
+
+import collections
+import functools
+import math
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import rclpy
+from rcl_interfaces.msg import (
+    FloatingPointRange,
+    IntegerRange,
+    ParameterDescriptor,
+    SetParametersResult,
+)
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
+from rclpy.clock import Clock, ClockType
+from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.logging import get_logger
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.subscription import Subscription
+
+from videogem_ros.adapters.ros.graph import Graph, interface, subscribe
+from videogem_ros.errors import VideoGemError
+from videogem_ros.live.node import GroundingNode
+from videogem_ros.live.parameters import PARAMETERS, Parameter, Parameters
+from videogem_ros.live.topics import INPUTS, NODE_NAME
+
+THREADS = 4
+"""For images, a request that waits, a transition that loads a model, and whatever is quick."""
+
+ECHO_S = 5.0
+"""Within this time a command of one publisher reaches both subscriptions."""
+
+
+class VideoGemNode(LifecycleNode):  # type: ignore[misc] # rclpy is not everywhere
+    """The node. Configure loads the model, activate subscribes, deactivate and cleanup undo it.
+
+    Raises:
+        VideoGemError: A parameter is not valid.
+    """
+
+    def __init__(self) -> None:
+        # A group of its own, so that the state can be asked for while a transition takes its time.
+        super().__init__(NODE_NAME, callback_group=ReentrantCallbackGroup())
+        self._inputs: list[Subscription] = []
+        self._inputs_group = MutuallyExclusiveCallbackGroup()
+        self._latched_action: Subscription | None = None
+        self._echoes = EchoFilter()
+        self.autostart = bool(self.declare_parameter("autostart", False).value)
+        parameters = self._declare_parameters()
+        self._graph = Graph(self, self._on_qos_incompatible)
+        self._live = GroundingNode(self._graph, parameters, self.get_fully_qualified_name())
+        self.add_on_set_parameters_callback(self._on_set_parameters)
+        self.create_service(
+            interface("videogem_ros/srv/GroundAction"),
+            "~/ground",
+            self._on_ground,
+            callback_group=MutuallyExclusiveCallbackGroup(),
+        )
+        self.create_timer(
+            1.0,
+            self._on_tick,
+            callback_group=MutuallyExclusiveCallbackGroup(),
+            clock=Clock(clock_type=ClockType.STEADY_TIME),  # ticks while simulated time stands
+        )
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load and warm the model, advertise the outputs; stays unconfigured where that fails."""
+        return self._transition(self._configure)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Subscribe to the inputs and start to ground."""
+        return self._transition(self._activate)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Unsubscribe and stop."""
+        return self._transition(self._deactivate)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free the model and its memory."""
+        return self._transition(self._cleanup)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Deactivate and clean up, from any state."""
+        return self._transition(self.close)
+
+    def bring_up(self) -> None:
+        """Configure and activate."""
+        if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+            self.trigger_activate()
+
+    def close(self) -> None:
+        """Stop and free everything, from any state."""
+        self._deactivate()
+        self._cleanup()
+
+    def _transition(self, work: Callable[[], None]) -> TransitionCallbackReturn:
+        try:
+            work()
+        except Exception as error:  # a model may fail in ways of its own; the node outlives them
+            self._graph.log("error", f"{type(error).__name__}: {error}")
+            return TransitionCallbackReturn.FAILURE
+        return TransitionCallbackReturn.SUCCESS
+
+    def _configure(self) -> None:
+        self._live.configure()
+        self._graph.advertise(self._live.parameters["max_actions"])
+
+    def _activate(self) -> None:
+        parameters, live = self._live.parameters, self._live
+        if parameters["target_frame"]:
+            self._graph.listen_to_transforms()
+        live.activate()
+        handlers: dict[str, Callable[[Any], None]] = {}
+        if parameters["image_transport"] == "raw":
+            handlers["image"] = live.on_image
+        else:
+            handlers["image/compressed"] = live.on_compressed
+        if parameters["depth.use"] != "never":
+            handlers |= {"depth": live.on_depth, "camera_info": live.on_camera_info}
+        sensor = QoSProfile(
+            depth=5, reliability=ReliabilityPolicy[parameters["image_reliability"].upper()]
+        )
+        self._inputs = [self._subscribe(*item, sensor) for item in handlers.items()]
+        on_action = functools.partial(self._on_action, latched=False)
+        self._inputs.append(self._subscribe("action", on_action, QoSProfile(depth=10)))
+        self._match_latching_publishers()
+
+    def _deactivate(self) -> None:
+        for subscription in (*self._inputs, self._latched_action):
+            if subscription is not None:
+                self.destroy_subscription(subscription)
+        self._inputs, self._latched_action = [], None
+        self._live.deactivate()
+
+    def _cleanup(self) -> None:
+        self._live.cleanup()
+        self._graph.close()
+
+    def _subscribe(
+        self, topic: str, handler: Callable[[Any], None], qos: QoSProfile, *, quiet: bool = False
+    ) -> Subscription:
+        create = functools.partial(
+            self.create_subscription,
+            interface(INPUTS[topic]),
+            topic,
+            handler,
+            qos,
+            callback_group=self._inputs_group,
+        )
+        return subscribe(
+            create, None if quiet else functools.partial(self._on_qos_incompatible, topic)
+        )
+
+    def _match_latching_publishers(self) -> None:
+        """Have a transient-local subscription to commands while somebody publishes such ones.
+
+        A volatile one alone would miss what was latched before it came, a transient-local one
+        alone does not match volatile publishers, and warns each of them.
+        """
+        latching = any(
+            publisher.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL
+            for publisher in self.get_publishers_info_by_topic(self.resolve_topic_name("action"))
+        )
+        if latching and self._latched_action is None:
+            on_action = functools.partial(self._on_action, latched=True)
+            qos = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+            self._latched_action = self._subscribe("action", on_action, qos, quiet=True)
+        elif not latching and self._latched_action is not None:
+            self.destroy_subscription(self._latched_action)
+            self._latched_action = None
+
+    def _on_action(self, message: Any, *, latched: bool) -> None:
+        if not self._echoes.is_echo(message.data, latched, time.monotonic()):
+            self._live.on_action(message.data)
+
+    def _on_ground(self, request: Any, response: Any) -> Any:
+        timeout_s = request.timeout.sec + request.timeout.nanosec * 1e-9
+        outcome = self._live.request(request.action, timeout_s)
+        response.success, response.reason = outcome.success, outcome.reason
+        response.groundings = list(outcome.groundings)
+        return response
+
+    def _on_qos_incompatible(self, topic: str, policy: str) -> None:
+        self._live.on_qos_incompatible(topic, policy)
+
+    def _on_tick(self) -> None:
+        if self._inputs:
+            self._match_latching_publishers()
+        self._live.tick()
+
+    def _on_set_parameters(self, parameters: list[Any]) -> SetParametersResult:
+        ours = {parameter.name for parameter in PARAMETERS}
+        changes = {item.name: item.value for item in parameters if item.name in ours}
+        try:
+            self._live.set_parameters(changes)
+        except VideoGemError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)
+
+    def _declare_parameters(self) -> Parameters:
+        """Declare all parameters; what was given for them is checked as one set."""
+        given = self._parameter_overrides
+        for parameter in PARAMETERS:
+            # Declared by the default, so that an unsuitable value is ours to explain.
+            self.declare_parameter(
+                parameter.name, parameter.default, _descriptor(parameter), ignore_override=True
+            )
+        known = {parameter.name for parameter in PARAMETERS}
+        parameters = Parameters.from_mapping(
+            {name: item.value for name, item in given.items() if name in known}
+        )
+        self.set_parameters([given[name] for name in given if name in known])
+        for name in given.keys() - known:
+            if not self.has_parameter(name) and not name.startswith("qos_overrides."):
+                self.get_logger().warning(f"unknown parameter {name} is ignored")
+        return parameters
+
+
+class EchoFilter:
+    """Lets a command through once that arrives by a volatile and a latched subscription."""
+
+    def __init__(self) -> None:
+        self._single: collections.deque[tuple[str, bool, float]] = collections.deque(maxlen=64)
+
+    def is_echo(self, text: str, latched: bool, now_s: float) -> bool:
+        """Whether the other subscription brought this command already.
+
+        Args:
+            text: The command.
+            latched: Which subscription it came by.
+            now_s: Monotonic time.
+        """
+        for known in list(self._single):
+            known_text, known_latched, time_s = known
+            if now_s - time_s > ECHO_S:
+                self._single.remove(known)
+            elif known_text == text and known_latched != latched:
+                self._single.remove(known)
+                return True
+        self._single.append((text, latched, now_s))
+        return False
+
+
+def _descriptor(parameter: Parameter) -> ParameterDescriptor:
+    descriptor = ParameterDescriptor(
+        description=parameter.description,
+        additional_constraints=parameter.expected
+        + ("" if parameter.live else "; changes only while the node is unconfigured"),
+        dynamic_typing=True,  # so that 5 will do for 5.0; Parameter checks the types
+    )
+    low, high = parameter.minimum, parameter.maximum
+    if parameter.kind == "double" and (low, high) != (-math.inf, math.inf):
+        most = sys.float_info.max
+        descriptor.floating_point_range = [
+            FloatingPointRange(from_value=max(low, -most), to_value=min(high, most))
+        ]
+    elif parameter.kind == "integer":
+        most = 2**63 - 1
+        descriptor.integer_range = [
+            IntegerRange(from_value=int(max(low, -most)), to_value=int(min(high, most)))
+        ]
+    return descriptor
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the node until SIGINT, SIGTERM or the end of its context."""
+    rclpy.init(args=args)
+    try:
+        node = VideoGemNode()
+    except VideoGemError as error:
+        get_logger(NODE_NAME).fatal(str(error))
+        rclpy.try_shutdown()
+        sys.exit(1)
+    executor = MultiThreadedExecutor(THREADS)
+    executor.add_node(node)
+    if node.autostart:
+        executor.create_task(node.bring_up)
+    try:
+        executor.spin()
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        node.close()
+        executor.shutdown()
+        node.destroy_node()
+        rclpy.try_shutdown()
