@@ -1,0 +1,279 @@
+"""A point in the image and an aligned depth image make a point in space.
+
+Everything is in the camera's optical frame (REP-103: x right, y down, z forward), in metres along
+the optical axis (REP-118). The camera is a pinhole: images are to be rectified, or what their lens
+bends is left out.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from videogem_ros.adapters.encodings import decode_depth
+from videogem_ros.errors import InvalidValueError, VideoGemError
+from videogem_ros.window import NS_PER_S
+
+HELD = 32
+"""Depth images that are held: about a second of them."""
+
+ALIVE_S = 1.0
+"""A depth stream is waited for only while it is alive: its last image came so recently."""
+
+TIME_JUMP_S = 0.5
+"""A depth stamp that goes back by more means that time has jumped (bag loop)."""
+
+ASPECT_TOLERANCE = 0.01
+"""How far the aspects of two images of one camera may differ through rounding of their sizes."""
+
+MAD_TO_SIGMA = 1.4826
+"""Standard deviation of normally distributed values over their median absolute deviation."""
+
+
+class PositionUnknown(VideoGemError):  # noqa: N818 - an answer, not a defect
+    """A point has no position in space; the message is the reason."""
+
+
+@dataclass(frozen=True)
+class Position:
+    """A point in space.
+
+    Attributes:
+        xyz_m: x, y and z in metres.
+        frame_id: The frame they are in.
+        spread_m: 1.4826 times the median absolute deviation of the depths around the point, in
+            metres: their standard deviation where they are normally distributed, and untouched by
+            outliers of less than half their number.
+        samples: Valid depths around the point.
+    """
+
+    xyz_m: tuple[float, float, float]
+    frame_id: str
+    spread_m: float
+    samples: int
+
+    def transformed(self, matrix: npt.NDArray[np.float64], frame_id: str) -> Position:
+        """The same point in another frame.
+
+        Args:
+            matrix: (4, 4) homogeneous transform from this frame into the other, metres.
+            frame_id: The other frame.
+        """
+        x, y, z, _ = (float(value) for value in matrix @ (*self.xyz_m, 1.0))
+        return Position((x, y, z), frame_id, self.spread_m, self.samples)
+
+
+@dataclass(frozen=True)
+class CameraIntrinsics:
+    """A pinhole camera; a pixel's centre has whole coordinates.
+
+    Attributes:
+        fx: Focal length in pixel widths.
+        fy: Focal length in pixel heights.
+        cx: Principal point, pixels from the left.
+        cy: Principal point, pixels from the top.
+        hw: Height and width of the image in pixels.
+        frame_id: The optical frame.
+    """
+
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+    hw: tuple[int, int]
+    frame_id: str
+
+    @classmethod
+    def from_message(cls, message: Any) -> CameraIntrinsics:
+        """Those of a ``sensor_msgs/CameraInfo``: its K, and its region of interest if it has one.
+
+        Raises:
+            InvalidValueError: The camera is not calibrated (K is 0), or the image has no size.
+        """
+        fx, _, cx, _, fy, cy, *_ = (float(value) for value in message.k)
+        height, width, roi = message.height, message.width, message.roi
+        if not (min(fx, fy) > 0 and math.isfinite(fx + fy + cx + cy) and min(height, width) > 0):
+            raise InvalidValueError(
+                "camera_info",
+                "a calibrated camera",
+                f"fx {fx:g}, fy {fy:g}, image {width}x{height}",
+            )
+        if roi.width and roi.height:
+            cx, cy = cx - roi.x_offset, cy - roi.y_offset
+            height, width = roi.height, roi.width
+        return cls(fx, fy, cx, cy, (height, width), message.header.frame_id)
+
+    def scaled(self, hw: tuple[int, int]) -> CameraIntrinsics:
+        """The same camera with an image of another size (binning, resizing).
+
+        Raises:
+            InvalidValueError: The image has another aspect, so that it is not the same view.
+        """
+        check_view("camera_info", self.hw, hw)
+        scale_y, scale_x = _scales(self.hw, hw)
+        cx, cy = _rescaled((self.cx, self.cy), (scale_x, scale_y))
+        return CameraIntrinsics(self.fx * scale_x, self.fy * scale_y, cx, cy, hw, self.frame_id)
+
+    def at_depth(self, xy: tuple[float, float], depth_m: float) -> tuple[float, float, float]:
+        """The point in metres that a pixel shows at a depth along the optical axis."""
+        x, y = xy
+        return (x - self.cx) / self.fx * depth_m, (y - self.cy) / self.fy * depth_m, depth_m
+
+
+def check_view(what: str, hw: tuple[int, ...], image_hw: tuple[int, int]) -> None:
+    """Refuse an image that cannot be the colour image's view in another size.
+
+    Raises:
+        InvalidValueError: It has another aspect.
+    """
+    scale_y, scale_x = _scales(hw, image_hw)
+    if abs(scale_x / scale_y - 1) > ASPECT_TOLERANCE:
+        raise InvalidValueError(
+            what,
+            f"the view of the {image_hw[1]}x{image_hw[0]} image",
+            f"another aspect, {hw[1]}x{hw[0]}",
+        )
+
+
+def _scales(from_hw: tuple[int, ...], to_hw: tuple[int, ...]) -> tuple[float, float]:
+    """Factors of height and width."""
+    return to_hw[0] / from_hw[0], to_hw[1] / from_hw[1]
+
+
+def _rescaled(xy: tuple[float, float], scales_xy: tuple[float, float]) -> tuple[float, float]:
+    """A point of an image in the same image of another size: pixels' edges scale, not centres."""
+    (x, y), (scale_x, scale_y) = xy, scales_xy
+    return (x + 0.5) * scale_x - 0.5, (y + 0.5) * scale_y - 0.5
+
+
+def locate_3d(
+    xy: tuple[float, float],
+    depth_m: npt.NDArray[np.float32],
+    camera: CameraIntrinsics,
+    *,
+    window_px: int,
+    min_samples: int,
+) -> Position:
+    """Where in space a pixel of the colour image is: at the median depth around it.
+
+    Args:
+        xy: The point, in pixels of the colour image.
+        depth_m: (h, w) float32 metres, NaN where unknown, of the same view as the colour image;
+            its size may be another one.
+        camera: Intrinsics for the colour image's size.
+        window_px: Side of the square around the point, in depth pixels; cut at the borders.
+        min_samples: Fewest valid depths in it.
+
+    Returns:
+        The position in the camera's optical frame.
+
+    Raises:
+        PositionUnknown: Too few valid depths around the point.
+    """
+    scale_y, scale_x = _scales(camera.hw, depth_m.shape)
+    column, row = _rescaled(xy, (scale_x, scale_y))
+    top, left = (round(centre - (window_px - 1) / 2) for centre in (row, column))
+    around = depth_m[max(top, 0) : top + window_px, max(left, 0) : left + window_px]
+    depths = around[np.isfinite(around)]
+    if depths.size < min_samples:
+        raise PositionUnknown(
+            f"{depths.size} valid depths of {around.size} around the point, {min_samples} needed"
+        )
+    median = float(np.median(depths))
+    spread = MAD_TO_SIGMA * float(np.median(np.abs(depths - median)))
+    return Position(camera.at_depth(xy, median), camera.frame_id, spread, int(depths.size))
+
+
+class DepthBuffer:
+    """The latest depth messages, found by their stamps; safe for threads.
+
+    Messages are decoded by who asks for one, so that a stream nobody asks for costs nothing.
+    """
+
+    def __init__(self) -> None:
+        self._messages: list[tuple[int, Any]] = []  # stamp and message
+        self._expected_ns = 0
+        self._arrived_s = -math.inf
+        self._changed = threading.Condition()
+
+    def push(self, stamp_ns: int, message: Any) -> None:
+        """Take a ``sensor_msgs/Image`` of depth in."""
+        with self._changed:
+            newest_ns = max((stamp for stamp, _ in self._messages), default=stamp_ns)
+            if newest_ns - stamp_ns > TIME_JUMP_S * NS_PER_S:
+                self._messages = []
+            self._messages.append((stamp_ns, message))
+            if len(self._messages) > HELD:
+                # What a window is being grounded for must last until the grounding is there.
+                kept = self._nearest(self._expected_ns)
+                oldest = next(held for held in self._messages if held is not kept)
+                self._messages.remove(oldest)
+            self._arrived_s = time.monotonic()
+            self._changed.notify_all()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._changed:
+            self._messages = []
+
+    def expect(self, stamp_ns: int) -> None:
+        """Hold on to the message nearest to a stamp: it will be asked for."""
+        with self._changed:
+            self._expected_ns = stamp_ns
+
+    def find(self, stamp_ns: int, tolerance_s: float, wait_s: float = 0.0) -> Any:
+        """The message nearest to a stamp.
+
+        Args:
+            stamp_ns: Stamp of the colour image.
+            tolerance_s: Most seconds between the stamps.
+            wait_s: Longest wait for one that has not arrived yet.
+
+        Raises:
+            PositionUnknown: There is none within the tolerance.
+        """
+        deadline_s = time.monotonic() + wait_s
+        with self._changed:
+            while not self._settled(stamp_ns):
+                now_s = time.monotonic()
+                if now_s >= deadline_s or now_s - self._arrived_s > ALIVE_S:
+                    break
+                self._changed.wait(deadline_s - now_s)
+            if not self._messages:
+                raise PositionUnknown("no depth image has arrived")
+            found_ns, message = self._nearest(stamp_ns)
+        apart_s = abs(found_ns - stamp_ns) / NS_PER_S
+        if apart_s > tolerance_s:
+            raise PositionUnknown(
+                f"the nearest depth image is {apart_s:.3f} s apart, more than {tolerance_s:g} s"
+            )
+        return message
+
+    def _settled(self, stamp_ns: int) -> bool:
+        """Whether a later message can no longer be nearer (stamps come in their order)."""
+        return any(stamp >= stamp_ns for stamp, _ in self._messages)
+
+    def _nearest(self, stamp_ns: int) -> tuple[int, Any]:
+        return min(self._messages, key=lambda held: abs(held[0] - stamp_ns))
+
+
+def metres(message: Any) -> npt.NDArray[np.float32]:
+    """(H, W) float32 metres of a ``sensor_msgs/Image`` of depth; NaN where nothing was measured.
+
+    Raises:
+        EncodingError: See :func:`~videogem_ros.adapters.encodings.decode_depth`.
+    """
+    return decode_depth(
+        message.encoding,
+        message.height,
+        message.width,
+        message.step,
+        message.is_bigendian,
+        message.data,
+    )
