@@ -122,6 +122,7 @@ class Waiter:
         self._came: dict[int, tuple[float, Any]] = {}
 
     def on_grounding(self, message: Any) -> None:
+        """Note a grounding that came just now."""
         now_s = time.perf_counter()
         stamp = message.header.stamp
         with self._changed:
@@ -129,6 +130,7 @@ class Waiter:
             self._changed.notify_all()
 
     def wait(self, stamp_ns: int, timeout_s: float) -> tuple[float, Any] | None:
+        """Time (of time.perf_counter) and grounding of the image with a stamp, if it comes."""
         with self._changed:
             self._changed.wait_for(lambda: stamp_ns in self._came, timeout_s)
             return self._came.pop(stamp_ns, None)
