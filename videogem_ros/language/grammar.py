@@ -158,12 +158,13 @@ class _Parse:
         """Adds what starts at word i to the clause; returns the index behind it."""
         sentence = self._sentence
         word = sentence.at(i)
-        phrase = sentence.noun_phrase(i, form=form)
+        purpose = sentence.at(i - 1).may(Tag.TO) and sentence.opens_clause(i, Tag.BASE)
+        phrase = None if purpose else sentence.noun_phrase(i, form=form)
         if phrase is not None:
             self._phrases.append(phrase)
             tail.take_phrase(phrase)
             return phrase.end
-        if word.may(Tag.BASE) and sentence.at(i - 1).may(Tag.TO):
+        if purpose:
             self._verbs.append(word.verb)
         tail.take_word(word, sentence.at(i + 1))
         return i + 1

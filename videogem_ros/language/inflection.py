@@ -25,6 +25,9 @@ def gerund(verb_phrase: str) -> str:
 def _gerund(verb: str) -> str:
     from videogem_ros.language.lexicon import base_form, irregular_gerund  # noqa: PLC0415 - spaCy
 
+    first, hyphen, last = verb.rpartition("-")
+    if hyphen and last:
+        return first + hyphen + _gerund(last)
     irregular = irregular_gerund(verb)
     if irregular is not None:
         return irregular

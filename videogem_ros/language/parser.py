@@ -65,14 +65,16 @@ class Parser:
 
     def _read(self, text: str) -> Reading:
         """The first reader's reading that finds a verb; the last one's where none does."""
+        if not any(map(str.isalpha, text)):
+            return Reading((), (), ())
         for reader in self._readers:
             words = reader(text)
-            if not any(letter.isalpha() for word in words for letter in word.text):
-                return Reading((), (), ())
             reading = read(words)
             if any(clause.verb for clause in reading.clauses):
-                break
-        return reading if reading.clauses else Reading((Clause(words=words),), (), ())
+                return reading
+        if reading.clauses or not words:
+            return reading
+        return Reading((Clause(words=words),), (), ())  # "please", "not on the"
 
 
 def _action(text: str, clause: Clause) -> Action:

@@ -29,13 +29,14 @@ _REPLACED = str.maketrans(
         **dict.fromkeys("\u2010\u2011", "-"),
         **dict.fromkeys("\u2013\u2014()[]", ","),
         **dict.fromkeys("&+", " and "),
-        "\n": ".",
+        "\n": ". ",
     }
 )
 _CLASS_NAME = re.compile(r"(?:[A-Z][a-z]+){2,}")
 _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _SLASH = re.compile(r"(?<!\d)/(?!\d)")
 _LIST_NUMBER = re.compile(r"(?:(?<=\s)|^)\d+[.)](?=\s)")
+_THANKS = re.compile(r"\bthank you\b")
 _STOPS = re.compile(r"([.,;:!?])[.,;:!?]+")
 _LOOSE_MARK = re.compile(r"(?<!\w)['-]+|['-]+(?!\w)")
 
@@ -57,7 +58,8 @@ def clean(text: str) -> str:
     if _CLASS_NAME.fullmatch(text):
         text = _HUMP.sub(" ", text)
     text = _SLASH.sub(" or ", text)
-    return _LOOSE_MARK.sub(" ", _STOPS.sub(r"\1 ", "".join(_kept(text.lower()))))
+    text = _STOPS.sub(r"\1 ", "".join(_kept(text.lower())))
+    return _THANKS.sub(" ", _LOOSE_MARK.sub(" ", text))
 
 
 def _kept(text: str) -> Iterator[str]:
@@ -129,28 +131,23 @@ def _words(tokens: Iterable[Token], read: Callable[[Token], Word]) -> list[Word]
 
 
 def _joined_verbs(words: Iterable[Word]) -> list[Word]:
-    """Makes one word of a verb of two ("deep fry")."""
+    """Hyphenates verbs of two words ("deep fry")."""
     joined: list[Word] = []
     for word in words:
-        if joined and f"{joined[-1].text} {word.verb}" in COMPOUND_VERBS:
-            joined[-1] = _compound(joined[-1], word, " ")
+        if joined and f"{joined[-1].text}-{word.verb}" in COMPOUND_VERBS:
+            joined[-1] = _hyphenated(joined[-1], word)
         else:
             joined.append(word)
     return joined
 
 
 def _hyphenated(first: Word, second: Word) -> Word:
-    known = f"{first.text} {second.verb}" in COMPOUND_VERBS
-    return _compound(first, second, " " if known else "-")
-
-
-def _compound(first: Word, second: Word, joint: str) -> Word:
     """Two words as one, which is what its second part is."""
     return Word(
-        text=f"{first.text}{joint}{second.text}",
+        text=f"{first.text}-{second.text}",
         tags=second.tags if second.may(Tag.OPEN) else Tag.NOUN,
-        verb=f"{first.text}{joint}{second.verb}",
-        noun=f"{first.text}{joint}{second.noun}",
+        verb=f"{first.text}-{second.verb}",
+        noun=f"{first.text}-{second.noun}",
     )
 
 

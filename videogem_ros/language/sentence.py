@@ -142,7 +142,10 @@ class Sentence:
         nominal = following.may(Tag.NOMINAL)
         particle = is_particle_of(word, following)
         if word.may(Tag.BASE):
-            likely = word.verb in LIKELY_VERBS or (first and word.verb in DENOMINAL_VERBS)
+            acts = following.may(Tag.ING) and not is_compound(following, self.at(i + 2))
+            likely = word.verb in LIKELY_VERBS or (
+                first and word.verb in DENOMINAL_VERBS and not acts  # not "hand pouring water"
+            )
             governs = nominal or following.text in _WITH or self._joins_verb(i + 1)
             return is_verbal(word) or particle or (likely and governs)
         if word.may(Tag.THIRD):

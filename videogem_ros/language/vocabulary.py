@@ -14,10 +14,6 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-def _phrases(text: str) -> frozenset[str]:
-    return frozenset(" ".join(phrase.split()) for phrase in text.split(","))
-
-
 STRONG_VERBS = _words(
     """act add approach attack beat bend bite blot blow boil break bring build burn buy call carry
     cast catch check chew chop chuck clap clean clear climb cling close collect combine come
@@ -69,11 +65,11 @@ DENOMINAL_VERBS = _words(
 )
 """Verbs at the start of a text where a noun follows ("spoon rice"), nouns after "and"."""
 
-COMPOUND_VERBS = _phrases(
-    """air dry, air fry, blow dry, deep clean, deep fry, double check, dry clean, hand wash,
-    pan fry, power wash, shallow fry, slow cook, stir fry, vacuum clean"""
+COMPOUND_VERBS = _words(
+    """air-dry air-fry blow-dry deep-clean deep-fry double-check dry-clean hand-wash pan-fry
+    power-wash shallow-fry slow-cook stir-fry vacuum-clean"""
 )
-"""Verbs of two words."""
+"""Verbs of two words, with or without a hyphen."""
 
 LIKELY_VERBS = _SIMPLE_LIKELY_VERBS | COMPOUND_VERBS
 """Verbs where a noun follows ("peel potatoes"), nouns where none does."""
@@ -111,6 +107,7 @@ PHRASAL_VERBS = {
     "hold": _words("on"),
     "knock": _words("over"),
     "plug": _words("in"),
+    "log": _words("in"),
     "roll": _words("over"),
     "screw": _words("on in"),
     "switch": _words("on"),
@@ -139,10 +136,10 @@ PEOPLE = _words(
 )
 """Heads of phrases that say who acts, as lemmas; never what is acted on by somebody unnamed."""
 
-AGENTS = PEOPLE | _words("bird cat cow dog horse")
+AGENTS = PEOPLE | _words("arm bird cat cow dog finger gripper hand horse")
 """Heads of phrases behind which a verb is to be expected."""
 
-PARTICLE_NOUNS = _phrases("make up")
+PARTICLE_NOUNS = frozenset(["make up"])
 """Nouns of two words whose second is a particle: "apply make up"."""
 
 QUANTITIES = _words("couple lot lots number plenty")
