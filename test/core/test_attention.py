@@ -1,0 +1,96 @@
+"""The two attentions against their formulas, one head and one token at a time."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from videogem_ros.core.attention import (
+    attention,
+    merge_heads,
+    self_self_attention,
+    split_heads,
+    token_temperature,
+)
+
+
+def noise(*shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+
+def test_heads_are_consecutive_columns_of_q_k_and_v() -> None:
+    qkv = torch.arange(2 * 5 * 24.0).view(2, 5, 24)
+    split = split_heads(qkv, heads=4)
+    assert split.shape == (3, 2, 4, 5, 2)
+    for which in range(3):
+        for head in range(4):
+            first = 8 * which + 2 * head
+            assert torch.equal(split[which, :, head], qkv[..., first : first + 2])
+    assert torch.equal(merge_heads(split[1]), qkv[..., 8:16])
+
+
+def test_attention_is_a_softmax_of_scaled_products() -> None:
+    q, k, v = noise(3, 2, 4, 6, 8)
+    expected = torch.softmax(q @ k.transpose(-1, -2) / math.sqrt(8), dim=-1) @ v
+    torch.testing.assert_close(attention(q, k, v), expected, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(
+        attention(q[:, :, :1], k, v), expected[:, :, :1], atol=1e-6, rtol=1e-5
+    )
+
+
+def formula(projections: Tensor, temperature: Tensor) -> Tensor:
+    value = projections[2].double()
+    t = temperature.double().view(-1, 1, 1, 1)
+    outputs = []
+    for p in projections.double():
+        p0 = p / p.norm(dim=-1, keepdim=True)
+        p1 = torch.softmax(t * (p0 @ p0.transpose(-1, -2)), dim=-1) @ p0
+        p1 = p1 / p1.norm(dim=-1, keepdim=True)
+        outputs.append(torch.softmax(t * (p1 @ p1.transpose(-1, -2)), dim=-1) @ value)
+    return sum(outputs) / 3
+
+
+@pytest.mark.parametrize("temperature", [(0.01, 0.5), (2.0, 9.0), (40.0, 120.0)], ids=str)
+@pytest.mark.parametrize("tokens", [None, (6,), (3, 0, 5)], ids=str)
+def test_self_self_attention_is_its_formula(
+    temperature: tuple[float, float], tokens: tuple[int, ...] | None
+) -> None:
+    projections = noise(3, 2, 4, 7, 8)
+    t = torch.tensor(temperature)
+    expected = formula(projections, t)
+    wanted = None if tokens is None else torch.tensor(tokens)
+    found = self_self_attention(projections.clone(), t, wanted)
+    expected = expected if tokens is None else expected[:, :, list(tokens)]
+    torch.testing.assert_close(found.double(), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_self_self_attention_leaves_its_input_as_it_is() -> None:
+    projections = noise(3, 1, 2, 5, 4)
+    kept = projections.clone()
+    self_self_attention(projections, torch.tensor([3.0]))
+    assert torch.equal(projections, kept)
+
+
+def test_without_temperature_every_token_gets_the_mean_value() -> None:
+    projections = noise(3, 1, 2, 5, 4)
+    found = self_self_attention(projections, torch.zeros(1))
+    mean = projections[2].mean(dim=-2, keepdim=True).expand_as(found)
+    torch.testing.assert_close(found, mean, atol=1e-6, rtol=1e-5)
+
+
+def test_only_directions_of_the_projections_count_but_for_the_value() -> None:
+    projections, t = noise(3, 1, 2, 5, 4), torch.tensor([4.0])
+    longer = projections.clone()
+    longer[:2] *= 17
+    torch.testing.assert_close(
+        self_self_attention(longer, t), self_self_attention(projections, t), atol=1e-5, rtol=1e-5
+    )
+
+
+def test_temperature_is_the_mean_length_of_the_tokens_over_the_root_of_the_head_size() -> None:
+    y = torch.tensor([[[3.0, 4.0], [0.0, 1.0]], [[6.0, 8.0], [0.0, 0.0]]])
+    assert token_temperature(y, head_dim=4).tolist() == pytest.approx([1.5, 2.5])
+    assert token_temperature(y.half(), head_dim=4).dtype == torch.float32
