@@ -102,14 +102,16 @@ def fit_calibration(
         ``slope`` and ``offset`` for :class:`PresenceConfig`.
 
     Raises:
-        InvalidValueError: Lengths differ, or only one class is there, or margins do not rise with
-            presence (the fitted slope would not be above zero).
+        InvalidValueError: Lengths differ, a margin is not finite, only one class is there, or
+            margins do not rise with presence (the fitted slope would not be above zero).
     """
     x = np.asarray(margins, dtype=np.float64)
     labels = np.asarray(present, dtype=bool)
-    if x.shape != labels.shape or x.ndim != 1:
+    if x.shape != labels.shape or x.ndim != 1 or not np.isfinite(x).all():
         raise InvalidValueError(
-            "calibration.margins", f"{labels.size} margins in one row", f"shape {x.shape}"
+            "calibration.margins",
+            f"{labels.size} finite margins in one row",
+            f"{np.isfinite(x).sum()} finite ones in shape {x.shape}",
         )
     positives, negatives = int(labels.sum()), int((~labels).sum())
     if not positives or not negatives:
