@@ -7,8 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from videogem_ros.core.backbones import Backbone, load_backbone, viclip
+
+settings.register_profile("repository", deadline=None, derandomize=True)
+settings.load_profile("repository")
 
 ROOT = Path(__file__).parent.parent
 DATA = Path(__file__).parent / "data"
@@ -35,6 +39,7 @@ TINY_VICLIP = viclip.ViClipConfig(
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
+    """Tiny models spend more time waking threads than computing."""
     torch.set_num_threads(1)
 
 
