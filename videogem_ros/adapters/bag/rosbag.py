@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import heapq
 import logging
-import sys
 from collections.abc import Collection, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from operator import itemgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rosbags.interfaces import Connection, MessageDefinitionFormat
-from rosbags.rosbag2 import Reader
-from rosbags.serde import SerdeError
-from rosbags.typesys import Stores, TypesysError, get_types_from_msg, get_typestore
-
 from videogem_ros.adapters.bag.source import Command, Source
+from videogem_ros.adapters.bag.storage import STORAGES, UNREADABLE, Storage, said, storage_files
 from videogem_ros.adapters.encodings import (
     frame_from_compressed,
     frame_from_message,
@@ -27,30 +20,18 @@ from videogem_ros.adapters.encodings import (
 from videogem_ros.datatypes import Frame
 from videogem_ros.errors import RecordingError, VideoGemError
 
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
-
 _logger = logging.getLogger(__name__)
-
-STORAGES = (".mcap", ".db3")
-"""Ends of the names of rosbag2 storage files."""
 
 _IMAGE, _COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 _FRAMES = {_IMAGE: frame_from_message, _COMPRESSED: frame_from_compressed}
 _STRING = "std_msgs/msg/String"
-_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
-_UNREADABLE = (SerdeError, TypesysError, zstd.ZstdError)
-"""What one bad message raises; the next may be good."""
-
 _T = TypeVar("_T")
 
 
 def is_rosbag(path: Path) -> bool:
     """Whether a path is a rosbag2 folder (even without metadata) or storage file."""
     if path.is_dir():
-        return (path / "metadata.yaml").exists() or bool(_storage_files(path))
+        return (path / "metadata.yaml").exists() or bool(storage_files(path))
     return path.suffix in STORAGES
 
 
@@ -121,9 +102,9 @@ class RosbagSource(Source):
         self, path: Path, image_topic: str | None = None, action_topic: str | None = None
     ) -> None:
         super().__init__(path)
-        self._typestore = get_typestore(Stores.ROS2_JAZZY)
-        with ExitStack() as stack, self._readable():
-            self._readers = [stack.enter_context(Reader(file)) for file in _openable(path)]
+        self._storage = Storage(path)
+        with ExitStack() as stack, self._storage.readable():
+            stack.callback(self._storage.close)
             topics = self._topics()
             image = self._choose_image(topics, image_topic)
             action = self._choose_action(topics, action_topic)
@@ -131,9 +112,8 @@ class RosbagSource(Source):
         self.image_topic = image.name
         self.action_topic = action.name if action else None
         self.frame_count = image.count
-        filled = [reader for reader in self._readers if reader.message_count]
-        begin_ns = min(reader.start_time for reader in filled)
-        self.duration_s = (max(reader.end_time for reader in filled) - begin_ns) / 1e9
+        begin_ns, end_ns = self._storage.span_ns
+        self.duration_s = (end_ns - begin_ns) / 1e9
 
     def iter_messages(self, topics: Collection[str]) -> Iterator[Message]:
         """Messages of any topics, in the order in which they were logged.
@@ -146,13 +126,13 @@ class RosbagSource(Source):
         Raises:
             RecordingError: A topic is not in the recording.
         """
-        there = {connection.topic for connection in self._connections()}
+        there = {connection.topic for connection in self._storage.connections()}
         if missing := sorted(set(topics) - there):
             raise RecordingError(f"{self.path}: no topic {', '.join(missing)} in it")
-        for connection, log_ns, raw in self._until_broken(self._raw_messages(topics)):
+        for connection, log_ns, raw in self._until_broken(self._storage.raw_messages(topics)):
             try:
-                data = self._deserialize(connection, raw)
-            except _UNREADABLE as error:
+                data = self._storage.deserialize(connection, raw)
+            except UNREADABLE as error:
                 self._skip(error, f"{connection.msgtype} that cannot be deserialised")
                 continue
             yield Message(connection.topic, connection.msgtype, log_ns, data)
@@ -170,57 +150,15 @@ class RosbagSource(Source):
                 continue
             yield frame
 
-    def _connections(self) -> Iterator[Connection]:
-        for reader in self._readers:
-            yield from reader.connections
-
-    def _raw_messages(self, topics: Collection[str]) -> Iterator[tuple[Connection, int, bytes]]:
-        """Serialised messages with their log time in nanoseconds."""
-        streams = []
-        for reader in self._readers:
-            # No connections would mean all of them.
-            if connections := [c for c in reader.connections if c.topic in topics]:
-                streams.append(reader.messages(connections))
-        return heapq.merge(*streams, key=itemgetter(1))
-
     def _until_broken(self, messages: Iterator[_T]) -> Iterator[_T]:
         try:
             yield from messages
         except Exception as error:  # whatever a damaged file makes the storage readers raise
-            self._skip(RecordingError(f"the recording breaks off: {_said(error)}"))
-
-    def _deserialize(self, connection: Connection, raw: bytes) -> Any:
-        """A message's object; its fields view ``raw``."""
-        if raw.startswith(_ZSTD_MAGIC):  # a storage file alone does not tell; CDR starts with 0
-            raw = zstd.decompress(raw)
-        if connection.msgtype not in self._typestore.types:
-            self._learn(connection)
-        return self._typestore.deserialize_cdr(memoryview(raw), connection.msgtype)
-
-    def _learn(self, connection: Connection) -> None:
-        """Takes a type that is not ROS's own from the definition in the recording."""
-        definition, known = connection.msgdef, self._typestore.types
-        if definition.format != MessageDefinitionFormat.MSG:
-            raise SerdeError(f"no definition of {connection.msgtype} in the recording")
-        types = get_types_from_msg(definition.data, connection.msgtype)
-        self._typestore.register({name: t for name, t in types.items() if name not in known})
-
-    @contextmanager
-    def _readable(self) -> Iterator[None]:
-        """Makes one error of all that storage readers raise at a damaged or foreign file."""
-        try:
-            yield
-        except VideoGemError:
-            raise
-        except Exception as error:
-            raise RecordingError(
-                f"{self.path}: cannot be read as a rosbag2 ({_said(error)}); if its recorder was "
-                "killed, `ros2 bag reindex` or `mcap recover` may repair it"
-            ) from error
+            self._skip(RecordingError(f"the recording breaks off: {said(error)}"))
 
     def _topics(self) -> list[_Topic]:
         counts: dict[tuple[str, str], int] = {}
-        for connection in self._connections():
+        for connection in self._storage.connections():
             key = connection.topic, connection.msgtype
             counts[key] = counts.get(key, 0) + connection.msgcount
         return [
@@ -231,9 +169,9 @@ class RosbagSource(Source):
 
     def _pixels(self, topic: str) -> str:
         """Encoding or format of a topic's first image."""
-        for connection, _, raw in self._raw_messages([topic]):
-            with suppress(*_UNREADABLE):
-                image = self._deserialize(connection, raw)
+        for connection, _, raw in self._storage.raw_messages([topic]):
+            with suppress(*UNREADABLE):
+                image = self._storage.deserialize(connection, raw)
                 return str(image.encoding if connection.msgtype == _IMAGE else image.format)
         return ""
 
@@ -283,21 +221,5 @@ class RosbagSource(Source):
         raise RecordingError(f"{self.path}: {problem}; choose from: {_listed(suitable)}")
 
 
-def _storage_files(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.iterdir() if file.suffix in STORAGES)
-
-
-def _openable(path: Path) -> list[Path]:
-    """What to hand to rosbags: the path, or the storage files of a folder without metadata."""
-    if path.is_dir() and not (path / "metadata.yaml").exists():
-        return _storage_files(path)
-    return [path]
-
-
 def _listed(topics: list[_Topic]) -> str:
     return ", ".join(map(str, topics)) or "none"
-
-
-def _said(error: Exception) -> str:
-    """An exception's message in one line; some come without."""
-    return " ".join(str(error).split()) or type(error).__name__
