@@ -1,16 +1,79 @@
-"""The node: callbacks convert and push, one worker grounds the newest window and publishes."""
+"""The node: callbacks convert and push, one worker grounds the newest window and publishes.
+
+However many images arrive, the worker takes the newest window when it is free: a window that is
+still pending when a newer one is there is replaced and counted. So latency stays below the time
+of two windows. All state that callbacks and worker share is behind one lock, which neither holds
+while it converts, grounds or publishes.
+
+Image messages of every encoding, Bayer and YUV among them, are converted by
+:mod:`videogem_ros.adapters.encodings`; cv_bridge, which does the same with the same OpenCV calls
+and breaks where its NumPy is not ours, is not needed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import contextlib
+import enum
+import functools
+import gc
+import math
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from videogem_ros.live.middleware import Middleware, TransformUnavailable
-from videogem_ros.live.parameters import Parameters
-from videogem_ros.live.topics import NODE_NAME
+import numpy as np
+import torch
 
-__all__ = ["GroundOutcome", "GroundingNode", "Middleware", "TransformUnavailable"]
+from videogem_ros.adapters.encodings import (
+    frame_from_compressed,
+    frame_from_message,
+    header_stamp_ns,
+)
+from videogem_ros.core import Grounder, load_backbone
+from videogem_ros.datatypes import Action, Frame, Window
+from videogem_ros.errors import InvalidValueError, VideoGemError
+from videogem_ros.language import parse_actions
+from videogem_ros.live import diagnostics
+from videogem_ros.live.health import Health, Level
+from videogem_ros.live.messages import Answer, Circumstances, Status
+from videogem_ros.live.middleware import Middleware, TransformUnavailable
+from videogem_ros.live.outputs import Outputs
+from videogem_ros.live.parameters import Parameters, parameter_names
+from videogem_ros.live.positions import Positions
+from videogem_ros.live.topics import NODE_NAME
+from videogem_ros.session import Job, Session
+from videogem_ros.session import Status as SessionStatus
+from videogem_ros.window import NS_PER_S, Push
+
+__all__ = ["GroundOutcome", "GroundingNode", "Middleware", "State", "TransformUnavailable"]
+
+WARM_UP_HW = (480, 640)
+"""Size of the blank image that warms the model up."""
+
+WARM_UP_COMMAND = "pick up the cup"
+
+_PUSH_CONDITIONS = {
+    Push.DUPLICATE: ("duplicate images", "images of a stamp that was there already are dropped"),
+    Push.OUT_OF_ORDER: ("images out of order", "images arrive after newer ones"),
+    Push.LATE: ("late images", "images arrive too late for any window and are dropped"),
+    Push.GAP: ("gap", "no image for longer than a window may have a hole; it starts anew"),
+    Push.TIME_JUMP: ("time jump", "stamps jumped back in time; the window starts anew"),
+    Push.RESOLUTION: ("resolution change", "images have another size; the window starts anew"),
+    Push.CAMERA: ("camera change", "images have another frame_id; the window starts anew"),
+}
+"""Condition and text of what becomes of an image that is not simply the next one."""
+
+
+class State(enum.Enum):
+    """States of a ROS 2 lifecycle node."""
+
+    UNCONFIGURED = "unconfigured"
+    CONFIGURING = "configuring"
+    INACTIVE = "inactive"
+    ACTIVE = "active"
 
 
 @dataclass(frozen=True)
@@ -18,7 +81,7 @@ class GroundOutcome:
     """Answer to a request.
 
     Attributes:
-        success: Whether every action of the request was found.
+        success: Whether every action of the request was found, in space too where depth is used.
         reason: Why not, in words; empty on success.
         groundings: ``videogem_ros/msg/ActionGrounding`` of each action, in order; none where none
             was grounded.
@@ -29,73 +92,584 @@ class GroundOutcome:
     groundings: tuple[Any, ...] = ()
 
 
+@dataclass(eq=False)
+class _Request:
+    """Somebody waits for these actions to be grounded once."""
+
+    actions: tuple[Action, ...]
+    answered: threading.Event = field(default_factory=threading.Event)
+    outcome: GroundOutcome | None = None
+
+    def answer(self, outcome: GroundOutcome) -> None:
+        self.outcome = outcome
+        self.answered.set()
+
+
+@dataclass(frozen=True, eq=False)
+class _Task:
+    """What the worker does next: a window for the standing command, or for a request."""
+
+    session: Session
+    job: Job
+    backbone: str
+    parameters: Parameters
+    request: _Request | None = None
+
+
+_DEACTIVATED = GroundOutcome(False, "the node was deactivated")
+
+
 class GroundingNode:
-    """A node's life and work. Every ``on_`` method returns at once and never raises.
+    """A node's life and work.
+
+    Every method may be called from any thread. Those named ``on_`` return at once and never raise:
+    what is wrong with a message is logged, counted and seen in diagnostics.
 
     Args:
         middleware: The graph.
-        parameters: What was set; :meth:`set_parameters` changes it.
+        parameters: As they are at the start; :meth:`set_parameters` changes them.
         name: The node's full name, for diagnostics.
     """
 
     def __init__(
         self, middleware: Middleware, parameters: Parameters, name: str = f"/{NODE_NAME}"
     ) -> None:
-        raise NotImplementedError
+        self._middleware = middleware
+        self._parameters = parameters
+        self._name = name
+        self._health = Health(middleware.log)
+        self._outputs = Outputs(middleware)
+        self._positions = Positions(middleware.transform)
+        # Guards all below, and wakes the worker.
+        self._wake = threading.Condition()
+        self._state = State.UNCONFIGURED
+        self._grounder: Grounder | None = None
+        self._session: Session | None = None
+        self._worker: threading.Thread | None = None
+        self._activated_s = -math.inf
+        self._busy = False
+        self._requests: list[_Request] = []
+        self._answered_command = 0
+        self._renewed_s = -math.inf  # when the newest window's newest image came
+        self._taken_s = -math.inf  # when the standing command last got a window
 
     @property
     def parameters(self) -> Parameters:
         """As they are now."""
-        raise NotImplementedError
+        return self._parameters
+
+    @property
+    def state(self) -> State:
+        """Where in its life the node is."""
+        return self._state
+
+    # Life
 
     def configure(self) -> None:
-        """Load the backbone and ground a blank window. Raises VideoGemError."""
-        raise NotImplementedError
+        """Load the backbone and ground a blank window with it, so that the first real one is fast.
+
+        Weights are read (downloaded, where the hub's cache lacks them) here and nowhere else.
+
+        Raises:
+            VideoGemError: A parameter does not suit the machine or the backbone, or the weights
+                cannot be loaded.
+        """
+        self._enter(State.CONFIGURING, after=State.UNCONFIGURED)
+        try:
+            with parameter_names():
+                grounder, session = _load(self._parameters)
+        except BaseException:
+            self._enter(State.UNCONFIGURED, after=State.CONFIGURING)
+            raise
+        with self._wake:
+            self._grounder, self._session = grounder, session
+            self._use_parameters()  # which may have changed meanwhile
+        self._enter(State.INACTIVE, after=State.CONFIGURING)
+        if grounder.backbone.untrained:
+            text = "the backbone has random weights: its points mean nothing"
+            self._health.report("untrained", text, hold_s=math.inf)
+        self._middleware.log("info", f"{grounder.backbone.name} is ready on {grounder.device}")
 
     def activate(self) -> None:
-        """Start the worker."""
-        raise NotImplementedError
+        """Start to take images in and to ground them; a command that stood still stands.
+
+        Raises:
+            VideoGemError: The node is not configured, or is active.
+        """
+        with self._wake:
+            self._enter(State.ACTIVE, after=State.INACTIVE)
+            self._activated_s = time.monotonic()
+            self._worker = threading.Thread(
+                target=self._work, name=f"{self._name} worker", daemon=True
+            )
+            self._worker.start()
 
     def deactivate(self) -> None:
-        """Stop the worker."""
-        raise NotImplementedError
+        """Stop all work; without effect where the node is not active.
+
+        Waits for the window that is being grounded, and drops what comes of it. Images are
+        forgotten; the standing command is not.
+        """
+        with self._wake:
+            if self._state is not State.ACTIVE:
+                return
+            self._state = State.INACTIVE
+            worker, self._worker = self._worker, None
+            requests, self._requests = self._requests, []
+            self._wake.notify_all()
+        for request in requests:
+            request.answer(_DEACTIVATED)
+        if worker is not None:
+            worker.join()
+        with self._wake:
+            if self._session is not None:
+                self._session.reset()
+            self._renewed_s = -math.inf
+        self._positions.depth.clear()
+        self._health.settle(at_once=True)
+        self._outputs.clear_markers()
 
     def cleanup(self) -> None:
-        """Free what configure loaded."""
-        raise NotImplementedError
+        """Free what configure loaded, GPU memory too; from any state."""
+        self.deactivate()
+        with self._wake:
+            self._grounder = self._session = None
+            self._answered_command = 0
+            self._state = State.UNCONFIGURED
+        self._health.resolve("untrained")
+        _free_memory()
+
+    def _enter(self, state: State, *, after: State) -> None:
+        with self._wake:
+            if self._state is not after:
+                raise VideoGemError(
+                    f"the node is {self._state.value} and cannot become {state.value}"
+                )
+            self._state = state
+
+    # What arrives
 
     def on_image(self, message: Any) -> None:
-        """sensor_msgs/Image."""
-        raise NotImplementedError
+        """Take in a ``sensor_msgs/Image`` of the camera."""
+        self._take_image(message, frame_from_message)
 
     def on_compressed(self, message: Any) -> None:
-        """sensor_msgs/CompressedImage."""
-        raise NotImplementedError
+        """Take in a ``sensor_msgs/CompressedImage`` of the camera."""
+        self._take_image(message, frame_from_compressed)
 
-    def on_action(self, text: str) -> None:
-        """A command."""
-        raise NotImplementedError
+    def _take_image(self, message: Any, convert: Callable[[Any], Frame]) -> None:
+        if self._state is not State.ACTIVE:
+            return
+        self._health.event("images")
+        with self._guarded("image refused"):
+            frame = convert(message)
+            frame = replace(frame, stamp_ns=self._stamp(frame.stamp_ns, "image"))
+            self._judge_stamp(frame.stamp_ns)
+            pushed = self._push(frame)
+            if pushed in _PUSH_CONDITIONS:
+                self._health.report(*_PUSH_CONDITIONS[pushed])
+
+    def _push(self, frame: Frame) -> Push | None:
+        with self._wake:
+            if self._state is not State.ACTIVE or self._session is None:
+                return None
+            pending, busy = self._pending, self._busy
+            pushed = self._session.push(frame)
+            renewed = pushed is Push.ACCEPTED or pushed.restarted
+            if renewed:
+                self._renewed_s = time.monotonic()
+                self._wake.notify_all()
+        if renewed and pending:
+            self._health.count("windows replaced")
+            if busy:
+                self._health.report(
+                    "overload",
+                    "images come faster than they are grounded: the newest window counts",
+                    Level.OK,
+                )
+        return pushed
 
     def on_depth(self, message: Any) -> None:
-        """sensor_msgs/Image of depth."""
-        raise NotImplementedError
+        """Take in a ``sensor_msgs/Image`` of depth, aligned to the camera's (REP-118)."""
+        if self._state is not State.ACTIVE or self._parameters["depth.use"] == "never":
+            return
+        self._health.event("depth images")
+        with self._guarded("depth image refused"):
+            stamp_ns = self._stamp(header_stamp_ns(message), "depth image")
+            self._positions.push_depth(stamp_ns, message)
 
     def on_camera_info(self, message: Any) -> None:
-        """sensor_msgs/CameraInfo."""
-        raise NotImplementedError
+        """Take in the camera's ``sensor_msgs/CameraInfo``."""
+        if self._state is not State.ACTIVE or self._parameters["depth.use"] == "never":
+            return
+        self._health.event("camera infos")
+        with self._guarded("camera info refused"):
+            self._positions.push_camera_info(message)
+
+    def on_action(self, text: str) -> None:
+        """Take in a command: one action or several; without words it stops all.
+
+        A command that is refused leaves the one that stands, and is answered on ``grounding``.
+        """
+        self._health.count("commands")
+        with self._guarded("command refused"):
+            try:
+                before, actions = self._take_command(text)
+            except InvalidValueError as error:
+                self._say(Answer(Status.NOT_UNDERSTOOD, str(error)), text=text)
+                raise
+            if actions != before:
+                phrases = "; ".join(action.phrase for action in actions) or "stop"
+                self._middleware.log("info", f"command: {phrases}")
+            if not actions:
+                self._say(Answer(Status.NO_COMMAND, "an empty command stopped it"), text=text)
+                self._outputs.clear_markers()
+
+    def _take_command(self, text: str) -> tuple[tuple[Action, ...], tuple[Action, ...]]:
+        """The actions that stood before a command, and those that stand now."""
+        with self._wake:
+            session = self._session
+            if session is None:
+                raise VideoGemError(f"the node is {self._state.value}")
+            before = session.actions
+            add = self._parameters["commands"] == "add"
+            actions = session.add_actions(text) if add else session.set_action(text)
+            self._wake.notify_all()
+        return before, actions
 
     def on_qos_incompatible(self, topic: str, policy: str) -> None:
-        """A peer offers or requests an incompatible QoS policy."""
-        raise NotImplementedError
+        """Take in that a peer on a topic asks for, or offers, an incompatible QoS policy."""
+        self._health.count(f"incompatible QoS on {topic}")
+        self._health.report(
+            f"QoS of {topic}",
+            f"a peer's {policy} is incompatible: nothing goes between it and this node",
+            hold_s=math.inf,
+        )
 
-    def request(self, text: str, timeout_s: float) -> GroundOutcome:
-        """Blocking: ground an action once; 0 is the node's default timeout."""
-        raise NotImplementedError
+    def request(self, text: str, timeout_s: float = 0.0) -> GroundOutcome:
+        """Ground actions once, in the newest window; blocks. The standing command is left alone.
+
+        Args:
+            text: As for :meth:`on_action`.
+            timeout_s: Longest wait in seconds; ``request_timeout_s`` where 0.
+        """
+        self._health.count("requests")
+        outcome = self._request(text, timeout_s or self._parameters["request_timeout_s"])
+        if not outcome.groundings:
+            self._health.count("requests unanswered")
+        return outcome
+
+    def _request(self, text: str, timeout_s: float) -> GroundOutcome:
+        try:
+            request = self._enqueue(text)
+        except VideoGemError as error:
+            return GroundOutcome(False, str(error))
+        request.answered.wait(timeout_s)
+        with self._wake:
+            if request.outcome is not None:
+                return request.outcome
+            if request in self._requests:
+                self._requests.remove(request)
+            obstacle = self._obstacle
+        why = obstacle[1] if obstacle else "grounding takes longer"
+        return GroundOutcome(False, f"no answer within {timeout_s:g} s: {why}")
+
+    def _enqueue(self, text: str) -> _Request:
+        with self._wake:
+            if self._session is None or self._worker is None:
+                raise VideoGemError(f"the node is {self._state.value}")
+            actions = self._session.parse(text.splitlines())
+            if not actions:
+                raise InvalidValueError("action", "a text with words", repr(text[:80]))
+            request = _Request(actions)
+            self._requests.append(request)
+            self._wake.notify_all()
+        return request
 
     def set_parameters(self, changes: Mapping[str, Any]) -> None:
-        """Change parameters; raises InvalidValueError and changes nothing where refused."""
-        raise NotImplementedError
+        """Change parameters, from the next window on; all of them or, where refused, none.
+
+        Args:
+            changes: Flat name to value.
+
+        Raises:
+            InvalidValueError: Unknown, out of range, not together with the others, or not to be
+                changed while the node is configured; the error names the parameter.
+        """
+        with self._wake:
+            before = self._parameters
+            running = self._state is not State.UNCONFIGURED
+            self._parameters = before.updated(changes, running=running)
+            self._use_parameters()
+            self._wake.notify_all()
+
+    def _use_parameters(self) -> None:
+        """Hand the parameters on to what is loaded: same backbone, known features and texts."""
+        config = self._parameters.grounding_config()
+        if self._grounder is None or self._session is None or self._grounder.config == config:
+            return
+        self._grounder = self._grounder.with_config(config)
+        self._session.use(self._grounder)
 
     def tick(self) -> None:
-        """Called once a second."""
-        raise NotImplementedError
+        """Notice what does not happen, and publish diagnostics; to be called once a second."""
+        now_ns = self._middleware.now_ns()
+        if now_ns == 0:
+            self._health.report("no clock", "use_sim_time is set, but no /clock has arrived")
+        else:
+            self._health.resolve("no clock")
+        if self._state is State.ACTIVE:
+            self._look_around()
+        self._health.settle()
+        with self._wake:
+            state, session = self._state, self._session
+            values = {"state": state.value, "mode": self._parameters["mode"]}
+            if self._grounder is not None:
+                values["backbone"] = self._grounder.backbone.name
+                values["device"] = str(self._grounder.device)
+            if session is not None:
+                values |= diagnostics.describe(self._health, session)
+        values |= diagnostics.conditions(self._health)
+        message = diagnostics.summary(self._health, state.value)
+        name = f"{self._name.strip('/')}: grounding"
+        self._outputs.diagnose(now_ns, self._health.level, name, message, values)
+
+    def _look_around(self) -> None:
+        """Report what is missing, in the log and to those who wait for an answer."""
+        timeout_s, positions = self._parameters["image_timeout_s"], self._positions
+        with self._wake:
+            session = self._session
+            if session is None:
+                return
+            standing, unanswered = bool(session.actions), self._unanswered
+            actions, command_id = session.actions, session.command_id
+            image_age_s, obstacle = self._image_age_s, self._obstacle
+            up_s = time.monotonic() - self._activated_s
+        depth_age_s = min(self._health.age_s("depth images"), up_s)
+        in_space = positions.wanted(self._parameters)
+        for name, missing, text, level in (
+            (
+                "no images",
+                image_age_s > timeout_s,
+                f"no new image for {image_age_s:.1f} s",
+                Level.STALE,
+            ),
+            ("no command", not standing, "there is nothing to look for", Level.OK),
+            (
+                "no depth",
+                in_space and depth_age_s > timeout_s,
+                f"no depth image for {depth_age_s:.1f} s",
+                Level.WARN,
+            ),
+            (
+                "no camera_info",
+                in_space and positions.camera is None,
+                "without a calibrated camera no point has a position in space",
+                Level.WARN,
+            ),
+        ):
+            if missing:
+                self._health.report(name, text, level)
+            else:
+                self._health.resolve(name)
+        if unanswered and obstacle is not None:
+            for index, action in enumerate(actions):
+                self._say(Answer(*obstacle, action, index), command_id=command_id)
+
+    def _say(self, answer: Answer, *, text: str = "", command_id: int = 0) -> None:
+        """Publish an answer without a grounding, with the header of the newest image."""
+        now_ns = self._middleware.now_ns()
+        with self._wake:
+            window = self._session.window() if self._session is not None else None
+        stamp_ns, frame_id = (
+            (window.newest.stamp_ns, window.newest.frame_id) if window else (now_ns, "")
+        )
+        self._outputs.say(answer, Circumstances(stamp_ns, frame_id, now_ns, command_id, text=text))
+
+    def _stamp(self, stamp_ns: int, what: str) -> int:
+        """The stamp, or the time of arrival in place of one that was never set."""
+        if stamp_ns:
+            return stamp_ns
+        self._health.count(f"{what} stamps replaced")
+        self._health.report(
+            f"{what} without stamp", "the driver sets none: the time of arrival is taken"
+        )
+        return self._middleware.now_ns()
+
+    def _judge_stamp(self, stamp_ns: int) -> None:
+        """Report a stamp that is far from the node's clock; the image is used all the same."""
+        now_ns = self._middleware.now_ns()
+        behind_s = (now_ns - stamp_ns) / NS_PER_S
+        if now_ns == 0:
+            return  # said by tick
+        if behind_s > self._parameters["max_stamp_age_s"]:
+            self._health.report(
+                "stale stamps",
+                f"image stamps are {behind_s:.1f} s behind the node's clock (a recording without "
+                "use_sim_time, or clocks of two machines?)",
+            )
+        elif -behind_s > self._parameters["max_stamp_ahead_s"]:
+            self._health.report(
+                "stamps ahead", f"image stamps are {-behind_s:.1f} s ahead of the node's clock"
+            )
+
+    @contextlib.contextmanager
+    def _guarded(self, problem: str) -> Iterator[None]:
+        """Counts and reports what goes wrong, whatever it is: a bad message ends no node."""
+        try:
+            yield
+        except Exception as error:
+            self._health.count(problem)
+            self._health.report(problem, _in_words(error))
+
+    # What stands in the way. The lock is held.
+
+    @property
+    def _unanswered(self) -> bool:
+        """Whether the standing command is still to be answered (in continuous mode, forever)."""
+        session = self._session
+        if session is None or not session.actions:
+            return False
+        once = self._parameters["mode"] == "on_command"
+        return not (once and session.command_id == self._answered_command)
+
+    @property
+    def _pending(self) -> bool:
+        """Whether there is a window that the standing command waits for."""
+        session = self._session
+        return session is not None and self._unanswered and session.status is SessionStatus.READY
+
+    @property
+    def _image_age_s(self) -> float:
+        """Seconds since an image renewed the window, or since the activation."""
+        return time.monotonic() - max(self._activated_s, self._renewed_s)
+
+    @property
+    def _obstacle(self) -> tuple[Status, str] | None:
+        """Why there is no window to ground, if there is none."""
+        age_s = self._image_age_s
+        if age_s > self._parameters["image_timeout_s"]:
+            return Status.NO_IMAGES, f"no new image for {age_s:.1f} s"
+        if self._session is None or self._session.window() is None:
+            return Status.WAITING_FOR_FRAMES, "the images do not span the window yet"
+        return None
+
+    @property
+    def _due_in_s(self) -> float:
+        """Seconds until the rate limit allows the next window; none left where it is 0 or less."""
+        rate_hz = self._parameters["max_rate_hz"]
+        return self._taken_s + 1 / rate_hz - time.monotonic() if rate_hz else 0.0
+
+    # The worker
+
+    def _work(self) -> None:
+        while (task := self._next()) is not None:
+            try:
+                self._ground(task)
+            except Exception as error:  # a window that fails must not end the node
+                self._fail(task, error)
+
+    def _next(self) -> _Task | None:
+        """Waits for the next thing to do; None when the worker is to end."""
+        with self._wake:
+            self._busy = False
+            while self._is_working:
+                task = self._choose()
+                if task is not None:
+                    self._busy = True
+                    return task
+                limited = self._pending and self._obstacle is None
+                self._wake.wait(self._due_in_s if limited else None)
+        return None
+
+    @property
+    def _is_working(self) -> bool:
+        """Whether the thread that asks is (still) the worker."""
+        return self._worker is threading.current_thread()
+
+    def _choose(self) -> _Task | None:
+        """The next thing to do, if there is any. The lock is held."""
+        session, grounder = self._session, self._grounder
+        if session is None or grounder is None or self._obstacle is not None:
+            return None
+        request = self._requests.pop(0) if self._requests else None
+        if request is not None:
+            job = session.take_for(request.actions)
+        elif self._pending and self._due_in_s <= 0:
+            self._taken_s, self._answered_command = time.monotonic(), session.command_id
+            job = session.take()
+        else:
+            job = None
+        if job is None:
+            return None
+        return _Task(session, job, grounder.backbone.name, self._parameters, request)
+
+    def _ground(self, task: _Task) -> None:
+        job, frame, request = task.job, task.job.window.newest, task.request
+        self._positions.depth.expect(frame.stamp_ns)
+        began_s = time.monotonic()
+        groundings = task.session.run(job)
+        compute_s = time.monotonic() - began_s
+        self._health.event("windows grounded", compute_s)
+        in_space = request is not None or self._outputs.want_positions(len(groundings))
+        answers = self._positions.answers(groundings, task.parameters, in_space=in_space)
+        for answer in answers:
+            self._health.count(f"answers {answer.status.name}")
+            if answer.status in (Status.NO_DEPTH, Status.NO_TRANSFORM):
+                self._health.report("no position", answer.reason)
+        now_ns = self._middleware.now_ns()
+        about = Circumstances(
+            frame.stamp_ns,
+            frame.frame_id,
+            now_ns,
+            0 if request else job.command_id,
+            compute_s,
+            task.backbone,
+        )
+        if request is not None:
+            request.answer(self._outcome(answers, about))
+        elif self._is_working:  # and not deactivated meanwhile
+            self._outputs.publish(frame, answers, about, task.parameters)
+            self._health.event("latency", (now_ns - frame.stamp_ns) / NS_PER_S)
+
+    def _outcome(self, answers: Sequence[Answer], about: Circumstances) -> GroundOutcome:
+        reason = next((answer.reason for answer in answers if answer.reason), "")
+        messages = tuple(self._outputs.build.grounding(answer, about) for answer in answers)
+        return GroundOutcome(not reason, reason, messages)
+
+    def _fail(self, task: _Task, error: Exception) -> None:
+        reason = _in_words(error)
+        self._health.count("windows failed")
+        self._health.report("grounding failed", reason, Level.ERROR)
+        self._middleware.log("debug", traceback.format_exc())
+        if task.request is not None:
+            task.request.answer(GroundOutcome(False, reason))
+            return
+        with self._guarded("answer failed"):
+            for index, action in enumerate(task.job.actions):
+                answer = Answer(Status.ERROR, reason, action, index)
+                self._say(answer, command_id=task.job.command_id)
+
+
+def _load(parameters: Parameters) -> tuple[Grounder, Session]:
+    """Load the backbone and run everything once, so that the first window does not wait for it."""
+    device = parameters["device"] or ("cuda" if torch.cuda.is_available() else "cpu")
+    backbone = load_backbone(
+        parameters["backbone"], parameters["weights"] or None, device, parameters["dtype"]
+    )
+    grounder = Grounder(backbone, parameters.grounding_config())
+    parse = functools.partial(parse_actions, spacy_model=parameters["spacy_model"] or None)
+    session = Session(grounder, parameters.session_config(), parse)
+    blank = Frame(np.zeros((*WARM_UP_HW, 3), np.uint8), stamp_ns=0)
+    window = Window((blank,) * (session.config.frames or 1))
+    grounder.ground(window, parse(WARM_UP_COMMAND))
+    return grounder, session
+
+
+def _free_memory() -> None:
+    gc.collect()
+    torch.cuda.empty_cache()  # does nothing where CUDA was never used
+
+
+def _in_words(error: Exception) -> str:
+    return str(error) if isinstance(error, VideoGemError) else f"{type(error).__name__}: {error}"

@@ -6,6 +6,7 @@ its default and its validation from there.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import math
 import re
@@ -21,6 +22,7 @@ from videogem_ros.core.presence import PresenceConfig
 from videogem_ros.core.prompts import VERB_FORMS, PromptConfig
 from videogem_ros.errors import InvalidValueError
 from videogem_ros.live.topics import NODE_NAME
+from videogem_ros.render import HEAT_OPACITY
 from videogem_ros.window import WindowConfig
 
 if TYPE_CHECKING:
@@ -349,7 +351,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "request_timeout_s",
         10.0,
         "longest wait of a request that names no timeout",
-        minimum=0.0,
+        minimum=0.01,
         live=True,
         unit="s",
     ),
@@ -387,7 +389,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         "overlay.opacity",
-        0.75,
+        HEAT_OPACITY,
         "opacity of the hottest places of an overlay",
         minimum=0.0,
         maximum=1.0,
@@ -465,6 +467,18 @@ _GROUNDING_FIELDS = {
 _WINDOW_FIELDS = {
     name: name.removeprefix("window.") for name in _BY_NAME if name.startswith("window.")
 }
+_FIELD_NAMES = {field: name for name, field in (_GROUNDING_FIELDS | _WINDOW_FIELDS).items()}
+_FIELD_NAMES["image_hw"] = "input_height"
+
+
+@contextlib.contextmanager
+def parameter_names() -> Iterator[None]:
+    """Has errors of the grounder and the session name the parameter, not their own field."""
+    try:
+        yield
+    except InvalidValueError as error:
+        name = _FIELD_NAMES.get(error.field, error.field)
+        raise InvalidValueError(name, error.expected, error.got) from error
 
 
 class Parameters:
@@ -526,13 +540,9 @@ class Parameters:
         return updated
 
     def _check_together(self) -> None:
-        names = {field: name for name, field in (_GROUNDING_FIELDS | _WINDOW_FIELDS).items()}
-        try:
+        with parameter_names():
             self.grounding_config()
             WindowConfig(**self._window_fields)
-        except InvalidValueError as error:
-            name = names.get(error.field, error.field)
-            raise InvalidValueError(name, error.expected, error.got) from error
         if bool(self["input_height"]) != bool(self["input_width"]):
             raise InvalidValueError(
                 "input_width", "both sides of the network's input or none", self["input_width"]
