@@ -50,7 +50,9 @@ class PromptConfig:
                 found = {
                     field for _, field, _, _ in Formatter().parse(template) if field is not None
                 }
-            except ValueError as error:
+                if found == fields:
+                    template.format(**dict.fromkeys(fields, "word"))
+            except (ValueError, LookupError) as error:
                 raise InvalidValueError(f"prompts.{name}", "a template", repr(template)) from error
             if found != fields:
                 wanted = " and ".join(f"{{{field}}}" for field in fields) or "no field"
