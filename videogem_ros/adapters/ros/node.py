@@ -20,8 +20,9 @@ from rcl_interfaces.msg import (
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleNodeMixin, LifecycleState, TransitionCallbackReturn
 from rclpy.logging import get_logger
+from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
 
@@ -38,7 +39,7 @@ ECHO_S = 5.0
 """Within this time a command of one publisher reaches both subscriptions."""
 
 
-class VideoGemNode(LifecycleNode):  # type: ignore[misc] # rclpy is not everywhere
+class VideoGemNode(LifecycleNodeMixin, Node):  # type: ignore[misc] # rclpy is not everywhere
     """The node. Configure loads the model, activate subscribes, deactivate and cleanup undo it.
 
     Raises:
@@ -46,8 +47,9 @@ class VideoGemNode(LifecycleNode):  # type: ignore[misc] # rclpy is not everywhe
     """
 
     def __init__(self) -> None:
-        # A group of its own, so that the state can be asked for while a transition takes its time.
-        super().__init__(NODE_NAME, callback_group=ReentrantCallbackGroup())
+        Node.__init__(self, NODE_NAME)
+        # Of a LifecycleNode nothing answers while a transition loads a model, not even get_state.
+        LifecycleNodeMixin.__init__(self, callback_group=ReentrantCallbackGroup())
         self._inputs: list[Subscription] = []
         self._inputs_group = MutuallyExclusiveCallbackGroup()
         self._latched_action: Subscription | None = None
@@ -283,7 +285,11 @@ def main(args: list[str] | None = None) -> None:
     if node.autostart:
         executor.create_task(node.bring_up)
     try:
-        executor.spin()
+        while rclpy.ok():
+            try:
+                executor.spin()
+            except RuntimeError as error:  # of rcl: a transition that the state does not allow
+                node.get_logger().error(str(error))
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:

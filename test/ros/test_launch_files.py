@@ -1,0 +1,163 @@
+"""Other ways to launch: depth and TF, a namespace, a respawn, a recording, and mistakes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from ros_processes import START_S, Ros
+
+POINT = "geometry_msgs/msg/PointStamped"
+GROUNDING = "videogem_ros/msg/ActionGrounding"
+LAUNCH = ("ros2", "launch", "videogem_ros")
+
+
+def test_depth_gives_a_point_in_space_and_in_the_target_frame(
+    ros: Ros, model: list[str], bags: Path
+) -> None:
+    camera = "/camera/color/image_raw"
+    launched = ros.start(
+        *(*LAUNCH, "ground.launch.py", *model, "namespace:=/robot", f"image:={camera}"),
+        "depth:=/camera/aligned_depth/image_raw",
+        *("camera_info:=/camera/color/camera_info", "action:=/command"),
+    )
+    player = ros.play(bags / "snow_rgbd_zstd")
+    launched.wait_for("is ready")
+    node = "/robot/videogem"
+    ros.until(lambda: "active" in ros.call("ros2", "lifecycle", "get", node, check=False))
+    ros.command("play with the dog", "/command")
+    with_position = ("--filter", "m.has_position")
+    grounding = ros.echo(f"{node}/grounding", GROUNDING, *with_position)
+    optical = grounding["header"]["frame_id"]
+    assert grounding["position_frame"] == optical
+    assert grounding["depth_samples"] > 0
+    assert grounding["position"]["z"] > 0
+    point = ros.echo(f"{node}/point", POINT)
+    assert point["header"]["frame_id"] == optical
+    markers = ros.echo(f"{node}/markers", "visualization_msgs/msg/MarkerArray")
+    assert markers["markers"]
+
+    # The optical frame looks along the base's x: z forward becomes x forward.
+    ros.call("ros2", "param", "set", node, "target_frame", "base")
+    missing = ros.echo(f"{node}/grounding", GROUNDING, "--filter", "m.status == 4")
+    assert "base" in missing["reason"]
+    assert missing["position_frame"] == optical
+    rotation = ("--qx", "-0.5", "--qy", "0.5", "--qz", "-0.5", "--qw", "0.5", "--z", "1.5")
+    frames = ("--frame-id", "base", "--child-frame-id", optical)
+    ros.start("ros2", "run", "tf2_ros", "static_transform_publisher", *rotation, *frames)
+    in_base = ("--filter", "m.position_frame == 'base'")
+    moved = ros.echo(f"{node}/grounding", GROUNDING, *in_base)
+    assert moved["position"]["x"] > 0.2
+    assert ros.echo(f"{node}/point", POINT)["header"]["frame_id"] == "base"
+    player.end()
+    assert launched.interrupt() == 0
+    assert launched.members() == []
+
+
+def test_a_node_that_dies_comes_back_active(ros: Ros, model: list[str]) -> None:
+    launched = ros.start(*LAUNCH, "ground.launch.py", *model, "respawn:=true")
+    pid = launched.wait_for(r"ground_node-1\]: process started with pid \[(\d+)\]")[1]
+    launched.wait_for("is ready")
+    ros.until(lambda: ros.state() == "active")
+    os.kill(int(pid), signal.SIGKILL)
+    mark = len(launched.output)
+    launched.wait_for("process started", start=mark)
+    launched.wait_for("is ready", start=mark)
+    ros.until(lambda: ros.state() == "active")
+    assert launched.interrupt() == 0
+
+
+def test_without_autostart_it_waits_unconfigured(ros: Ros, model: list[str]) -> None:
+    launched = ros.start(*LAUNCH, "ground.launch.py", *model, "autostart:=false")
+    ros.until(lambda: ros.state() == "unconfigured", START_S)
+    ros.set_state("configure")
+    assert ros.state() == "inactive"
+    ros.set_state("shutdown")
+    launched.interrupt()
+
+
+def test_a_recording_becomes_a_recording_of_groundings(
+    ros: Ros, model: list[str], bags: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "grounded"
+    ros.call(
+        *(*LAUNCH, "evaluate.launch.py", *model, f"bag:={bags / 'snow_raw_mcap'}", f"out:={out}"),
+        *("image:=/camera/image_raw", "text:=play with the dog"),
+        timeout_s=START_S,
+    )
+    told = yaml.safe_load((out / "metadata.yaml").read_text())["rosbag2_bagfile_information"]
+    counts = {
+        topic["topic_metadata"]["name"]: topic["message_count"]
+        for topic in told["topics_with_message_count"]
+    }
+    assert counts["/videogem/grounding"] > 10
+    assert counts["/videogem/heatmap"] > 10
+    assert counts["/videogem/overlay/compressed"] > 10
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["venv:=/nowhere/venv"], "/nowhere/venv/bin/python is no Python that runs"),
+        (["python:=/bin/false"], "/bin/false is no Python that runs"),
+        (["autostart:=perhaps"], "expected to be true or false, got 'perhaps'"),
+    ],
+)
+def test_launch_explains_an_unsuitable_argument(
+    ros: Ros, arguments: list[str], complaint: str
+) -> None:
+    printed = ros.call(*LAUNCH, "ground.launch.py", *arguments, check=False)
+    assert complaint in printed
+
+
+def test_launch_refuses_a_python_of_another_version(ros: Ros, tmp_path: Path) -> None:
+    other = tmp_path / "python"
+    other.write_text("#!/bin/sh\necho 3.7\n")
+    other.chmod(0o755)
+    printed = ros.call(*LAUNCH, "ground.launch.py", f"python:={other}", check=False)
+    assert f"{other} is Python 3.7, but this ROS is built for Python 3." in printed
+
+
+@pytest.mark.parametrize(
+    ("setting", "complaint"),
+    [
+        ("max_rate_hz:=-1.0", "max_rate_hz"),
+        ("weighting:=heavy", "weighting"),
+        ("fusion_weights:=[0.5, 0.5, 0.5]", "fusion_weights"),
+    ],
+)
+def test_the_node_refuses_to_start_with_an_unsuitable_parameter(
+    ros: Ros, setting: str, complaint: str
+) -> None:
+    process = ros.start(*node_command(ros), "-p", setting)
+    assert process.wait(START_S) == 1
+    assert complaint in process.output
+    assert "Traceback" not in process.output
+
+
+def test_an_unknown_parameter_is_said(ros: Ros) -> None:
+    process = ros.start(*node_command(ros), "-p", "max_rate:=1.0")
+    process.wait_for("unknown parameter max_rate is ignored")
+    process.end()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_end_the_node_cleanly(ros: Ros, number: signal.Signals) -> None:
+    process = ros.start(*node_command(ros))
+    ros.until(lambda: ros.state() == "unconfigured", START_S)
+    assert process.interrupt(number=number) == 0
+    assert "Traceback" not in process.output
+
+
+def node_command(ros: Ros) -> list[str]:
+    shown = subprocess.run(
+        ["ros2", "pkg", "prefix", "videogem_ros"],
+        env=ros.env, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    script = Path(shown.stdout.strip()) / "lib" / "videogem_ros" / "ground_node"
+    return [sys.executable, str(script), "--ros-args"]
