@@ -14,6 +14,9 @@ COMMANDS = {
     "replay": "Ground actions in a recorded bag, a video file or a folder of images.",
     "ground": "Ground actions in one window of images.",
     "decompose": "Split action text into verb, object and prompts, or score the parser.",
+    "node": "Run the node on live topics, without a ROS installation.",
+    "play": "Publish a recording on live topics.",
+    "echo": "Print the messages of a topic.",
     "sample": "Write a short sample recording to try things on.",
 }
 """Subcommand to one-line help; ``videogem_ros.cli.<name>`` holds the command of the same name."""

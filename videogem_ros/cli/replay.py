@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import math
-import signal
 import time
 from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +16,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from videogem_ros.cli.options import UNTRAINED, grounding_options, load_session
+from videogem_ros.cli.signals import interruptible
 from videogem_ros.datatypes import Frame
 from videogem_ros.errors import InvalidValueError, RecordingError
 from videogem_ros.window import Push
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from videogem_ros.adapters.bag import Command, Source
     from videogem_ros.adapters.bag.results import ResultWriter
     from videogem_ros.session import Session
@@ -93,7 +91,7 @@ def replay(
         model = grounder.backbone.name.rpartition("/")[2]  # of one's own configuration, its name
         about = f"{recording.resolve().name}  ·  {model}"
         about += f"  ·  {UNTRAINED}" if grounder.backbone.untrained else ""
-        with _interruptible() as signals, ResultWriter(out, about, force=force) as results:
+        with interruptible() as signals, ResultWriter(out, about, force=force) as results:
             run = _Run(session, results, _Pace(every, max_rate_hz), follow=not actions)
             with contextlib.closing(_with_progress(source)) as events:
                 for event in events:
@@ -107,27 +105,6 @@ def replay(
         click.get_current_context().exit(128 + signals[0])  # as a shell reports it
     if not results.frames:
         raise RecordingError(f"{recording}: no window was grounded")
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM, so that what is being written can be finished.
-
-    A second signal ends at once.
-    """
-    signals: list[int] = []
-
-    def collect(number: int, _: FrameType | None) -> None:
-        if signals:
-            raise KeyboardInterrupt
-        signals.append(number)
-
-    before = {number: signal.signal(number, collect) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield signals
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler or signal.SIG_DFL)
 
 
 class _Pace:

@@ -346,6 +346,11 @@ class GroundingNode:
             hold_s=math.inf,
         )
 
+    def on_undecodable(self, topic: str, reason: str) -> None:
+        """Take in that a message on a topic could not be deserialized."""
+        self._health.count(f"undecodable on {topic}")
+        self._health.report(f"messages on {topic}", f"they cannot be deserialized: {reason}")
+
     def request(self, text: str, timeout_s: float = 0.0) -> GroundOutcome:
         """Ground actions once, in the newest window; blocks. The standing command is left alone.
 

@@ -11,6 +11,7 @@ import ctypes
 import os
 import re
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -29,7 +30,7 @@ from rosbags.typesys.store import Typestore
 
 from videogem_ros.adapters.dds.configuration import configuration, domain_id
 from videogem_ros.adapters.dds.names import Names
-from videogem_ros.adapters.dds.qos import LATCHED, POLICIES, QosProfile
+from videogem_ros.adapters.dds.qos import GRAPH, LATCHED, POLICIES, QosProfile
 from videogem_ros.adapters.dds.wire import MessageError, Wire, dds_topic, ros_topic, ros_type
 from videogem_ros.errors import VideoGemError
 
@@ -71,12 +72,13 @@ class Publisher:
     Attributes:
         topic: Absolute name.
         msgtype: Type of the messages.
+        writer: Cyclone's endpoint.
     """
 
-    def __init__(self, topic: str, msgtype: str, writer: DataWriter[Any], wire: Wire) -> None:
+    def __init__(self, topic: str, msgtype: str, writer: Any, wire: Wire) -> None:
         self.topic = topic
         self.msgtype = msgtype
-        self._writer = writer
+        self.writer = writer
         self._wire = wire
 
     def publish(self, message: Any) -> None:
@@ -89,14 +91,15 @@ class Publisher:
         self.write(self._wire.encode(message))
 
     def write(self, cdr: bytes) -> None:
-        """Publishes a serialized message: little endian, with its header, padded to 4 bytes.
+        """Publishes a message in CDR, with its encapsulation header.
 
         Raises:
             DdsError: As for :meth:`publish`.
         """
         # The binding's own write holds the interpreter's lock while it waits for a subscriber.
-        sample = _Bytes(np.frombuffer(cdr, np.uint8).ctypes.data, len(cdr))
-        code = _dds_write(self._writer._ref, ctypes.byref(sample))
+        padded = cdr.ljust(-(-len(cdr) // 4) * 4, b"\0")
+        sample = _Bytes(np.frombuffer(padded, np.uint8).ctypes.data, len(padded))
+        code = _dds_write(self.writer._ref, ctypes.byref(sample))
         if code == DDSException.DDS_RETCODE_TIMEOUT:
             raise DdsError(f"{self.topic}: a reliable subscriber does not keep up")
         if code < 0:
@@ -105,8 +108,7 @@ class Publisher:
     @property
     def subscribers(self) -> int:
         """Matched subscriptions at this moment."""
-        status: Any = self._writer.get_publication_matched_status()
-        return int(status.current_count)
+        return int(self.writer.get_publication_matched_status().current_count)
 
 
 class Subscription:
@@ -124,7 +126,7 @@ class Subscription:
         self.msgtype = msgtype
         self.callback = callback
         self.latched = latched
-        self.readers: list[DataReader[Any]] = []
+        self.readers: list[Any] = []
         self._newest_ns: dict[int, int] = {}
 
     def take(self) -> Iterator[bytes]:
@@ -279,11 +281,11 @@ class Participant:
         """
         self._waitset.wait(max(0, round(timeout_s * 1e9)))
         self._note_publications()
-        for subscription in self._subscriptions:
+        for subscription in list(self._subscriptions):
             self._deliver(subscription)
-        for publisher in self._publishers:
-            writer = publisher._writer
-            self._note_qos(publisher.topic, writer.get_offered_incompatible_qos_status())
+        for publisher in list(self._publishers):  # threads may add to them
+            offered = publisher.writer.get_offered_incompatible_qos_status()
+            self._note_qos(publisher.topic, offered)
         for line in self._cyclone_log.new_lines():
             self._note(line)
 
@@ -367,25 +369,25 @@ class _Graph:
         self._gid_bytes = gid_bytes
         self._names = names
         self._gid = self._gid_of(participant)
+        self._lock = threading.Lock()
         self._readers: list[Any] = []
         self._writers: list[Any] = []
         topic: Topic[Any] = Topic(participant, _GRAPH_TOPIC, self._wire.sample_type(_GRAPH_TYPE))
-        qos = LATCHED.to_dds(self._wire.user_data(_GRAPH_TYPE))
-        self._writer: DataWriter[Any] = DataWriter(participant, topic, qos)
-        self._publisher = Publisher(_GRAPH_TOPIC, _GRAPH_TYPE, self._writer, self._wire)
+        qos = GRAPH.to_dds(self._wire.user_data(_GRAPH_TYPE))
+        writer: DataWriter[Any] = DataWriter(participant, topic, qos)
+        self._publisher = Publisher(_GRAPH_TOPIC, _GRAPH_TYPE, writer, self._wire)
         self.add()
 
     def add(
         self, *, reader: DataReader[Any] | None = None, writer: DataWriter[Any] | None = None
     ) -> None:
         """Adds an endpoint to the node, and tells."""
-        if reader is not None:
-            self._readers.append(self._gid_of(reader))
-        if writer is not None:
-            self._writers.append(self._gid_of(writer))
-        namespace, name = self._names.namespace, self._names.node
-        node = self._make_node(namespace, name, self._readers, self._writers)
-        self._publisher.publish(self._make_info(self._gid, [node]))
+        with self._lock:
+            self._readers += [self._gid_of(reader)] if reader else []
+            self._writers += [self._gid_of(writer)] if writer else []
+            namespace, name = self._names.namespace, self._names.node
+            node = self._make_node(namespace, name, self._readers, self._writers)
+            self._publisher.publish(self._make_info(self._gid, [node]))
 
     def _gid_of(self, entity: Entity) -> Any:
         guid = entity.guid.bytes.ljust(self._gid_bytes, b"\0")

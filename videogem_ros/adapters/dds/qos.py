@@ -82,6 +82,7 @@ class QosProfile:
 DEFAULT = QosProfile()
 SENSOR_DATA = QosProfile(reliable=False, depth=5)
 """Received from every publisher (REP-2003)."""
-LATCHED = QosProfile(transient_local=True, depth=1)
+LATCHED = QosProfile(transient_local=True)
+GRAPH = QosProfile(transient_local=True, depth=1)
 STATIC_TRANSFORMS = QosProfile(transient_local=True, depth=100)
 CLOCK = QosProfile(reliable=False, depth=1)

@@ -88,17 +88,16 @@ class Wire:
         self._samples: dict[str, type[Any]] = {}
 
     def encode(self, message: Any) -> bytes:
-        """A message in CDR, little endian, padded to four bytes.
+        """A message in CDR, little endian.
 
         Raises:
             MessageError: A field holds what its type cannot.
         """
         name = message.__msgtype__
         try:
-            cdr = bytes(self.typestore.serialize_cdr(message, name, little_endian=True))
+            return bytes(self.typestore.serialize_cdr(message, name, little_endian=True))
         except Exception as error:  # whatever struct, NumPy or the generated code raise
             raise MessageError(f"{name} cannot be serialized: {error}") from error
-        return cdr.ljust(-(-len(cdr) // 4) * 4, b"\0")
 
     def decode(self, cdr: bytes, msgtype: str) -> Any:
         """The message in a CDR; its arrays are views.
