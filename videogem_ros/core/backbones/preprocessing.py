@@ -120,19 +120,23 @@ def to_pixels(
     """
     stacked = np.stack(images)  # (T, H, W, 3)
     x = torch.from_numpy(stacked).to(device).permute(0, 3, 1, 2).float()
+    height, width = placement.content_hw
     if tuple(x.shape[-2:]) != placement.content_hw:
-        x = F.interpolate(
-            x,
-            size=placement.content_hw,
-            mode=preprocessing.interpolation,
-            align_corners=False,
-            antialias=preprocessing.antialias,
-        )
-        x = x.round_().clamp_(0, 255)
+        # Pillow resizes across, then down, in whole levels each time: bicubic overshoot at an edge
+        # is clipped twice. OpenCV's bilinear filter rounds once.
+        across_first = [(x.shape[-2], width)] if preprocessing.antialias else []
+        for size in (*across_first, (height, width)):
+            x = F.interpolate(
+                x,
+                size=size,
+                mode=preprocessing.interpolation,
+                align_corners=False,
+                antialias=preprocessing.antialias,
+            )
+            x = x.round_().clamp_(0, 255)
     mean = torch.tensor(preprocessing.mean, device=device).view(3, 1, 1)
     std = torch.tensor(preprocessing.std, device=device).view(3, 1, 1)
     x = (x / 255 - mean) / std
-    height, width = placement.content_hw
     right = placement.input_hw[1] - placement.left - width
     bottom = placement.input_hw[0] - placement.top - height
     return F.pad(x, (placement.left, right, placement.top, bottom)).to(dtype)
