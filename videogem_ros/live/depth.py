@@ -178,7 +178,10 @@ def locate_3d(
     """
     scale_y, scale_x = _scales(camera.hw, depth_m.shape)
     column, row = _rescaled(xy, (scale_x, scale_y))
-    top, left = (round(centre - (window_px - 1) / 2) for centre in (row, column))
+    top, left = (
+        round(min(max(centre, 0), size - 1) - (window_px - 1) / 2)
+        for centre, size in zip((row, column), depth_m.shape)
+    )
     around = depth_m[max(top, 0) : top + window_px, max(left, 0) : left + window_px]
     depths = around[np.isfinite(around)]
     if depths.size < min_samples:

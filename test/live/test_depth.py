@@ -1,0 +1,258 @@
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from live_graph import PATIENCE_S, START_NS, camera_info, depth_image
+
+from videogem_ros.errors import InvalidValueError, VideoGemError
+from videogem_ros.live.depth import (
+    HELD,
+    CameraIntrinsics,
+    DepthBuffer,
+    Position,
+    PositionUnknown,
+    check_view,
+    locate_3d,
+    metres,
+)
+
+HW = (48, 64)
+CAMERA = CameraIntrinsics.from_message(camera_info(HW))
+NS = 10**9
+
+
+def plane_depths(
+    camera: CameraIntrinsics, normal: tuple[float, float, float], offset_m: float
+) -> np.ndarray:
+    """Depth image of the plane normal . p = offset: z = offset / (normal . ray)."""
+    rows, columns = np.indices(camera.hw)
+    ray = ((columns - camera.cx) / camera.fx, (rows - camera.cy) / camera.fy, np.ones(camera.hw))
+    return (offset_m / sum(n * r for n, r in zip(normal, ray))).astype(np.float32)
+
+
+def located(
+    xy: tuple[float, float],
+    depth_m: np.ndarray,
+    camera: CameraIntrinsics = CAMERA,
+    window_px: int = 11,
+    min_samples: int = 5,
+) -> Position:
+    return locate_3d(
+        xy, depth_m.astype(np.float32), camera, window_px=window_px, min_samples=min_samples
+    )
+
+
+def test_the_principal_point_of_a_flat_wall_is_straight_ahead():
+    position = located((CAMERA.cx, CAMERA.cy), np.full(HW, 1.5))
+    assert position.xyz_m == pytest.approx((0, 0, 1.5))
+    assert position.spread_m == 0
+    assert position.samples == 121
+    assert position.frame_id == "camera"
+
+
+@settings(max_examples=50, deadline=None)
+@given(x=st.floats(-0.5, 63.5), y=st.floats(-0.5, 47.5), depth_m=st.floats(0.1, 20))
+def test_a_position_projects_onto_its_pixel(x: float, y: float, depth_m: float):
+    px, py, pz = located((x, y), np.full(HW, depth_m)).xyz_m
+    assert pz == pytest.approx(depth_m, rel=1e-6)
+    assert CAMERA.fx * px / pz + CAMERA.cx == pytest.approx(x, abs=1e-6)
+    assert CAMERA.fy * py / pz + CAMERA.cy == pytest.approx(y, abs=1e-6)
+
+
+def test_axes_are_those_of_an_optical_frame():
+    x, y, z = located((60, 5), np.full(HW, 2.0)).xyz_m
+    assert x > 0  # right
+    assert y < 0  # up, since y points down
+    assert z == 2.0
+
+
+@pytest.mark.parametrize("normal", [(0.3, 0, 1), (0, -0.4, 1), (0.2, 0.5, 0.8)])
+def test_a_point_of_a_tilted_plane_lies_on_the_plane(normal: tuple[float, float, float]):
+    depths = plane_depths(CAMERA, normal, 1.2)
+    position = located((20.0, 30.0), depths)
+    assert np.dot(normal, position.xyz_m) == pytest.approx(1.2, rel=2e-3)
+    assert position.spread_m > 0
+
+
+def test_the_spread_is_the_standard_deviation_of_noise_and_outliers_do_not_count():
+    noise = np.random.default_rng(0).normal(2.0, 0.01, (101, 101))
+    camera = CameraIntrinsics(100, 100, 50, 50, (101, 101), "camera")
+    outliers = noise.copy()
+    outliers.reshape(-1)[::5] = 9.0
+    for depths, tolerance in ((noise, 0.05), (outliers, 0.4)):
+        position = located((50, 50), depths, camera, window_px=101)
+        assert position.xyz_m[2] == pytest.approx(2.0, abs=0.005)
+        assert position.spread_m == pytest.approx(0.01, rel=tolerance)
+
+
+@pytest.mark.parametrize("hole", [0.0, -1.0, np.nan, np.inf, -np.inf])
+def test_holes_do_not_count(hole: float):
+    depths = np.full(HW, 1.0, np.float32)
+    depths[20:25, :] = hole
+    decoded = metres(depth_image(depths))
+    position = located((30, 22), decoded)
+    assert position.xyz_m[2] == 1.0
+    assert position.samples == 121 - 55
+
+
+def test_a_hole_as_large_as_the_window_is_no_position():
+    depths = np.full(HW, 1.0)
+    depths[:] = np.nan
+    depths[22, 30:34] = 1.0
+    with pytest.raises(PositionUnknown, match=r"4 valid depths of 121 .* 5 needed"):
+        located((30, 22), depths)
+    assert located((30, 22), depths, min_samples=4).samples == 4
+
+
+@pytest.mark.parametrize(
+    ("xy", "samples"),
+    [((0, 0), 36), ((63, 47), 36), ((-0.5, -0.5), 36), ((63.5, 10), 66), ((32, 47.5), 66)],
+)
+def test_the_window_is_cut_at_the_borders(xy: tuple[float, float], samples: int):
+    assert located(xy, np.full(HW, 1.0)).samples == samples
+
+
+def test_a_window_of_one_pixel_never_misses_the_image():
+    for xy in ((-0.5, -0.5), (63.5, 47.5)):
+        assert located(xy, np.full(HW, 1.0), window_px=1, min_samples=1).samples == 1
+
+
+@pytest.mark.parametrize("window_px", [1, 2, 3, 10])
+def test_a_window_has_the_size_it_is_given(window_px: int):
+    position = located((30, 22), np.full(HW, 1.0), window_px=window_px, min_samples=1)
+    assert position.samples == window_px**2
+
+
+@pytest.mark.parametrize("scale", [0.5, 2, 3])
+def test_depth_of_another_size_tells_the_same_position(scale: float):
+    normal = (0.1, 0.2, 1.0)
+    fine = plane_depths(CAMERA.scaled((round(48 * scale), round(64 * scale))), normal, 1.0)
+    position = located((40.0, 12.0), fine, window_px=3)
+    assert position.xyz_m == pytest.approx(
+        located((40.0, 12.0), plane_depths(CAMERA, normal, 1.0), window_px=3).xyz_m, abs=0.01
+    )
+
+
+def test_scaled_intrinsics_keep_every_ray():
+    half = CAMERA.scaled((24, 32))
+    for x, y in ((0, 0), (63, 47), (10.5, 20)):
+        # Pixel edges scale: the left edge -0.5 stays the left edge.
+        there = half.at_depth(((x + 0.5) / 2 - 0.5, (y + 0.5) / 2 - 0.5), 1.0)
+        assert there == pytest.approx(CAMERA.at_depth((x, y), 1.0))
+    assert half.scaled(HW).cx == pytest.approx(CAMERA.cx)
+
+
+def test_a_region_of_interest_moves_the_principal_point():
+    whole = CameraIntrinsics.from_message(camera_info())
+    part = CameraIntrinsics.from_message(camera_info(roi=(10, 20, 24, 32)))
+    assert part.hw == (24, 32)
+    assert part.at_depth((0, 0), 1.0) == pytest.approx(whole.at_depth((10, 20), 1.0))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        camera_info(focal_px=(0, 0)),
+        camera_info(focal_px=(-1, 1)),
+        camera_info(focal_px=(np.nan, 1)),
+        camera_info(hw=(0, 64)),
+    ],
+)
+def test_an_uncalibrated_camera_is_refused(message: Any):
+    with pytest.raises(InvalidValueError, match="calibrated"):
+        CameraIntrinsics.from_message(message)
+
+
+@pytest.mark.parametrize(
+    ("hw", "image_hw", "fits"),
+    [
+        ((480, 640), (240, 320), True),
+        ((480, 848), (720, 1280), True),  # of a RealSense, 0.6 % apart
+        ((480, 640), (720, 1280), False),
+        ((640, 480), (480, 640), False),
+    ],
+)
+def test_an_image_of_another_aspect_is_not_the_same_view(
+    hw: tuple[int, int], image_hw: tuple[int, int], fits: bool
+):
+    if fits:
+        check_view("depth", hw, image_hw)
+    else:
+        with pytest.raises(InvalidValueError, match="another aspect"):
+            check_view("depth", hw, image_hw)
+
+
+def test_millimetres_and_metres_say_the_same():
+    depths = np.full(HW, 1.234, np.float32)
+    depths[0, 0] = np.nan
+    assert metres(depth_image(depths, encoding="16UC1")) == pytest.approx(
+        metres(depth_image(depths)), nan_ok=True
+    )
+
+
+def test_a_transform_moves_the_position_and_leaves_the_spread():
+    # Optical frame to a robot's: x forward is z, y left is -x, z up is -y; half a metre up.
+    matrix = np.array([[0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0.5], [0, 0, 0, 1.0]])
+    moved = Position((0.1, 0.2, 2.0), "camera", 0.01, 50).transformed(matrix, "base_link")
+    assert moved == Position((2.0, -0.1, 0.3), "base_link", 0.01, 50)
+
+
+# The buffer
+
+
+def buffer_of(*stamps_ns: int) -> DepthBuffer:
+    buffer = DepthBuffer()
+    for stamp_ns in stamps_ns:
+        buffer.push(stamp_ns, stamp_ns)
+    return buffer
+
+
+def test_the_depth_nearest_in_time_is_found():
+    buffer = buffer_of(0, 33 * 10**6, 66 * 10**6)
+    assert buffer.find(40 * 10**6, 0.05) == 33 * 10**6
+    assert buffer.find(66 * 10**6, 0.0) == 66 * 10**6
+
+
+@pytest.mark.parametrize(("stamps", "reason"), [((), "no depth image"), ((0,), "0.060 s apart")])
+def test_without_depth_in_the_tolerance_there_is_none(stamps: tuple[int, ...], reason: str):
+    with pytest.raises(PositionUnknown, match=reason):
+        buffer_of(*stamps).find(60 * 10**6, 0.05)
+
+
+def test_a_depth_image_that_is_on_its_way_is_waited_for():
+    buffer = buffer_of(0)
+    found = []
+    thread = threading.Thread(target=lambda: found.append(buffer.find(NS // 10, 0.01, 5.0)))
+    thread.start()
+    buffer.push(NS // 10, "in time")
+    thread.join(PATIENCE_S)
+    assert found == ["in time"]
+
+
+def test_memory_is_bounded_and_what_is_being_grounded_is_kept():
+    buffer = buffer_of(START_NS)
+    buffer.expect(START_NS)
+    for number in range(1, 10 * HELD):
+        buffer.push(START_NS + number * NS // 30, number)
+    assert buffer.find(START_NS, 0.0) == START_NS
+    assert len(buffer._messages) == HELD
+
+
+def test_a_jump_back_in_time_forgets_the_depth_before_it():
+    buffer = buffer_of(START_NS, START_NS + NS, START_NS - 5 * NS)
+    with pytest.raises(PositionUnknown, match=r"6\.000 s apart"):
+        buffer.find(START_NS + NS, 0.1)
+
+
+def test_stragglers_are_kept():
+    buffer = buffer_of(START_NS, START_NS - NS // 10)
+    assert buffer.find(START_NS - NS // 10, 0.0) == START_NS - NS // 10
+
+
+def test_reasons_are_errors_of_the_package():
+    assert issubclass(PositionUnknown, VideoGemError)
