@@ -118,7 +118,7 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
         raise WeightsError(
             str(path), f"holds a {type(state).__name__}, no state dict", "save model.state_dict()"
         )
-    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    tensors = {str(name): value for name, value in state.items() if isinstance(value, Tensor)}
     if tensors and all(name.startswith("module.") for name in tensors):
         tensors = {name[len("module.") :]: value for name, value in tensors.items()}
     return tensors
@@ -135,15 +135,13 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _read_pickle(path: Path) -> Any:
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if any("/code/" in f"/{name}" for name in archive.namelist()):
-                raise WeightsError(
-                    str(path),
-                    "is a TorchScript program, which is not run",
-                    "use the tag (openai) or save its state_dict() as .safetensors",
-                )
     try:
+        if _is_program(path):
+            raise WeightsError(
+                str(path),
+                "is a TorchScript program, which is not run",
+                "use the tag (openai) or save its state_dict() as .safetensors",
+            )
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(
@@ -151,8 +149,17 @@ def _read_pickle(path: Path) -> Any:
             "is no pickle of tensors alone (read with weights_only=True), or is damaged",
             "download it again or save its state_dict() as .safetensors",
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except WeightsError:
+        raise
+    except Exception as error:  # damaged bytes make the unpickler raise errors of every kind
         raise _unreadable(path, error) from error
+
+
+def _is_program(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any("/code/" in f"/{name}" for name in archive.namelist())
 
 
 def _unreadable(path: Path, error: Exception) -> WeightsError:
