@@ -24,6 +24,8 @@ from videogem_ros.language.vocabulary import GIVING_VERBS, MOTION_VERBS, TIMES, 
 from videogem_ros.language.words import Tag, Word
 
 _JOINTS = Tag.FILLER | Tag.COMMA | Tag.CONJUNCTION
+_LONGEST_REPEATED = 32  # words; bounds the time that nonsense takes
+_ORDINALS = frozenset(["first", "next", "second", "last"])
 _ANAPHORS = frozenset(["it", "them", "this", "that", "these", "those"])
 
 
@@ -58,10 +60,10 @@ class Clause:
     @property
     def phrase(self) -> str:
         """The action as one would command it: base form of the verb, then the other words."""
-        words = self.words
-        while words and words[-1].may(Tag.CONJUNCTION):
-            words = words[:-1]
-        rest = join(words or self.words)
+        end = len(self.words)
+        while end and self.words[end - 1].may(Tag.CONJUNCTION):
+            end -= 1
+        rest = join(self.words[:end]) or join(self.words)
         return rest if self.verb is None else f"{self.verb.verb} {rest}".rstrip()
 
 
@@ -107,8 +109,8 @@ class _Parse:
             clause, i = self._clause(i)
             if clause is not None:
                 clauses.append(clause)
-        _share_objects(clauses)
         _resolve_pronouns(clauses)
+        _share_objects(clauses)
         return Reading(tuple(clauses), tuple(self._verbs), tuple(self._phrases))
 
     def _clause(self, i: int) -> tuple[Clause | None, int]:
@@ -123,6 +125,8 @@ class _Parse:
                 self._verbs.append(word.verb)
                 lead = _Lead(introduced.mode)
                 i = introduced.start
+            elif word.text in _ORDINALS and sentence.opens_clause(i + 1):
+                i += 1
             elif (phrase := sentence.noun_phrase(i, lead.mode)) and not word.may(Tag.AUXILIARY):
                 self._phrases.append(phrase)
                 lead.take_phrase(phrase)
@@ -331,6 +335,8 @@ class _Tail:
         """Whether the word belongs to the verb although the object stands between."""
         if self._last is None or self._clause.particle or not word.may(Tag.PARTICLE):
             return False
+        if word.text in ("in", "on") and following.may(Tag.TO):
+            return False  # "in to" for "into"
         return not word.may(Tag.PREPOSITION) or (
             following.may(_JOINTS | Tag.STOP | Tag.PREPOSITION | Tag.TO | Tag.ADVERB)
             and not following.may(Tag.NOMINAL | Tag.DETERMINER)
@@ -356,7 +362,11 @@ def _is_verb(sentence: Sentence, i: int, lead: _Lead) -> bool:
     if word.may(Tag.AUXILIARY) and not sentence.is_main_verb(i):
         return False
     if lead.mode is not Mode.SUBJECT:
-        forms = {Mode.BARE: Tag.BASE, Mode.BE: Tag.ING | Tag.PAST, Mode.HAVE: Tag.PAST}
+        forms = {
+            Mode.BARE: Tag.BASE | Tag.UNKNOWN,
+            Mode.BE: Tag.ING | Tag.PAST,
+            Mode.HAVE: Tag.PAST,
+        }
         return word.may(forms[lead.mode]) and not is_compound(word, sentence.at(i + 1))
     if word.may(Tag.THIRD) and word.may(Tag.NOUN):
         return lead.acts
@@ -383,13 +393,15 @@ def _complete(clause: Clause, phrases: Sequence[NounPhrase], subject: NounPhrase
         clause.words[:0] = subject.words
 
 
+def _said_again(phrase: NounPhrase) -> tuple[Word, ...]:
+    """The phrase's words, its head alone where they are too many to repeat."""
+    return phrase.words if len(phrase.words) <= _LONGEST_REPEATED else (phrase.head,)
+
+
 def _replaced(words: Iterable[Word], antecedent: NounPhrase) -> list[Word]:
     """The words with what "it" and "them" stand for."""
-    return [
-        said
-        for word in words
-        for said in (antecedent.words if word.text in ("it", "them") else (word,))
-    ]
+    meant = _said_again(antecedent)
+    return [said for word in words for said in (meant if word.text in ("it", "them") else (word,))]
 
 
 def _share_objects(clauses: Sequence[Clause]) -> None:
@@ -397,7 +409,7 @@ def _share_objects(clauses: Sequence[Clause]) -> None:
     for clause, following in reversed(list(itertools.pairwise(clauses))):
         if clause.waits and following.object is not None:
             clause.object = following.object
-            clause.words += following.object.words
+            clause.words += _said_again(following.object)
 
 
 def _resolve_pronouns(clauses: Iterable[Clause]) -> None:

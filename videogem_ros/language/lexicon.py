@@ -33,7 +33,7 @@ _PLURALS = {
     "men": "man",
     "ies": "y",
 }
-_CLOSED_VERBS = {"has": "have", "had": "have"}
+_CLOSED_VERBS = {"has": "have", "had": "have", "using": "use"}
 
 
 @dataclass(frozen=True)

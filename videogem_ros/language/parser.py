@@ -8,6 +8,7 @@ from functools import lru_cache
 from videogem_ros.datatypes import Action
 from videogem_ros.language.grammar import Clause, Reading, read
 from videogem_ros.language.reading import LexiconReader, PipelineReader, Reader
+from videogem_ros.language.sentence import join
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Parser:
             reading = read(words)
             if any(clause.verb for clause in reading.clauses):
                 return reading
-        if reading.clauses or not words:
+        if reading.clauses or not join(words):
             return reading
         return Reading((Clause(words=words),), (), ())  # "please", "not on the"
 

@@ -28,7 +28,7 @@ from videogem_ros.language.words import Tag, Word
 
 _END = Word("", Tag.STOP, "", "")
 _THING = Tag.NOUN | Tag.UNKNOWN
-_WITH = frozenset(["for", "from", "into", "onto", "through", "using", "with"])
+_WITH = frozenset(["about", "for", "from", "into", "onto", "through", "until", "using", "with"])
 _PLACE_NOUNS = frozenset(["back", "inside", "outside"])
 _MOST_DETERMINERS = 8  # "all of the other three"; bounds the time that nonsense takes
 _DIRECTIONS = frozenset(["left", "right"])
@@ -128,9 +128,10 @@ class Sentence:
         word, following = self.at(i), self.at(i + 1)
         if not word.may(Tag.VERB | Tag.UNKNOWN) or is_compound(word, following):
             return False
-        if word.may(Tag.AUXILIARY):
+        if word.may(Tag.AUXILIARY | Tag.PREPOSITION):
             return self.is_main_verb(i)
-        if following.may(Tag.DETERMINER | Tag.PRONOUN):
+        counted = following.may(Tag.NUMBER) and self.at(i + 2).may(Tag.NOMINAL)
+        if following.may(Tag.DETERMINER | Tag.PRONOUN) or counted:
             return not word.may(Tag.THIRD) or not word.may(Tag.NOUN) or is_verbal(word)
         if joined_to is not None and word.may(Tag.ING | Tag.PAST) and not word.may(Tag.BASE):
             return word.may(joined_to)
@@ -146,7 +147,8 @@ class Sentence:
             likely = word.verb in LIKELY_VERBS or (
                 first and word.verb in DENOMINAL_VERBS and not acts  # not "hand pouring water"
             )
-            governs = nominal or following.text in _WITH or self._joins_verb(i + 1)
+            ends = following.may(Tag.PARTICLE) and self.at(i + 2).may(Tag.STOP)  # "wrap around"
+            governs = nominal or ends or following.text in _WITH or self._joins_verb(i + 1)
             return is_verbal(word) or particle or (likely and governs)
         if word.may(Tag.THIRD):
             return not word.may(Tag.NOUN) or (first and is_verbal(word) and (nominal or particle))
@@ -158,17 +160,24 @@ class Sentence:
         return (
             joint.may(Tag.CONJUNCTION)
             and word.may(Tag.BASE)
-            and (is_verbal(word) or word.verb in LIKELY_VERBS)
-            and following.may(Tag.DETERMINER | Tag.NOMINAL)
+            and (
+                is_verbal(word)
+                or (
+                    word.verb in LIKELY_VERBS
+                    and following.may(Tag.DETERMINER | Tag.NOMINAL | Tag.PARTICLE)
+                )
+            )
         )
 
     def is_main_verb(self, i: int) -> bool:
-        """Whether auxiliary i is the verb itself: "do the dishes", "can the beans"."""
+        """Whether auxiliary or "using" i is the verb: "do the dishes", not "do you"."""
         word, following = self.at(i), self.at(i + 1)
         if not word.may(Tag.VERB) or not following.may(Tag.DETERMINER | Tag.NOUN):
             return False
         end = self._part(i + 1, Mode.BARE)[1]
         if end == i + 1 or self.at(end).may(Tag.BASE | Tag.PAST):
+            return False
+        if word.may(Tag.PREPOSITION) and self.at(end).may(Tag.COMMA):
             return False
         if word.text == "can" and not following.may(Tag.DETERMINER):
             return False
@@ -241,10 +250,13 @@ class Sentence:
     def _behind_nouns(self, begin: int, determined: bool, mode: Mode | None) -> int:
         """End of the adjectives and nouns from word ``begin`` on; ``begin`` where no noun is."""
         i = end = begin
+        if not determined and self.at(i).may(Tag.ING) and self.at(i + 1).may(Tag.DETERMINER):
+            return begin  # "cook covering the pan"
         while i == begin or not self._ends_nouns(i, mode):
             word = self.at(i)
             place = determined and i == begin and word.text in _PLACE_NOUNS
-            if not place and not word.may(Tag.NOMINAL) and not self._is_inner(i, begin):
+            nominal = word.may(Tag.NOMINAL) and not word.may(Tag.PREPOSITION)
+            if not (place or nominal or self._is_inner(i, begin)):
                 break
             i += 2 if f"{word.text} {self.at(i + 1).text}" in PARTICLE_NOUNS else 1
             if place or word.may(_THING):
@@ -268,15 +280,17 @@ class Sentence:
         word, before, following = self.at(i), self.at(i - 1), self.at(i + 1)
         if word.text == "next" and following.may(Tag.TO):
             return True
+        if word.text in RUN_ON_VERBS and following.may(Tag.NOMINAL | Tag.PARTICLE):
+            return True
         if word.text in RESULTS and not following.may(Tag.NOMINAL):
             return True
         if word.may(Tag.BASE) and word.verb in STRONG_VERBS and following.may(Tag.DETERMINER):
             return True
         if mode is not None:
             return self._is_predicate(i, mode)
-        if word.may(Tag.ING) and not before.may(Tag.POSSESSIVE):
-            return following.may(Tag.DETERMINER)
-        return word.text in RUN_ON_VERBS and following.may(Tag.NOMINAL)
+        return (
+            word.may(Tag.ING) and not before.may(Tag.POSSESSIVE) and following.may(Tag.DETERMINER)
+        )
 
     def _is_predicate(self, i: int, mode: Mode) -> bool:
         """Whether word i is the verb of which the noun before it is the subject."""

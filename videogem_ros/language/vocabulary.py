@@ -15,59 +15,60 @@ def _words(text: str) -> frozenset[str]:
 
 
 STRONG_VERBS = _words(
-    """act add approach attack beat bend bite blot blow boil break bring build burn buy call carry
-    cast catch check chew chop chuck clap clean clear climb cling close collect combine come
-    compare construct cook crawl crouch crush cut dance decrease deposit detect dig direct
-    discard disconnect dispatch dissolve douse drag draw dredge drink drive drop dry dump dunk
-    eat empty exit extract feel fetch fill find fix flick fling flip fly fold gather gaze get
-    give go grab grasp grind grip gulp hang haul heave help hide hit hoist hold hop hope hug
-    hunt hurl increase insert interview join juggle jump keep kick kiss kneel knit knock
-    launch lay lean leave let lick lie lift load lob look love lower make march massage
-    measure melt mimic mix move mow munch need nod nudge offer open pass pause pick pierce
-    place play pluck plunge point pop pose prick prod prune pry pull punch push put raise
-    reach read refill reject release remove reorder repair rescue reset return reverse review
-    ride rinse rub rummage run salute saute save say scatter scold scoop scour scramble scrape
+    """act add approach attack bake beat bend bite blend blot blow boil break bring broil build
+    burn buy call carry cast catch check chew chill chop chuck clap clean clear climb cling
+    close collect combine come compare construct cook crawl crouch crush cut dance decrease
+    deposit detect dig dip direct discard disconnect dispatch dissolve divide douse drag draw
+    dredge drink drive drizzle drop dry dump dunk eat empty exit extract feel fetch fill find
+    fix flick fling flip fly fold freeze fry gather gaze get give go grab grasp grate grind
+    grip gulp hang haul heave help hide hike hit hoist hold hop hope hug hunt hurl incorporate
+    increase insert interview join juggle jump keep kick kiss kneel knit knock launch lay lean
+    leave let lick lie lift load lob look love lower make march mash massage measure melt mimic
+    mince mix move mow munch need nod nudge offer open pass pause pick pierce place play pluck
+    plunge point poke pop pose prick prod prune pry pull punch push put raise reach read refill
+    reject release remove reorder repair rescue reset return reverse review ride rinse rip
+    roast rub rummage run salute saute save say scatter scold scoop scour scramble scrape
     scream scrub scrunch search secure select separate serve set sew shake shoot shout show
-    shred shrug shuck shut sing sip ski skip slap slide slurp smack smear smile smooth snatch
-    sneeze sniff snip snowboard sort spill spin spit splash split spread squat squeeze squirt
-    squish stab stand stare start stay steal steer stir stitch stop stretch strike strum study
-    suck surf swallow swat sweep swerve swim swing swirl tackle take talk tamper taste teach
-    tear tease tell test thaw think throw thrust tickle tidy tie tip tiptoe toggle toss touch
-    trade transfer tread trim try tug tumble turn tweak twist type use visit wade wag wait
-    wake walk want wash watch wave wear weave weigh wet whack whistle wiggle wink wipe work
-    wrestle wring write yank yawn yell zoom"""
+    shred shrug shuck shut simmer sing sip ski skip slap slide slurp smack smash smear smile
+    smooth snatch sneeze sniff snip snowboard soak sort spill spin spit splash split spread
+    sprinkle squat squeeze squirt squish stab stand stare start stay steal steer stir stitch
+    stop stretch strike stroke strum study suck surf swallow swat sweep swerve swim swing swirl
+    tackle take talk tamper taste teach tear tease tell test thaw think throw thrust tickle
+    tidy tie tilt tip tiptoe toggle toss touch trade transfer travel tread trim try tuck tug
+    tumble turn tweak twist type use visit wade wag wait wake walk want wash watch wave wear
+    weave weigh weld wet whack whistle wiggle wink wipe work wrestle wring write yank yawn yell
+    zoom"""
 )
 """Verbs that outweigh the noun or adjective of the same form whatever follows."""
 
 _SIMPLE_LIKELY_VERBS = _words(
-    """age assist bake balance blend bounce bow brush buff bump bundle carve change charge chill
+    """age assist attempt balance bounce bow brush buff bump bundle carve change char charge
     circle clamp click clutch coat comb compress cool copy core count cover crack crank crimp
-    crinkle crop crumble crumple cube curl dab deal design dice dip display ditch divide dock
-    dodge drain drape dress dribble drill drizzle dust edge exchange exercise feed film filter
-    fit flake flap float fluff flush force form freeze fry fuel garnish gauge glaze glue grate
-    grease grill groom guard guide gut halve hammer handle harvest heap heat hike hitch husk
-    jam knot lather level log mark mash mince mop mount order pack paddle pat patch peel perch
-    pile pipe pitch poke polish position pound press program prop pump quarter race rake ram
-    rattle rearrange record rip roast rock roll row sample sand saw scan score scratch scroll
-    seal season shape shave shear shell shelve shift shine shovel sieve sift sign signal
-    simmer skate sketch skewer slice sling slot smash smell smoke snap soak solder spike
-    splatter spray sprinkle squash stack steam step stick store strain strip stroke stuff swab
-    swap swipe swish switch tack tag tally tamp tap tattoo telephone thread tilt toast tow
-    trace track train trap travel trickle trigger tuck vacuum vault view warm wedge weld wheel
-    whip whisk wrap zap zero zest zip"""
+    crinkle crop crumble crumple cube curl dab deal design dice display ditch dock dodge drain
+    drape dress dribble drill dust edge exchange exercise feed film filter finish fit flake
+    flap float fluff flush force form fuel garnish gauge glaze glue grease grill groom guard
+    guide gut halve hammer handle harvest heap heat hitch husk jam knot lather layer level log
+    mark mop mount order pack paddle pat patch peel perch pile pinch pipe pitch polish position
+    pound practice practise press process program prop pump quarter race rake ram rattle
+    rearrange record resume rock roll row sample sand saw scan score scratch scroll seal season
+    shape shave shear shell shelve shift shine shovel sieve sift sign signal skate sketch skew
+    skewer slice sling slot smell smoke snap solder spike splatter spray squash stack steam
+    step stick store strain strip stuff swab swap swipe swish switch tack tag tally tamp tap
+    tattoo telephone thread toast tow trace track train trap trickle trigger vacuum vault view
+    warm wedge wheel whip whisk wrap zap zero zest zip"""
 )
 
 DENOMINAL_VERBS = _words(
-    """bag bin block bone butter clip dish fan file flash flour fork hand hook hose hull iron juice
-    label light line lock microwave milk nail oil paint park paste phone pin pit plant plate
-    plug post power print rest salt scale screw seed skim skin soap spear sponge spoon stain
-    stamp staple stem strap sugar tape top towel trash water wax weed wind"""
+    """bag bin block bone brine butter clip dish fan file flash flour fork hand hook hose hull
+    iron juice label ladle light line lock microwave milk nail oil paint park paste phone pin
+    pit plant plate plug post power print rest salt scale screw seed skim skin soap spear
+    sponge spoon stain stamp staple stem strap sugar tape top towel trash water wax weed wind"""
 )
 """Verbs at the start of a text where a noun follows ("spoon rice"), nouns after "and"."""
 
 COMPOUND_VERBS = _words(
     """air-dry air-fry blow-dry deep-clean deep-fry double-check dry-clean hand-wash pan-fry
-    power-wash shallow-fry slow-cook stir-fry vacuum-clean"""
+    power-wash pressure-cook shallow-fry slow-cook stir-fry vacuum-clean"""
 )
 """Verbs of two words, with or without a hyphen."""
 
@@ -79,7 +80,9 @@ MOTION_VERBS = _words(
 )
 """Verbs behind which "off the table" says where, and no particle stands before an object."""
 
-RUN_ON_VERBS = _words("grab take throw")
+RUN_ON_VERBS = _words(
+    "add bring close fetch get give grab insert open pick pour put remove take throw"
+)
 """Verbs that start another command even right behind a noun ("open drawer take spoon")."""
 
 ASPECT_VERBS = _words(
@@ -88,8 +91,8 @@ ASPECT_VERBS = _words(
 WISH_VERBS = _words("ask hope intend like love mind need plan prepare remember tell want wish")
 CAUSATIVE_VERBS = _words("allow come go help let make")
 PERCEPTION_VERBS = _words(
-    """detect find highlight identify locate look notice observe point recognize search see show
-    spot tell track watch"""
+    """detect find highlight identify locate look notice observe point recognize search see
+    show spot tell track watch"""
 )
 """Verbs that may introduce the action that is meant: "keep stirring", "find the man cutting"."""
 
@@ -123,16 +126,16 @@ LOOSE_PARTICLES = _words("around in on over through under")
 
 WEARABLES = _words(
     """apron backpack belt boot bracelet cap clothes coat dress earring gear glass glove goggle
-    goggles hat headphone headset helmet jacket jeans lipstick makeup mask necklace pants pyjamas
-    ring scarf shirt shoe sandal slipper sock suit sunglasses sweater tie trousers uniform vest
-    watch"""
+    goggles hat headphone headset helmet jacket jeans lipstick makeup mask necklace pants
+    pyjamas ring scarf shirt shoe sandal slipper sock suit sunglasses sweater tie trousers
+    uniform vest watch"""
 )
 """What one puts on oneself: "put on the gloves", against "put on the table"."""
 
 PEOPLE = _words(
-    """baby boy chef child cook customer doctor driver engineer farmer friend gentleman
-    girl guest guy human kid lady man mechanic men nurse operator patient people person
-    player robot student surgeon teacher technician user waiter waitress woman worker"""
+    """baby boy chef child cook customer doctor driver engineer farmer friend gentleman girl
+    guest guy human kid lady man mechanic men nurse operator patient people person player robot
+    student surgeon teacher technician user waiter waitress woman worker"""
 )
 """Heads of phrases that say who acts, as lemmas; never what is acted on by somebody unnamed."""
 
@@ -154,7 +157,7 @@ TIMES = _words("day hour hr min minute moment sec second week while")
 COMPOUNDS = {
     first: _words(seconds)
     for first, seconds in {
-        "baking": "dish paper powder sheet soda tray",
+        "baking": "dish pan paper powder sheet soda tin tray",
         "boiling": "water",
         "bin": "bag lid liner",
         "butter": "dish knife",
@@ -234,9 +237,10 @@ _CLOSED: dict[Tag, str] = {
     Tag.PREPOSITION: """about above across after against along alongside among amid as at before
         behind below beneath beside besides between beyond by despite during except for from
         inside into near of onto opposite outside past per since than throughout toward towards
-        underneath upon via with within without using including""",
+        underneath upon via with within without including""",
     Tag.PREPOSITION | Tag.PARTICLE: "up down off out in on over through under around",
     Tag.PREPOSITION | Tag.BASE: "like",
+    Tag.PREPOSITION | Tag.ING: "using",
     Tag.PARTICLE: """away back together apart aside forward forwards backward backwards
         ahead""",
     Tag.TO: "to",
@@ -259,9 +263,10 @@ _CLOSED: dict[Tag, str] = {
     Tag.COMMA: ", :",
     Tag.STOP: ". ; ! ?",
     # Adjectives and places that the table lists as verbs as well.
-    Tag.ADJECTIVE | Tag.NOUN: """red blue green black white brown yellow purple grey gray big small
+    Tag.ADJECTIVE | Tag.NOUN: """red blue green black white yellow purple grey gray big small
         large long short hot cold wooden metal plastic left right round front next first second
         last own free ready middle bottom other""",
+    Tag.ADJECTIVE | Tag.NOUN | Tag.BASE: "brown",
     Tag.NOUN: "building ceiling clothing evening morning man men people",
 }
 CLOSED_TAGS = {form: tag for tag, forms in _CLOSED.items() for form in forms.split()}
