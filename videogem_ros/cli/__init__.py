@@ -16,7 +16,9 @@ COMMANDS = {
     "decompose": "Split action text into verb, object and prompts, or score the parser.",
     "node": "Run the node on live topics, without a ROS installation.",
     "play": "Publish a recording on live topics.",
+    "record": "Record what a live node finds, as replay does.",
     "echo": "Print the messages of a topic.",
+    "demo": "Run node, player and recorder on this machine.",
     "sample": "Write a short sample recording to try things on.",
 }
 """Subcommand to one-line help; ``videogem_ros.cli.<name>`` holds the command of the same name."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import time
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -57,6 +58,9 @@ CLOCK_PERIOD_S = 0.01
 @click.option(
     "--clock", is_flag=True, help="Publish the recording's time on /clock, for use_sim_time."
 )
+@click.option(
+    "--restamp", is_flag=True, help="Move header stamps to the present, as of a live camera."
+)
 @graph_options
 def play(
     recording: Path,
@@ -67,11 +71,12 @@ def play(
     awaited: tuple[str, ...],
     topics: tuple[str, ...],
     clock: bool,
+    restamp: bool,
     **graph: Any,
 ) -> None:
     """Publish all topics of a rosbag2 in real time, with the QoS they were recorded with.
 
-    Messages keep their header stamps. Ctrl-C ends it.
+    Messages keep their header stamps, but for --restamp. Ctrl-C ends it.
     """
     require_cyclone()
     from videogem_ros.adapters.bag.rosbag import is_rosbag
@@ -96,7 +101,7 @@ def play(
             or not all(publishers[topic].subscribers for topic in awaited)
         ):
             player.spin(0.05)
-        played = _Played(storage, publishers, rate, tell_time)
+        played = _Played(storage, publishers, rate, tell_time, restamp=restamp)
         while not signals:
             played.once(player, lambda: bool(signals))
             if not loop:
@@ -171,12 +176,19 @@ class _Played:
         publishers: Mapping[str, Publisher],
         rate: float,
         tell_time: Callable[[int], None] | None,
+        *,
+        restamp: bool,
     ) -> None:
         self.sent = self.dropped = 0
         self._storage = storage
         self._publishers = publishers
         self._rate = rate
         self._tell_time = tell_time
+        self._restamped = {
+            topic
+            for topic, publisher in publishers.items()
+            if restamp and _begins_with_header(storage, publisher.msgtype)
+        }
 
     def once(self, player: Participant, ended: Callable[[], bool]) -> None:
         """Publishes the recording once, or until it is ended."""
@@ -192,7 +204,10 @@ class _Played:
                     self._tell_time(min(log_ns, first_ns + self._elapsed_ns(begin_s)))
             if ended():
                 return
-            self._send(connection.topic, unpacked(raw))
+            cdr = unpacked(raw)
+            if connection.topic in self._restamped:
+                cdr = _moved(cdr, time.time_ns() - log_ns)
+            self._send(connection.topic, cdr)
 
     def _elapsed_ns(self, begin_s: float) -> int:
         return round((time.monotonic() - begin_s) * self._rate * 1e9)
@@ -205,3 +220,18 @@ class _Played:
             self.sent += 1
         except DdsError:
             self.dropped += 1
+
+
+def _begins_with_header(storage: Storage, msgtype: str) -> bool:
+    from rosbags.interfaces import Nodetype
+
+    _, fields = storage.typestore.fielddefs[msgtype]
+    return any(field == (Nodetype.NAME, "std_msgs/msg/Header") for _, field in fields[:1])
+
+
+def _moved(cdr: bytes, by_ns: int) -> bytes:
+    """A message that begins with a header, whose stamp is moved by nanoseconds."""
+    stamp = struct.Struct("<iI" if cdr[1] & 1 else ">iI")
+    sec, nanosec = stamp.unpack_from(cdr, 4)
+    moved_ns = sec * 10**9 + nanosec + by_ns
+    return cdr[:4] + stamp.pack(*divmod(moved_ns, 10**9)) + cdr[4 + stamp.size :]

@@ -1,0 +1,152 @@
+"""``videogem-ros record``: what a live node finds goes into the folder that replay makes."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from videogem_ros.cli.graph import graph_options, joined, require_cyclone
+from videogem_ros.cli.signals import interruptible
+from videogem_ros.errors import RecordingError
+
+if TYPE_CHECKING:
+    from videogem_ros.adapters.bag.results import ResultWriter
+    from videogem_ros.adapters.dds.participant import Participant
+    from videogem_ros.live.joining import ResultJoiner
+
+
+@click.command(short_help="Record what a live node finds, as replay does.")
+@click.option(
+    "--out",
+    required=True,
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Folder for the results.",
+)
+@click.option("--force", is_flag=True, help="Replace results that are in DIR already.")
+@click.option(
+    "--node", "node_name", default="/videogem", show_default=True, help="The node, with namespace."
+)
+@click.option("--image", default="/image", show_default=True, help="The images that it grounds.")
+@click.option("--max-actions", type=click.IntRange(1), default=4, show_default=True)
+@click.option("--about", metavar="TEXT", help="What the contact sheet says of the run.")
+@click.option(
+    "--idle",
+    type=click.FloatRange(0, min_open=True),
+    metavar="S",
+    help="End when nothing was found for so many seconds.  [default: Ctrl-C ends it]",
+)
+@graph_options
+def record(
+    out: Path,
+    *,
+    force: bool,
+    node_name: str,
+    image: str,
+    max_actions: int,
+    about: str | None,
+    idle: float | None,
+    **graph: Any,
+) -> None:
+    """Write groundings.mcap, overlay.mp4, groundings.jsonl and contact_sheet.png of a live node.
+
+    Subscribes to the node's images, groundings and heatmaps. The table at the end tells how far
+    behind the images the answers were.
+    """
+    require_cyclone()
+    from videogem_ros.adapters.bag.results import ResultWriter
+    from videogem_ros.live.joining import ResultJoiner
+    from videogem_ros.live.types import typestore
+
+    joiner = ResultJoiner()
+    with (
+        interruptible() as signals,
+        joined("videogem_record", typestore(), graph) as participant,
+        ResultWriter(out, about or f"live, {node_name}", force=force) as results,
+    ):
+        _subscribe(participant, joiner, node_name, image, max_actions)
+        written = _Written(results)
+        while not signals and not (idle and written.idle_s > idle):
+            participant.spin(0.1)
+            written.write(joiner)
+        written.write(joiner, last=True)
+    if not written.messages:
+        raise RecordingError(f"nothing was found: no groundings of {node_name} with {image}")
+    console = Console()
+    if not console.is_terminal:
+        console.width = 200  # a pipe has no border to fit into
+    console.print(_table(written.messages))
+    click.echo(out)
+
+
+def _subscribe(
+    participant: Participant, joiner: ResultJoiner, node: str, image: str, max_actions: int
+) -> None:
+    from videogem_ros.adapters.dds.qos import DEFAULT, SENSOR_DATA
+    from videogem_ros.live.topics import INPUTS, SHARED_OUTPUTS, action_topic
+
+    subscribe = participant.subscribe
+    subscribe(image, INPUTS["image"], SENSOR_DATA, joiner.on_image)
+    subscribe(f"{node}/grounding", SHARED_OUTPUTS["grounding"], DEFAULT, joiner.on_grounding)
+    for index in range(max_actions):
+        topic = f"{node}/{action_topic('heatmap', index)}"
+        subscribe(topic, INPUTS["image"], DEFAULT, partial(joiner.on_heatmap, index))
+
+
+class _Written:
+    """Writes what is complete, and keeps the messages for the table.
+
+    Attributes:
+        messages: Groundings that were written.
+    """
+
+    def __init__(self, results: ResultWriter) -> None:
+        self.messages: list[Any] = []
+        self._results = results
+        self._last_s = time.monotonic()
+
+    @property
+    def idle_s(self) -> float:
+        """Seconds since something was written; 0 before the first."""
+        return time.monotonic() - self._last_s if self.messages else 0.0
+
+    def write(self, joiner: ResultJoiner, *, last: bool = False) -> None:
+        """Writes what is complete."""
+        for frame, groundings, messages in joiner.results(last=last):
+            self._results.write(frame, groundings)
+            self.messages += messages
+            self._last_s = time.monotonic()
+
+
+def _table(messages: Sequence[Any]) -> Table:
+    from videogem_ros.live.messages import Status
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("action", min_width=14)
+    for title in ("windows", "there", "score", "latency ms", "worst", "compute ms"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for action in dict.fromkeys(message.action for message in messages):
+        own = [message for message in messages if message.action == action]
+        latencies = [_ms(message.latency) for message in own]
+        table.add_row(
+            action,
+            str(len(own)),
+            str(sum(message.status != Status.NOT_PRESENT for message in own)),
+            f"{statistics.mean(message.score for message in own):.2f}",
+            f"{statistics.median(latencies):.0f}",
+            f"{max(latencies):.0f}",
+            f"{statistics.median(_ms(message.compute_time) for message in own):.0f}",
+        )
+    return table
+
+
+def _ms(duration: Any) -> float:
+    return float(duration.sec * 1e3 + duration.nanosec * 1e-6)
