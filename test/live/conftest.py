@@ -59,4 +59,4 @@ def make_node(graph: Graph, gate: Gate) -> Iterator[MakeNode]:
     yield make
     gate.release()
     for node in nodes:
-        node.cleanup()
+        node.deactivate()

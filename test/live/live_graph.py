@@ -89,6 +89,15 @@ class Graph:
         self._wait(lambda: any(map(matches, self.published.get(topic, ()))), f"such on {topic}")
         return next(filter(matches, self.published[topic]))
 
+    def wait_for_line(self, start: str) -> str:
+        """The first line of the log that starts so, when it is there."""
+
+        def found() -> list[str]:
+            return [line for line in self.lines() if line.startswith(start)]
+
+        self._wait(lambda: bool(found()), f"a line {start!r}")
+        return found()[0]
+
     def _wait(self, is_there: Callable[[], bool], what: str) -> None:
         with self._changed:
             if not self._changed.wait_for(is_there, PATIENCE_S):
@@ -175,7 +184,7 @@ def image(
 ) -> Any:
     """An rgb8 Image of noise at a time after the start; fields replace what it would hold."""
     stamp = START_NS + round(time_s * 1e9) if stamp_ns is None else stamp_ns
-    noise = np.random.default_rng(stamp if seed is None else seed)
+    noise = np.random.default_rng(abs(stamp) if seed is None else seed)
     pixels = noise.integers(0, 256, (*hw, 3), np.uint8)
     content = {"header": header(stamp, frame_id), **image_message_fields(pixels, "rgb8"), **fields}
     return typestore().types["sensor_msgs/msg/Image"](**content)
