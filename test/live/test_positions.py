@@ -1,0 +1,250 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from live_graph import PATIENCE_S, START_NS, Graph, camera_info, depth_image, image
+
+from videogem_ros.live.messages import Status
+from videogem_ros.live.node import GroundingNode
+
+MakeNode = Callable[..., GroundingNode]
+HW = (48, 64)
+WALL = np.full(HW, 2.0, np.float32)
+
+
+def grounded(node: GroundingNode, graph: Graph, *depths: Any, info: Any = None) -> Any:
+    """The grounding of an image at 0 s, when depth and camera_info were there first."""
+    if info is not None:
+        node.on_camera_info(info)
+    for depth in depths:
+        node.on_depth(depth)
+    node.on_action("pick up the cup")
+    node.on_image(image(0.0))
+    grounding = graph.wait("grounding")[0]
+    graph.wait("overlay/compressed")
+    return grounding
+
+
+@pytest.mark.parametrize("encoding", ["32FC1", "16UC1"])
+@pytest.mark.parametrize("depth_hw", [(48, 64), (96, 128), (24, 32)])
+@pytest.mark.parametrize("info_hw", [(48, 64), (480, 640)])
+def test_the_pixel_at_its_depth_is_the_position(
+    make_node: MakeNode,
+    graph: Graph,
+    encoding: str,
+    depth_hw: tuple[int, int],
+    info_hw: tuple[int, int],
+):
+    scale = info_hw[0] / HW[0]
+    info = camera_info(info_hw, (60 * scale, 55 * scale), (32 * scale - 0.5, 25 * scale - 0.5))
+    wall = depth_image(np.full(depth_hw, 2.0, np.float32), encoding=encoding)
+    grounding = grounded(make_node(), graph, wall, info=info)
+    assert grounding.status == Status.FOUND
+    assert grounding.has_position
+    position, pixel = grounding.position, grounding.fused_point
+    assert position.x == pytest.approx((pixel.x - 31.5) / 60 * 2.0, abs=1e-5)
+    assert position.y == pytest.approx((pixel.y - 24.5) / 55 * 2.0, abs=1e-5)
+    assert position.z == pytest.approx(2.0)
+    assert grounding.position_frame == "camera"
+    assert grounding.position_spread == pytest.approx(0, abs=1e-6)
+    assert grounding.depth_samples > 30
+    (point,) = graph.published["point"]
+    assert point.header == grounding.header
+    assert point.point == position
+
+
+def test_markers_stand_at_the_positions(make_node: MakeNode, graph: Graph):
+    node = make_node()
+    node.on_camera_info(camera_info())
+    node.on_depth(depth_image(WALL))
+    node.on_action("pick up the cup\nopen the drawer")
+    node.on_image(image(0.0))
+    groundings = graph.wait("grounding", 2)
+    clear, *markers = graph.wait("markers")[0].markers
+    assert clear.action == clear.DELETEALL
+    assert [(m.type, m.action) for m in markers] == [(2, 0), (9, 0)] * 2
+    assert len({(m.ns, m.id) for m in markers}) == 4
+    assert [m.text for m in markers[1::2]] == ["pick up the cup", "open the drawer"]
+    for sphere, grounding in zip(markers[::2], groundings):
+        assert sphere.header == grounding.header
+        assert sphere.pose.position == grounding.position
+        assert sphere.scale.x > 0
+        assert sphere.color.a > 0
+    assert markers[0].color != markers[2].color
+
+
+def holes() -> np.ndarray:
+    return np.full(HW, np.nan, np.float32)
+
+
+WRONG_DEPTHS = {
+    "too early": (depth_image(WALL, -1.0), "1.000 s apart"),
+    "too late": (depth_image(WALL, 0.2), "0.200 s apart"),
+    "other frame": (depth_image(WALL, frame_id="depth"), "aligned to the colour camera"),
+    "other aspect": (depth_image(np.ones((48, 48), np.float32)), "another aspect"),
+    "holes": (depth_image(holes()), "0 valid depths"),
+    "unknown encoding": (image(0.0), "image.encoding"),
+}
+
+
+@pytest.mark.parametrize(("depth", "reason"), WRONG_DEPTHS.values(), ids=WRONG_DEPTHS)
+def test_depth_that_does_not_serve_is_no_depth_and_says_why(
+    make_node: MakeNode, graph: Graph, depth: Any, reason: str
+):
+    node = make_node(depth__wait_s=0.0)
+    grounding = grounded(node, graph, depth, info=camera_info())
+    assert grounding.status == Status.NO_DEPTH
+    assert reason in grounding.reason
+    assert not grounding.has_position
+    assert grounding.fused_point.x > 0
+    assert "point" not in graph.published
+    assert len(graph.published["point_px"]) == 1
+    node.tick()
+    assert graph.diagnostics["answers NO_DEPTH"] == "1"
+    assert reason in graph.diagnostics["now: no position"]
+
+
+@pytest.mark.parametrize(
+    ("info", "reason"),
+    [
+        (None, "no camera_info"),
+        (camera_info(focal_px=(0, 0)), "no camera_info of a calibrated camera"),
+        (camera_info(frame_id="other"), "camera_info is in the frame other"),
+        (camera_info(hw=(64, 64)), "another aspect"),
+    ],
+)
+def test_without_a_camera_there_is_no_position(
+    make_node: MakeNode, graph: Graph, info: Any, reason: str
+):
+    grounding = grounded(make_node(), graph, depth_image(WALL), info=info)
+    assert grounding.status == Status.NO_DEPTH
+    assert reason in grounding.reason
+
+
+@pytest.mark.parametrize(
+    ("use", "depths", "status"),
+    [
+        ("auto", (), Status.FOUND),
+        ("always", (), Status.NO_DEPTH),
+        ("never", (depth_image(WALL),), Status.FOUND),
+    ],
+)
+def test_depth_is_used_where_it_is_wanted(
+    make_node: MakeNode, graph: Graph, use: str, depths: tuple[Any, ...], status: Status
+):
+    grounding = grounded(make_node(depth__use=use), graph, *depths, info=camera_info())
+    assert grounding.status == status
+    assert not grounding.has_position
+
+
+def test_nobody_who_sees_positions_means_none_is_computed(
+    make_node: MakeNode, graph: Graph, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("videogem_ros.live.positions.metres", lambda _: pytest.fail("decoded"))
+    graph.everywhere, graph.subscriptions = 0, {"point_px": 1}
+    node = make_node()
+    node.on_camera_info(camera_info())
+    node.on_depth(depth_image(WALL))
+    node.on_action("pick up the cup")
+    node.on_image(image(0.0))
+    graph.wait("point_px")
+    assert graph.lines("error") == []
+
+
+def test_an_action_that_is_not_there_has_no_position(make_node: MakeNode, graph: Graph):
+    node = make_node(presence__threshold=1.0)
+    grounding = grounded(node, graph, depth_image(WALL), info=camera_info())
+    assert grounding.status == Status.NOT_PRESENT
+    assert not grounding.has_position
+    assert "point" not in graph.published
+
+
+def test_depth_that_comes_after_its_image_is_waited_for(make_node: MakeNode, graph: Graph):
+    node = make_node(depth__wait_s=5.0)
+    node.on_camera_info(camera_info())
+    node.on_depth(depth_image(WALL * 3, -0.04))  # within the tolerance, but not the best
+    node.on_action("pick up the cup")
+    node.on_image(image(0.0))
+    threading.Timer(0.05, lambda: node.on_depth(depth_image(WALL, 0.0))).start()
+    assert graph.wait("grounding")[0].position.z == 2.0
+
+
+# Optical frame to a robot's base: x forward is z, y left is -x, z up is -y; then 1 m up.
+TO_BASE = np.array([[0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 1.0], [0, 0, 0, 1]])
+
+
+def test_positions_are_in_the_target_frame_at_the_images_stamp(make_node: MakeNode, graph: Graph):
+    graph.transforms["base_link"] = TO_BASE
+    node = make_node(target_frame="base_link")
+    grounding = grounded(node, graph, depth_image(WALL), info=camera_info())
+    assert grounding.status == Status.FOUND
+    assert grounding.position_frame == "base_link"
+    assert grounding.position.x == pytest.approx(2.0)
+    assert grounding.position.y == pytest.approx(-(grounding.fused_point.x - 31) / 60 * 2)
+    assert grounding.header.frame_id == "camera"
+    assert graph.looked_up == [("base_link", "camera", START_NS)]
+    (point,) = graph.published["point"]
+    assert point.header.frame_id == "base_link"
+    assert point.header.stamp == grounding.header.stamp
+    assert point.point == grounding.position
+
+
+def test_without_the_transform_the_position_is_the_cameras(make_node: MakeNode, graph: Graph):
+    node = make_node(target_frame="base_link")
+    grounding = grounded(node, graph, depth_image(WALL), info=camera_info())
+    assert grounding.status == Status.NO_TRANSFORM
+    assert grounding.reason == "no frame base_link"
+    assert grounding.has_position
+    assert grounding.position_frame == "camera"
+    assert grounding.position.z == 2.0
+    assert "point" not in graph.published
+    graph.transforms["base_link"] = TO_BASE
+    node.set_parameters({"target_frame": "camera"})
+    node.on_image(image(0.01))
+    assert graph.wait("grounding", 2)[1].status == Status.FOUND
+
+
+def test_a_request_has_a_position_even_if_nobody_subscribes(make_node: MakeNode, graph: Graph):
+    graph.everywhere = 0
+    node = make_node()
+    node.on_camera_info(camera_info())
+    node.on_depth(depth_image(WALL))
+    node.on_image(image(0.0))
+    outcome = node.request("pick up the cup", PATIENCE_S)
+    assert outcome.success
+    assert outcome.groundings[0].position.z == 2.0
+
+
+def test_a_request_without_its_position_has_no_success(make_node: MakeNode, graph: Graph):
+    node = make_node(depth__use="always")
+    node.on_image(image(0.0))
+    outcome = node.request("pick up the cup", PATIENCE_S)
+    assert not outcome.success
+    assert outcome.groundings[0].status == Status.NO_DEPTH
+    assert "camera_info" in outcome.reason
+
+
+def test_missing_depth_and_camera_info_are_reported(make_node: MakeNode, graph: Graph):
+    node = make_node(depth__use="always", depth__wait_s=0.0, image_timeout_s=0.01)
+    threading.Event().wait(0.02)  # longer than the timeout
+    node.tick()
+    assert {"now: no depth", "now: no camera_info"} <= set(graph.diagnostics)
+    node.set_parameters({"image_timeout_s": 60.0})
+    node.on_depth(depth_image(WALL))
+    node.on_camera_info(camera_info())
+    node.tick()
+    assert {"was: no depth", "was: no camera_info"} <= set(graph.diagnostics)
+    assert graph.diagnostics["depth images"] == graph.diagnostics["camera infos"] == "1"
+
+
+def test_depth_without_stamp_gets_the_time_of_its_arrival(make_node: MakeNode, graph: Graph):
+    node = make_node()
+    depth = depth_image(WALL, -START_NS / 1e9)
+    assert (depth.header.stamp.sec, depth.header.stamp.nanosec) == (0, 0)
+    assert grounded(node, graph, depth, info=camera_info()).position.z == 2.0
+    node.tick()
+    assert graph.diagnostics["depth image stamps replaced"] == "1"
