@@ -38,10 +38,10 @@ setup(
     install_requires=[
         "av>=14.1",
         "click>=8.1",
-        "lemminflect>=0.2.3",
         "numpy>=1.24",
         "open_clip_torch>=2.32",
         "opencv-python>=4.8,<5",
+        "pillow>=10.1",
         "rich>=13",
         "rosbags>=0.11,<0.12",
         "safetensors>=0.4",
