@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -83,14 +84,8 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def ros(workspace: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ros]:
     """A graph for the tests of a module; what they start has ended after them."""
-    ros = Ros(workspace, tmp_path_factory.mktemp("ros"))
-    try:
+    with contextlib.closing(Ros(workspace, tmp_path_factory.mktemp("ros"))) as ros:
         yield ros
-    finally:
-        ros.end()
-        subprocess.run(
-            ["ros2", "daemon", "stop"], env=workspace, capture_output=True, timeout=30, check=False
-        )
 
 
 @pytest.fixture(scope="session")

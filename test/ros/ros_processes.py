@@ -76,6 +76,9 @@ class Ros:
             assert time.monotonic() < deadline, f"not within {timeout_s} s"
         return result
 
-    def end(self) -> None:
+    def close(self) -> None:
+        """End all that was started, and the daemon that ros2 started on its own."""
         for process in reversed(self._started):
             process.end()
+        stop = ["ros2", "daemon", "stop"]
+        subprocess.run(stop, env=self.env, capture_output=True, timeout=30, check=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +11,21 @@ import pytest
 from ros_processes import GROUNDING, START_S, Process, Ros
 
 FOUND, NOT_PRESENT = 1, 2
+WIDTH, HEIGHT = 320, 240  # of the recording
 
 
 @pytest.fixture(scope="module")
-def ground(ros: Ros, model: list[str], bags: Path) -> Iterator[Process]:
-    """The node, active, with a recording that plays in a loop; its commands go elsewhere."""
+def player(ros: Ros, bags: Path) -> Process:
+    """A camera: a recording that plays in a loop."""
+    return ros.play(bags / "snow_raw_mcap")
+
+
+@pytest.fixture(scope="module")
+def ground(ros: Ros, model: list[str], player: Process) -> Process:
+    """The node, launched and active, on that camera."""
     launched = ros.start(
         "ros2", "launch", "videogem_ros", "ground.launch.py", *model, "image:=/camera/image_raw"
     )
-    ros.play(bags / "snow_raw_mcap")
     ros.until(lambda: ros.state() == "active", START_S)
     return launched
 
@@ -35,10 +41,10 @@ def test_autostart_brings_it_up_and_a_command_is_grounded(ros: Ros, ground: Proc
     assert message["action"] == "play with the dog"
     assert (message["verb"], message["object"]) == ("play", "dog")
     assert message["header"]["frame_id"]
-    assert (message["image_width"], message["image_height"]) == (640, 480)
+    assert (message["image_width"], message["image_height"]) == (WIDTH, HEIGHT)
     assert message["window_start"] == message["window_end"] == message["header"]["stamp"]
-    assert 0 <= message["fused_point"]["x"] < 640
-    assert 0 <= message["fused_point"]["y"] < 480
+    assert 0 <= message["fused_point"]["x"] < WIDTH
+    assert 0 <= message["fused_point"]["y"] < HEIGHT
     assert np.isclose(sum(message["prompt_probabilities"]), 1.0, atol=1e-4)
     assert len(message["layer_weights_verb"]) == 8
     assert message["command_id"] > 0
@@ -49,16 +55,17 @@ def test_autostart_brings_it_up_and_a_command_is_grounded(ros: Ros, ground: Proc
 def test_heatmap_overlay_and_pixel_have_the_source_header(ros: Ros, ground: Process) -> None:
     frame_id = grounded(ros)["header"]["frame_id"]
     heatmap = ros.echo("/videogem/heatmap", "sensor_msgs/msg/Image", "--no-arr")
-    assert (heatmap["encoding"], heatmap["step"]) == ("32FC1", 4 * 640)
+    assert (heatmap["encoding"], heatmap["step"]) == ("32FC1", 4 * WIDTH)
     overlay = ros.echo("/videogem/overlay", "sensor_msgs/msg/Image", "--no-arr")
-    assert (overlay["encoding"], overlay["step"]) == ("bgr8", 3 * 640)
+    assert (overlay["encoding"], overlay["step"]) == ("bgr8", 3 * WIDTH)
     for image in (heatmap, overlay):
-        assert (image["height"], image["width"]) == (480, 640)
+        assert (image["height"], image["width"]) == (HEIGHT, WIDTH)
         assert image["header"]["frame_id"] == frame_id
     kind = "sensor_msgs/msg/CompressedImage"
     assert ros.echo("/videogem/overlay/compressed", kind, "--no-arr")["format"] == "jpeg"
+    ros.call("ros2", "param", "set", "/videogem", "presence.threshold", "0.0")
     pixel = ros.echo("/videogem/point_px", "geometry_msgs/msg/PointStamped")
-    assert 0 <= pixel["point"]["x"] < 640
+    assert 0 <= pixel["point"]["x"] < WIDTH
     assert pixel["point"]["z"] == 0
 
 
@@ -196,7 +203,9 @@ def test_a_failing_configuration_says_why_and_can_be_mended(ros: Ros, ground: Pr
     ros.set_state("activate")
 
 
-def test_the_example_prints_a_target(ros: Ros, ground: Process) -> None:
+def test_the_example_prints_a_target(ros: Ros, ground: Process, player: Process) -> None:
+    player.end()
+    ros.start(sys.executable, Path(__file__).with_name("still_camera.py"), "/camera/image_raw")
     ros.call("ros2", "param", "set", "/videogem", "presence.threshold", "0.0")
     ros.command("play with the dog")
     remap = ("--ros-args", "-r", "grounding:=/videogem/grounding")

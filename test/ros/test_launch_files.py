@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,12 +19,28 @@ GROUNDING = "videogem_ros/msg/ActionGrounding"
 LAUNCH = ("ros2", "launch", "videogem_ros")
 
 
+@pytest.fixture
+def ros(workspace: dict[str, str], tmp_path: Path) -> Iterator[Ros]:
+    """A graph for one test."""
+    with contextlib.closing(Ros(workspace, tmp_path)) as ros:
+        yield ros
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> str:
+    """Launch argument: every action counts as present, as a random model's scores mean nothing."""
+    path = tmp_path / "config.yaml"
+    path.write_text("/**: {ros__parameters: {presence: {threshold: 0.0}}}")
+    return f"config:={path}"
+
+
 def test_depth_gives_a_point_in_space_and_in_the_target_frame(
-    ros: Ros, model: list[str], bags: Path
+    ros: Ros, model: list[str], config: str, bags: Path
 ) -> None:
     camera = "/camera/color/image_raw"
     launched = ros.start(
-        *(*LAUNCH, "ground.launch.py", *model, "namespace:=/robot", f"image:={camera}"),
+        *(*LAUNCH, "ground.launch.py", *model, config, "namespace:=/robot"),
+        f"image:={camera}",
         "depth:=/camera/aligned_depth/image_raw",
         *("camera_info:=/camera/color/camera_info", "action:=/command"),
     )
@@ -61,7 +79,7 @@ def test_depth_gives_a_point_in_space_and_in_the_target_frame(
 
 def test_a_node_that_dies_comes_back_active(ros: Ros, model: list[str]) -> None:
     launched = ros.start(*LAUNCH, "ground.launch.py", *model, "respawn:=true")
-    pid = launched.wait_for(r"ground_node-1\]: process started with pid \[(\d+)\]")[1]
+    pid = launched.wait_for(r"process started with pid \[(\d+)\]")[1]
     launched.wait_for("is ready")
     ros.until(lambda: ros.state() == "active")
     os.kill(int(pid), signal.SIGKILL)

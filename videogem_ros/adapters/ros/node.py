@@ -5,7 +5,9 @@ from __future__ import annotations
 import collections
 import functools
 import math
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -24,6 +26,7 @@ from rclpy.lifecycle import LifecycleNodeMixin, LifecycleState, TransitionCallba
 from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.signals import SignalHandlerOptions
 from rclpy.subscription import Subscription
 
 from videogem_ros.adapters.ros.graph import Graph, interface, subscribe
@@ -273,7 +276,11 @@ def _descriptor(parameter: Parameter) -> ParameterDescriptor:
 
 def main(args: list[str] | None = None) -> None:
     """Run the node until SIGINT, SIGTERM or the end of its context."""
-    rclpy.init(args=args)
+    # rclpy's own handlers would take the context away before the node has ended its work.
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
     try:
         node = VideoGemNode()
     except VideoGemError as error:
@@ -284,16 +291,24 @@ def main(args: list[str] | None = None) -> None:
     executor.add_node(node)
     if node.autostart:
         executor.create_task(node.bring_up)
-    try:
-        while rclpy.ok():
-            try:
-                executor.spin()
-            except RuntimeError as error:  # of rcl: a transition that the state does not allow
-                node.get_logger().error(str(error))
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        node.close()
-        executor.shutdown()
-        node.destroy_node()
-        rclpy.try_shutdown()
+    # In a thread of its own: a signal is handled between two waits of the main thread only.
+    spinning = threading.Thread(target=_spin, args=(executor, node, stop))
+    spinning.start()
+    stop.wait()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # whoever is in a hurry sends a second one
+    node.close()
+    rclpy.try_shutdown()  # which ends the spinning
+    spinning.join()
+    executor.shutdown()
+    node.destroy_node()
+
+
+def _spin(executor: MultiThreadedExecutor, node: VideoGemNode, stop: threading.Event) -> None:
+    while rclpy.ok() and not stop.is_set():
+        try:
+            executor.spin()
+        except ExternalShutdownException:
+            break
+        except RuntimeError as error:  # of rcl: a transition that the state does not allow
+            node.get_logger().error(str(error))
+    stop.set()
