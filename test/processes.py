@@ -46,9 +46,12 @@ class Process:
     def wait(self, timeout_s: float) -> int:
         return self._child.wait(timeout_s)
 
+    def send_signal(self, number: signal.Signals) -> None:
+        self._child.send_signal(number)
+
     def interrupt(self, timeout_s: float = 20.0, number: signal.Signals = signal.SIGINT) -> int:
         """Send a signal to the process alone; returns its exit code."""
-        self._child.send_signal(number)
+        self.send_signal(number)
         return self._child.wait(timeout_s)
 
     def members(self) -> list[int]:

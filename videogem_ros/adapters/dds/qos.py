@@ -62,11 +62,12 @@ class QosProfile:
     @classmethod
     def of(cls, qos: Qos) -> QosProfile:
         """The profile of a peer's endpoint."""
-        history = qos[Policy.History] if Policy.History in qos else Policy.History.KeepLast(1)
+        policies: dict[str, object] = {policy.__scope__: policy for policy in qos}
+        durability = policies.get("Durability", Policy.Durability.Volatile)
         return cls(
-            reliable=Policy.Reliability.Reliable in qos,
-            transient_local=Policy.Durability in qos and Policy.Durability.Volatile not in qos,
-            depth=getattr(history, "depth", 0),
+            reliable=policies.get("Reliability") != Policy.Reliability.BestEffort,
+            transient_local=durability != Policy.Durability.Volatile,
+            depth=getattr(policies.get("History"), "depth", 0),
         )
 
     @classmethod

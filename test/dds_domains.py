@@ -1,0 +1,49 @@
+"""DDS domains of a test's own, on the loopback interface."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+from videogem_ros.adapters.dds.names import Names
+from videogem_ros.adapters.dds.participant import Participant
+from videogem_ros.live.types import typestore
+
+PATIENCE_S = 20.0
+"""Longest wait for what takes milliseconds on an idle machine."""
+
+_numbers = itertools.count(os.getpid())
+
+
+def own_domain() -> str:
+    """A ``ROS_DOMAIN_ID`` that no other test has at this moment.
+
+    Up to 101, beyond which the ports of a domain are given out to anybody.
+    """
+    return str(1 + next(_numbers) % 101)
+
+
+def participant(name: str, **options: Any) -> Participant:
+    """A participant of the domain that the environment says."""
+    return Participant(Names(name), typestore(), interface="local", **options)
+
+
+def spin_until(condition: Callable[[], Any], *participants: Participant) -> Any:
+    """Spins until a condition holds; gives its value."""
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not (value := condition()):
+        assert time.monotonic() < deadline_s, f"not within {PATIENCE_S:g} s"
+        for each in participants:
+            each.spin(0.01)
+    return value
+
+
+def spin_for(duration_s: float, *participants: Participant) -> None:
+    """Spins for a while, in which something is not to happen."""
+    deadline_s = time.monotonic() + duration_s
+    while time.monotonic() < deadline_s:
+        for each in participants:
+            each.spin(0.01)
