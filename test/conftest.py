@@ -8,33 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import settings
+from tiny import ROOT, TINY_CLIP, TINY_VICLIP
 
 from videogem_ros.core.backbones import Backbone, load_backbone, viclip
 
 settings.register_profile("repository", deadline=None, derandomize=True)
 settings.load_profile("repository")
 
-ROOT = Path(__file__).parent.parent
-DATA = Path(__file__).parent / "data"
 SHARED = ROOT.parent / "shared"
-
-TINY_CLIP = {
-    "embed_dim": 32,
-    "vision_cfg": {"image_size": 64, "layers": 8, "width": 64, "head_width": 32, "patch_size": 16},
-    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
-}
-
-TINY_VICLIP = viclip.ViClipConfig(
-    embed_dim=32,
-    image_size=64,
-    patch_size=16,
-    width=64,
-    layers=8,
-    heads=2,
-    text_width=32,
-    text_heads=2,
-    text_layers=1,
-)
 
 
 @pytest.fixture(scope="session", autouse=True)

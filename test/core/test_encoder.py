@@ -9,7 +9,7 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from conftest import TINY_CLIP, TINY_VICLIP
+from tiny import TINY_CLIP, TINY_VICLIP
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 from transcription import Sizes, Transcription

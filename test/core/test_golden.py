@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import DATA
 from safetensors import safe_open
+from tiny import DATA
 from torch import Tensor
 from torch.nn.functional import normalize
 

@@ -15,9 +15,9 @@ import huggingface_hub.constants
 import open_clip
 import pytest
 import torch
-from conftest import TINY_CLIP, TINY_VICLIP
 from open_clip.pretrained import _PRETRAINED
 from safetensors.torch import save_file
+from tiny import TINY_CLIP, TINY_VICLIP
 from torch import Tensor, nn
 
 from videogem_ros.core import load_backbone

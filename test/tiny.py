@@ -1,0 +1,28 @@
+"""Models small enough for tests, and where things lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from videogem_ros.core.backbones import viclip
+
+ROOT = Path(__file__).parent.parent
+DATA = Path(__file__).parent / "data"
+
+TINY_CLIP = {
+    "embed_dim": 32,
+    "vision_cfg": {"image_size": 64, "layers": 8, "width": 64, "head_width": 32, "patch_size": 16},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
+}
+
+TINY_VICLIP = viclip.ViClipConfig(
+    embed_dim=32,
+    image_size=64,
+    patch_size=16,
+    width=64,
+    layers=8,
+    heads=2,
+    text_width=32,
+    text_heads=2,
+    text_layers=1,
+)
