@@ -172,6 +172,31 @@ def test_incompatible_qos_is_reported_in_log_and_diagnostics(ros: Ros, ground: P
     assert "RELIABILITY" in shown
 
 
+def test_bad_images_are_counted_and_survived(ros: Ros, ground: Process) -> None:
+    mark = len(ground.output)
+    for encoding, data in (("nonsense", "[1, 2, 3]"), ("rgb8", "[1, 2, 3]"), ("rgb8", "[]")):
+        image = f"{{encoding: {encoding}, height: 2, width: 2, step: 6, data: {data}}}"
+        # More than once: the first best-effort message of a publisher is easily lost.
+        sent = ("-r", "10", "-t", "10", "/camera/image_raw", "sensor_msgs/msg/Image", image)
+        ros.call("ros2", "topic", "pub", *sent)
+    ground.wait_for("image refused: .*nonsense", 10.0, start=mark)
+    status = ros.echo("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray")["status"][0]
+    refused = [pair["value"] for pair in status["values"] if "refused" in pair["key"]]
+    assert sum(map(int, refused)) >= 3, status
+    assert grounded(ros)
+
+
+def test_a_transition_that_the_state_does_not_allow_is_survived(ros: Ros, ground: Process) -> None:
+    mark = len(ground.output)
+    configure = "{transition: {id: 1}}"
+    kind = "lifecycle_msgs/srv/ChangeState"
+    asking = ros.start("ros2", "service", "call", "/videogem/change_state", kind, configure)
+    ground.wait_for("(?i)transition", 10.0, start=mark)
+    asking.end()
+    assert ros.state() == "active"
+    assert grounded(ros)
+
+
 def test_the_lifecycle_goes_down_and_up_again(ros: Ros, ground: Process) -> None:
     ros.set_state("deactivate")
     assert ros.state() == "inactive"
