@@ -42,6 +42,7 @@ setup(
         "open_clip_torch>=2.32",
         "opencv-python>=4.8,<5",
         "pillow>=10.1",
+        "pyyaml>=6",
         "rich>=13",
         "rosbags>=0.11,<0.12",
         "safetensors>=0.4",

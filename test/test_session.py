@@ -207,6 +207,21 @@ class TestCommand:
             session.set_action("open the drawer\npour the milk\ncut the bread")
         assert session.actions == standing
 
+    def test_actions_may_be_added_and_the_oldest_go(
+        self, image_grounder: CountingGrounder
+    ) -> None:
+        session = Session(image_grounder, SessionConfig(max_actions=2))
+        for text in ("open the door", "close the door", "open the door"):
+            session.add_actions(text)
+        assert [action.verb for action in session.actions] == ["open", "close"]
+        session.add_actions("wash the cup")
+        assert [action.verb for action in session.actions] == ["close", "wash"]
+        with pytest.raises(InvalidValueError, match="words"):
+            session.add_actions("?!")
+        assert session.command_id == 4
+        assert session.add_actions("") == session.actions == ()
+        assert session.command_id == 5
+
     def test_every_command_has_its_number(self, session: Session) -> None:
         ids = [session.command_id]
         for text in ("open the drawer", "open the drawer", ""):
@@ -259,6 +274,32 @@ class TestGrounding:
         assert [grounding.action.verb for grounding in groundings] == ["pour", "cut"]
         assert len(video_grounder.encoded) == 1
         assert_equal(groundings, from_scratch(video_grounder, session))
+
+    def test_another_configuration_grounds_what_is_known_without_an_encoder_pass(
+        self, image_grounder: CountingGrounder
+    ) -> None:
+        session = session_of(image_grounder)
+        push(session, [0.0])
+        (before,) = session.ground()
+        uniform = replace(image_grounder.config, weighting="uniform")
+        session.use(image_grounder.with_config(uniform))
+        session.set_action("open the drawer")
+        (after,) = session.ground()
+        assert len(image_grounder.encoded) == session.counts.encoder_passes == 1
+        assert (after.layer_weights == 1).all()
+        assert not (before.layer_weights == 1).all()
+        (expected,) = Grounder(image_grounder.backbone, uniform).ground(
+            Window((frame(0.0),)), session.actions
+        )
+        assert (after.point.x, after.point.y) == (expected.point.x, expected.point.y)
+
+    def test_a_configuration_of_other_features_is_refused(
+        self, image_grounder: CountingGrounder
+    ) -> None:
+        for change in ({"resize": "letterbox"}, {"image_hw": (32, 32)}):
+            other = replace(image_grounder.config, **change)
+            with pytest.raises(InvalidValueError, match="features depend on"):
+                image_grounder.with_config(other)
 
     def test_other_actions_leave_the_standing_command_alone(
         self, image_grounder: CountingGrounder

@@ -40,6 +40,7 @@ from videogem_ros.adapters.bag.writing import BagWriter, header, point
 from videogem_ros.adapters.encodings import image_message_fields
 from videogem_ros.datatypes import Frame, Grounding
 from videogem_ros.errors import RecordingError
+from videogem_ros.live.topics import NODE_NAME, action_topic
 from videogem_ros.render import Picture, SheetCell, draw_contact_sheet, draw_overlay, sheet_cell
 
 BAG, METADATA = "groundings.mcap", "metadata.yaml"
@@ -58,7 +59,7 @@ LONGEST_STILL_S = 60.0
 
 def action_namespace(index: int) -> str:
     """Namespace of the topics of the action at a place (from 0) in the standing command."""
-    return f"/videogem/action_{index + 1}" if index else "/videogem"
+    return f"/{NODE_NAME}/{action_topic('', index)}".rstrip("/")
 
 
 def check_folder(folder: Path, *, force: bool) -> None:
