@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 from live_graph import PATIENCE_S, START_NS, Gate, Graph, header, image
 
 from videogem_ros.adapters.encodings import frame_from_message
@@ -625,6 +626,14 @@ def test_incompatible_qos_is_reported_and_stays(make_node: MakeNode, graph: Grap
     assert len([line for line in graph.lines("warn") if "RELIABILITY" in line]) == 1
 
 
+def test_messages_that_cannot_be_deserialized_are_reported(make_node: MakeNode, graph: Graph):
+    node = make_node()
+    node.on_undecodable("image", "3 bytes")
+    node.tick()
+    assert graph.diagnostics["undecodable on image"] == "1"
+    assert "3 bytes" in graph.diagnostics["now: messages on image"]
+
+
 # What is missing
 
 
@@ -791,6 +800,14 @@ def test_a_middleware_that_fails_does_not_end_the_worker(make_node: MakeNode, gr
     assert graph.diagnostics["answer failed"] == "1"
 
 
+def test_a_tick_survives_a_middleware_that_fails(make_node: MakeNode, graph: Graph):
+    node = make_node(depth__use="never")
+    node.on_image(image())
+    graph.now_ns = lambda: 1 / 0
+    node.tick()
+    assert graph.lines("warn")[-1].startswith("tick failed: ZeroDivisionError")
+
+
 # Life
 
 
@@ -868,6 +885,19 @@ def test_cleanup_releases_the_backbone_and_configure_loads_again(
     node.on_action(COMMAND)
     node.on_image(image(1.0))
     assert graph.wait("grounding", 2)[1].status == Status.FOUND
+
+
+@pytest.mark.gpu
+def test_cleanup_frees_the_memory_of_the_gpu(make_node: MakeNode, tiny_clip_config: Path):
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    before = torch.cuda.memory_allocated()
+    node = make_node(backbone=f"openclip:{tiny_clip_config}", weights="random:0", device="cuda")
+    node.on_image(image())
+    assert node.request(COMMAND, PATIENCE_S).success
+    assert torch.cuda.memory_allocated() > before
+    node.cleanup()
+    assert torch.cuda.memory_allocated() == before
 
 
 @pytest.mark.parametrize(

@@ -241,6 +241,28 @@ def test_missing_depth_and_camera_info_are_reported(make_node: MakeNode, graph: 
     assert graph.diagnostics["depth images"] == graph.diagnostics["camera infos"] == "1"
 
 
+@pytest.mark.parametrize(("use", "level"), [("auto", "OK"), ("always", "WARN"), ("never", None)])
+def test_depth_that_never_came_is_said_where_it_would_be_used(
+    make_node: MakeNode, graph: Graph, use: str, level: str | None
+):
+    node = make_node(depth__use=use, image_timeout_s=0.01)
+    threading.Event().wait(0.02)  # longer than the timeout
+    node.tick()
+    said = graph.diagnostics.get("now: no depth")
+    assert said is None if level is None else said.startswith(f"{level} no depth image for")
+
+
+def test_depth_from_before_a_deactivation_is_forgotten(make_node: MakeNode, graph: Graph):
+    node = make_node()
+    assert grounded(node, graph, depth_image(WALL), info=camera_info()).has_position
+    node.deactivate()
+    node.activate()
+    node.on_image(image(0.0))
+    after = graph.wait("grounding", 2)[1]
+    assert after.status == Status.FOUND
+    assert not after.has_position
+
+
 def test_depth_without_stamp_gets_the_time_of_its_arrival(make_node: MakeNode, graph: Graph):
     node = make_node()
     depth = depth_image(WALL, -START_NS / 1e9)

@@ -225,9 +225,10 @@ class GroundingNode:
             if self._session is not None:
                 self._session.reset()
             self._renewed_s = -math.inf
-        self._positions.depth.clear()
+        self._positions.clear()
         self._health.settle(at_once=True)
-        self._outputs.clear_markers()
+        with self._guarded("answer failed"):
+            self._outputs.clear_markers()
 
     def cleanup(self) -> None:
         """Free what configure loaded, GPU memory too; from any state."""
@@ -356,10 +357,11 @@ class GroundingNode:
 
         Args:
             text: As for :meth:`on_action`.
-            timeout_s: Longest wait in seconds; ``request_timeout_s`` where 0.
+            timeout_s: Longest wait in seconds; ``request_timeout_s`` where not above 0.
         """
         self._health.count("requests")
-        outcome = self._request(text, timeout_s or self._parameters["request_timeout_s"])
+        default_s = self._parameters["request_timeout_s"]
+        outcome = self._request(text, timeout_s if timeout_s > 0 else default_s)
         if not outcome.groundings:
             self._health.count("requests unanswered")
         return outcome
@@ -418,14 +420,17 @@ class GroundingNode:
 
     def tick(self) -> None:
         """Notice what does not happen, and publish diagnostics; to be called once a second."""
-        now_ns = self._middleware.now_ns()
-        if now_ns == 0:
-            self._health.report("no clock", "use_sim_time is set, but no /clock has arrived")
-        else:
-            self._health.resolve("no clock")
-        if self._state is State.ACTIVE:
-            self._look_around()
-        self._health.settle()
+        with self._guarded("tick failed"):
+            now_ns = self._middleware.now_ns()
+            self._report_if(
+                now_ns == 0, "no clock", "use_sim_time is set, but no /clock has arrived"
+            )
+            if self._state is State.ACTIVE:
+                self._look_around()
+            self._health.settle()
+            self._diagnose(now_ns)
+
+    def _diagnose(self, now_ns: int) -> None:
         with self._wake:
             state, session = self._state, self._session
             values = {"state": state.value, "mode": self._parameters["mode"]}
@@ -450,36 +455,36 @@ class GroundingNode:
             actions, command_id = session.actions, session.command_id
             image_age_s, obstacle = self._image_age_s, self._obstacle
             up_s = time.monotonic() - self._activated_s
+        self._report_if(
+            image_age_s > timeout_s,
+            "no images",
+            f"no new image for {image_age_s:.1f} s",
+            Level.STALE,
+        )
+        self._report_if(not standing, "no command", "there is nothing to look for", Level.OK)
         depth_age_s = min(self._health.age_s("depth images"), up_s)
         in_space = positions.wanted(self._parameters)
-        for name, missing, text, level in (
-            (
-                "no images",
-                image_age_s > timeout_s,
-                f"no new image for {image_age_s:.1f} s",
-                Level.STALE,
-            ),
-            ("no command", not standing, "there is nothing to look for", Level.OK),
-            (
-                "no depth",
-                in_space and depth_age_s > timeout_s,
-                f"no depth image for {depth_age_s:.1f} s",
-                Level.WARN,
-            ),
-            (
-                "no camera_info",
-                in_space and positions.camera is None,
-                "without a calibrated camera no point has a position in space",
-                Level.WARN,
-            ),
-        ):
-            if missing:
-                self._health.report(name, text, level)
-            else:
-                self._health.resolve(name)
+        # Where depth is used if it is there, that it is not is worth a line, but no fault.
+        self._report_if(
+            self._parameters["depth.use"] != "never" and depth_age_s > timeout_s,
+            "no depth",
+            f"no depth image for {depth_age_s:.1f} s: points have no position in space",
+            Level.WARN if in_space else Level.OK,
+        )
+        self._report_if(
+            in_space and positions.camera is None,
+            "no camera_info",
+            "without a calibrated camera points have no position in space",
+        )
         if unanswered and obstacle is not None:
             for index, action in enumerate(actions):
                 self._say(Answer(*obstacle, action, index), command_id=command_id)
+
+    def _report_if(self, is_so: bool, name: str, text: str, level: Level = Level.WARN) -> None:
+        if is_so:
+            self._health.report(name, text, level)
+        else:
+            self._health.resolve(name)
 
     def _say(self, answer: Answer, *, text: str = "", command_id: int = 0) -> None:
         """Publish an answer without a grounding, with the header of the newest image."""

@@ -38,7 +38,7 @@ class Positions:
         self.depth = DepthBuffer()
         """Depth messages by stamp."""
         self.depth_seen = False
-        """Whether a depth image has ever arrived."""
+        """Whether a depth image has arrived."""
         self.camera: CameraIntrinsics | None = None
         """The colour camera, as its camera_info says."""
         self._transform = transform
@@ -56,6 +56,11 @@ class Positions:
         """
         self.camera = None
         self.camera = CameraIntrinsics.from_message(message)
+
+    def clear(self) -> None:
+        """Forget depth and camera."""
+        self.depth.clear()
+        self.depth_seen, self.camera = False, None
 
     def wanted(self, parameters: Parameters) -> bool:
         """Whether positions are to be looked for at all (``depth.use``)."""
