@@ -1,6 +1,6 @@
 # Everything sets itself up: a machine with Python 3.10+ and make is enough.
 #
-#   make demo    run the main job on a sample recording, into out/demo
+#   make demo    ground a sample recording live: node, player and recorder; into out/demo
 #   make test    lint, types and tests
 #   make ros     tests against a sourced ROS 2 (colcon, launch)
 
@@ -32,8 +32,7 @@ $(READY): setup.py pyproject.toml constraints.txt
 	@touch $(READY)
 
 demo: $(READY)
-	$(BIN)/videogem-ros sample --out $(OUT)/demo/recording --force
-	$(BIN)/videogem-ros replay $(OUT)/demo/recording --out $(OUT)/demo/results --force
+	$(BIN)/videogem-ros demo --out $(OUT)/demo
 
 test: lint unit
 

@@ -2,11 +2,11 @@
 
     python benchmarks/speed.py [--cases viclip-all viclip-newest clip] [--repeats 5] [--json]
 
-The baseline below writes VideoGEM down as method and formulas say: the plain path and the self-self
-path each by themselves, q, k and v of the latter as one batch, every attention matrix built, every
-token carried to the end. First both must give the same heatmaps (1e-5), then both
-are timed in turn in one process (medians, with the fastest and slowest run), and last each runs
-once in a process of its own for its peak memory above that of the loaded model.
+The baseline below writes VideoGEM down as its formulas stand: the plain path and the self-self
+path each by itself, q, k and v of the latter as one batch, every attention matrix built, every
+token carried to the end. First both must give the same heatmaps (1e-5), then both are timed in
+turn in one process (medians, with the fastest and slowest run), and last each runs once in a
+process of its own for its peak memory above that of the loaded model.
 """
 
 from __future__ import annotations
