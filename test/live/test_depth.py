@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from live_graph import PATIENCE_S, START_NS, camera_info, depth_image
 
+from videogem_ros.adapters.encodings import depth_from_message
 from videogem_ros.errors import InvalidValueError, VideoGemError
 from videogem_ros.live.depth import (
     HELD,
@@ -18,7 +19,6 @@ from videogem_ros.live.depth import (
     PositionUnknown,
     check_view,
     locate_3d,
-    metres,
 )
 
 HW = (48, 64)
@@ -94,7 +94,7 @@ def test_the_spread_is_the_standard_deviation_of_noise_and_outliers_do_not_count
 def test_holes_do_not_count(hole: float):
     depths = np.full(HW, 1.0, np.float32)
     depths[20:25, :] = hole
-    decoded = metres(depth_image(depths))
+    decoded = depth_from_message(depth_image(depths))
     position = located((30, 22), decoded)
     assert position.xyz_m[2] == 1.0
     assert position.samples == 121 - 55
@@ -190,8 +190,8 @@ def test_an_image_of_another_aspect_is_not_the_same_view(
 def test_millimetres_and_metres_say_the_same():
     depths = np.full(HW, 1.234, np.float32)
     depths[0, 0] = np.nan
-    assert metres(depth_image(depths, encoding="16UC1")) == pytest.approx(
-        metres(depth_image(depths)), nan_ok=True
+    assert depth_from_message(depth_image(depths, encoding="16UC1")) == pytest.approx(
+        depth_from_message(depth_image(depths)), nan_ok=True
     )
 
 

@@ -144,7 +144,8 @@ def test_depth_is_used_where_it_is_wanted(
 def test_nobody_who_sees_positions_means_none_is_computed(
     make_node: MakeNode, graph: Graph, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("videogem_ros.live.positions.metres", lambda _: pytest.fail("decoded"))
+    decoded: list[Any] = []
+    monkeypatch.setattr("videogem_ros.live.positions.depth_from_message", decoded.append)
     graph.everywhere, graph.subscriptions = 0, {"point_px": 1}
     node = make_node()
     node.on_camera_info(camera_info())
@@ -152,6 +153,7 @@ def test_nobody_who_sees_positions_means_none_is_computed(
     node.on_action("pick up the cup")
     node.on_image(image(0.0))
     graph.wait("point_px")
+    assert decoded == []
     assert graph.lines("error") == []
 
 

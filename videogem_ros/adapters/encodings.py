@@ -240,7 +240,21 @@ def frame_from_message(message: Any) -> Frame:
         EncodingError: See :func:`decode_image`.
         InvalidValueError: The stamp is negative.
     """
-    image = decode_image(
+    image = decode_image(*_pixel_fields(message))
+    return Frame(image, header_stamp_ns(message), message.header.frame_id)
+
+
+def depth_from_message(message: Any) -> npt.NDArray[np.float32]:
+    """Metres of a ``sensor_msgs/Image`` of depth: :func:`decode_depth`.
+
+    Raises:
+        EncodingError: See :func:`decode_depth`.
+    """
+    return decode_depth(*_pixel_fields(message))
+
+
+def _pixel_fields(message: Any) -> tuple[str, int, int, int, int, Any]:
+    return (
         message.encoding,
         message.height,
         message.width,
@@ -248,7 +262,6 @@ def frame_from_message(message: Any) -> Frame:
         message.is_bigendian,
         message.data,
     )
-    return Frame(image, header_stamp_ns(message), message.header.frame_id)
 
 
 def frame_from_compressed(message: Any) -> Frame:

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from videogem_ros.adapters.encodings import decode_depth
 from videogem_ros.errors import InvalidValueError, VideoGemError
 from videogem_ros.window import NS_PER_S
 
@@ -264,19 +263,3 @@ class DepthBuffer:
 
     def _nearest(self, stamp_ns: int) -> tuple[int, Any]:
         return min(self._messages, key=lambda held: abs(held[0] - stamp_ns))
-
-
-def metres(message: Any) -> npt.NDArray[np.float32]:
-    """(H, W) float32 metres of a ``sensor_msgs/Image`` of depth; NaN where nothing was measured.
-
-    Raises:
-        EncodingError: See :func:`~videogem_ros.adapters.encodings.decode_depth`.
-    """
-    return decode_depth(
-        message.encoding,
-        message.height,
-        message.width,
-        message.step,
-        message.is_bigendian,
-        message.data,
-    )

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from videogem_ros.adapters.encodings import depth_from_message
 from videogem_ros.datatypes import Grounding
 from videogem_ros.errors import InvalidValueError
 from videogem_ros.live.depth import (
@@ -17,7 +18,6 @@ from videogem_ros.live.depth import (
     PositionUnknown,
     check_view,
     locate_3d,
-    metres,
 )
 from videogem_ros.live.messages import Answer, Status
 from videogem_ros.live.middleware import TransformUnavailable
@@ -123,7 +123,7 @@ class Positions:
         )
         _check_frame("camera_info", camera.frame_id, grounding.frame_id)
         _check_frame("depth", message.header.frame_id, grounding.frame_id)
-        depth_m = metres(message)
+        depth_m = depth_from_message(message)
         check_view("depth", depth_m.shape, grounding.image_hw)
         return _View(depth_m, camera.scaled(grounding.image_hw))
 
