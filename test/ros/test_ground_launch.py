@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from pathlib import Path
 
@@ -182,10 +181,8 @@ def test_bad_images_are_counted_and_survived(ros: Ros, ground: Process) -> None:
         ros.call("ros2", "topic", "pub", *sent)
     ground.wait_for("image refused: .*nonsense", 10.0, start=mark)
     status = ros.echo("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray")["status"][0]
-    condition = next(pair["value"] for pair in status["values"] if "image refused" in pair["key"])
-    times = re.search(r"\(x(\d+)\)", condition)
-    assert times, condition
-    assert int(times[1]) >= 3
+    counts = {pair["key"]: pair["value"] for pair in status["values"]}
+    assert int(counts["image refused"]) >= 3
     assert grounded(ros)
 
 
