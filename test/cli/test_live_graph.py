@@ -1,0 +1,387 @@
+"""The live job over loopback DDS with real processes: node, player, recorder, and this one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import statistics
+import struct
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from click.testing import CliRunner
+
+pytest.importorskip("cyclonedds", reason="the DDS binding is not installed")
+
+from dds_domains import own_domain, participant, spin_for, spin_until
+from processes import Process
+
+from videogem_ros.adapters.bag.sample import COMMANDS, FRAMES, RATE_HZ, write_sample
+from videogem_ros.adapters.dds.participant import Participant, Publisher
+from videogem_ros.adapters.dds.qos import DEFAULT, LATCHED, SENSOR_DATA
+from videogem_ros.adapters.encodings import header_stamp_ns, image_message_fields
+from videogem_ros.cli import main
+from videogem_ros.cli.demo import SMALL
+from videogem_ros.datatypes import PROMPT_KINDS
+from videogem_ros.live.messages import MessageBuilder, Status
+from videogem_ros.live.types import typestore
+
+GROUNDING = "videogem_ros/msg/ActionGrounding"
+IMAGE, STRING = "sensor_msgs/msg/Image", "std_msgs/msg/String"
+COMPRESSED = "sensor_msgs/msg/CompressedImage"
+CAMERA = "/camera/image_raw"
+PATCHES = 4
+"""Across and down in the tiny backbone."""
+
+Start = Callable[..., Process]
+
+
+def make(kind: str, /, **fields: Any) -> Any:
+    return typestore().types[kind](**fields)
+
+
+build = MessageBuilder(make)
+
+
+@pytest.fixture(autouse=True)
+def domain(monkeypatch: pytest.MonkeyPatch) -> str:
+    number = own_domain()
+    monkeypatch.setenv("ROS_DOMAIN_ID", number)
+    return number
+
+
+@pytest.fixture
+def start(domain: str, tmp_path: Path) -> Iterator[Start]:
+    """Starts commands of the package on a graph of this test's own; they end with it."""
+    started: list[Process] = []
+
+    def start(command: str, *arguments: object, local: bool = True) -> Process:
+        words = [sys.executable, "-m", "videogem_ros", command, *map(str, arguments)]
+        words += ["--interface", "local"] if local else []
+        env = {**os.environ, "ROS_DOMAIN_ID": domain, "OMP_NUM_THREADS": "2"}
+        started.append(Process(words, env, tmp_path / f"{len(started)}-{command}.log"))
+        return started[-1]
+
+    yield start
+    for process in reversed(started):
+        process.end()
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("recordings") / "sample"
+    write_sample(path)
+    return path
+
+
+@pytest.fixture
+def tiny(tiny_clip_config: Path) -> tuple[str, ...]:
+    backbone = f"openclip:{tiny_clip_config}"
+    return ("--backbone", backbone, "--weights", "random:0", "--device", "cpu")
+
+
+@pytest.fixture
+def peer() -> Iterator[Participant]:
+    with participant("peer") as peer:
+        yield peer
+
+
+def listen(peer: Participant, topic: str, kind: str) -> list[Any]:
+    """Messages of a topic, as they come."""
+    heard: list[Any] = []
+    peer.subscribe(topic, kind, DEFAULT, heard.append)
+    return heard
+
+
+def image(stamp_ns: int, hw: tuple[int, int] = (120, 160), seed: int = 0) -> Any:
+    pixels = np.random.default_rng(seed).integers(0, 255, (*hw, 3), np.uint8)
+    head = build.header(stamp_ns, "camera_optical_frame")
+    return make(IMAGE, header=head, **image_message_fields(pixels, "rgb8"))
+
+
+def say(publisher: Publisher, text: str) -> None:
+    publisher.publish(make(STRING, data=text))
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "groundings.jsonl").read_text().splitlines()]
+
+
+def seconds(duration: Any) -> float:
+    return float(duration.sec + duration.nanosec * 1e-9)
+
+
+def test_node_player_and_recorder_find_what_replay_finds(
+    start: Start, recording: Path, tiny: tuple[str, ...], tmp_path: Path
+) -> None:
+    node = start("node", *tiny, "--remap", f"image:={CAMERA}")
+    live, replayed = tmp_path / "live", tmp_path / "replayed"
+    recorder = start("record", "--out", live, "--image", CAMERA)
+    replay = CliRunner().invoke(main, ["replay", str(recording), "--out", str(replayed), *tiny])
+    assert replay.exit_code == 0, replay.output
+    player = start("play", recording, "--wait-for", CAMERA, "--wait-for", "/action")
+    assert player.wait(90) == 0, player.output
+    time.sleep(1.0)
+    assert recorder.interrupt() == 0, recorder.output
+    assert node.interrupt(number=signal.SIGTERM) == 0, node.output
+
+    expected = {(line["stamp_ns"], line["action"]): line for line in lines(replayed)}
+    found = {(line["stamp_ns"], line["action"]): line for line in lines(live)}
+    # A new command is answered at once, with the image that was there before it.
+    common = found.keys() & expected.keys()
+    assert len(found) - len(common) <= len(COMMANDS)
+    assert len(common) > FRAMES // 2
+    assert {action for _, action in common} == {text for _, text in COMMANDS}
+    for key in common:
+        assert_same(found[key], expected[key])
+    assert "pick up the red mug" in recorder.output
+
+
+def assert_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
+    certain = True
+    for name in PROMPT_KINDS:
+        for axis, side in (("x", 1), ("y", 0)):
+            one, other = (grounding["points"][name][axis] for grounding in (found, expected))
+            # Half a patch along the border a heatmap is level: rounding chooses the peak.
+            length = expected["image_hw"][side]
+            border = length / PATCHES / 2
+            level = [min(at, length - at) < border for at in (one, other)]
+            assert one == pytest.approx(other, abs=border if all(level) else 1e-3)
+            certain = certain and not all(level)
+    if certain:
+        assert found["points"]["fused"] == pytest.approx(expected["points"]["fused"], abs=1e-3)
+    for name in ("score", "layer_weights", "prompt_probabilities"):
+        assert np.ravel(found[name]) == pytest.approx(np.ravel(expected[name]), abs=1e-4)
+    for name in ("verb", "object", "image_hw", "frame_id", "window_start_ns", "window_end_ns"):
+        assert found[name] == expected[name]
+
+
+def test_under_ten_times_too_many_images_the_newest_is_answered_for_the_newest_command(
+    start: Start, tmp_path: Path, peer: Participant
+) -> None:
+    config = tmp_path / "small.json"
+    config.write_text(json.dumps(SMALL))
+    parameters = tmp_path / "parameters.yaml"
+    values = {"backbone": f"openclip:{config}", "weights": "random:0", "device": "cpu"}
+    parameters.write_text(yaml.safe_dump({"/**": {"ros__parameters": values}}))
+    names = ("--namespace", "/robot", "--name", "eyes", "--remap", "image:=/head/camera")
+    node = start("node", "--config", parameters, *names, "--remap", "~/grounding:=found")
+    heard = listen(peer, "/robot/found", GROUNDING)
+    camera = peer.advertise("/head/camera", IMAGE, SENSOR_DATA)
+    action = peer.advertise("/robot/action", STRING, DEFAULT)
+    node.wait_for("listens")
+    spin_until(lambda: camera.subscribers and action.subscribers, peer)
+
+    say(action, "pick up the cup")
+    for _ in range(5):
+        count = len(heard)
+        camera.publish(image(time.time_ns()))
+        spin_until(lambda count=count: len(heard) > count, peer)
+    compute_s = statistics.median(seconds(answer.compute_time) for answer in heard)
+
+    heard.clear()
+    period_s = compute_s / 10
+    begin_s, changed_ns = time.monotonic(), 0
+    sent = 0
+    while (elapsed_s := time.monotonic() - begin_s) < 16 * compute_s:
+        camera.publish(image(time.time_ns(), seed=sent % 8))
+        sent += 1
+        if not changed_ns and elapsed_s > 8 * compute_s:
+            changed_ns = time.time_ns()
+            say(action, "open the drawer")
+        peer.spin(max(0.0, begin_s + sent * period_s - time.monotonic()))
+    spin_for(3 * compute_s, peer)
+
+    assert sent > 5 * len(heard)
+    slowest_s = max(seconds(answer.compute_time) for answer in heard)
+    assert max(seconds(answer.latency) for answer in heard) < 2 * slowest_s + 0.1
+    after = [a for a in heard if header_stamp_ns(a) > changed_ns + 2 * slowest_s * 1e9]
+    before = [answer for answer in heard if header_stamp_ns(answer) < changed_ns - slowest_s * 1e9]
+    assert {answer.action for answer in after} == {"open the drawer"}
+    assert {answer.action for answer in before} == {"pick up the cup"}
+    assert node.interrupt() == 0
+    assert "ended" in node.output
+
+
+def test_bad_messages_leave_the_node_alive_and_counted(
+    start: Start, tiny: tuple[str, ...], domain: str, peer: Participant
+) -> None:
+    node = start("node", *tiny, "-p", "image_reliability:=reliable")
+    heard = listen(peer, "/videogem/grounding", GROUNDING)
+    diagnostics = listen(peer, "/diagnostics", "diagnostic_msgs/msg/DiagnosticArray")
+    camera = peer.advertise("/image", IMAGE, DEFAULT)
+    broken = peer.advertise("/image", IMAGE, DEFAULT)
+    action = peer.advertise("/action", STRING, DEFAULT)
+    node.wait_for("listens")
+    spin_until(lambda: camera.subscribers and broken.subscribers and action.subscribers, peer)
+    now_ns = time.time_ns()
+
+    say(action, "pick up the cup")
+    camera.publish(image(now_ns))
+    spin_until(lambda: heard, peer)
+    for changes in (
+        {"height": 0, "width": 0, "data": np.zeros(0, np.uint8)},
+        {"data": np.zeros(10, np.uint8)},
+        {"encoding": "thermal9000"},
+        {"step": 3},
+        {"width": 2**32 - 1},
+    ):
+        bad = image(now_ns + 10**9)
+        for name, value in changes.items():
+            setattr(bad, name, value)
+        camera.publish(bad)
+    for text in ("🤖" * 1024, "\n" * 4096, "\0", "...!?", "pour " * 800):
+        say(action, text)
+    send_cut_short(broken, image(now_ns), int(domain))
+    say(action, "open the drawer")
+    for stamp_ns, hw in ((now_ns - 5 * 10**9, (120, 160)), (now_ns, (48, 64))):
+        camera.publish(image(stamp_ns, hw))
+
+    spin_until(lambda: heard[-1].action == "open the drawer" and heard[-1].image_width == 64, peer)
+    answers = len(heard)
+    camera.publish(image(now_ns + 2 * 10**9, (48, 64)))
+    spin_until(lambda: len(heard) > answers, peer)
+    seen = len(diagnostics)
+    spin_until(lambda: len(diagnostics) > seen, peer)
+    (status,) = diagnostics[-1].status
+    counted = {pair.key: pair.value for pair in status.values}
+    assert counted["image refused"] == "5"
+    assert counted["undecodable on /image"] == "1"
+    assert int(counted["command refused"]) >= 2
+    assert counted["images restarted after a jump back in time"] == "1"
+    assert counted["images restarted after a change of resolution"] == "1"
+    assert Status.NOT_UNDERSTOOD in {answer.status for answer in heard}
+    assert node.interrupt() == 0
+
+
+def send_cut_short(publisher: Publisher, message: Any, domain: int) -> None:
+    """Sends the begin of a message as if the publisher had: an RTPS DATA submessage (8.3.7.2).
+
+    Cyclone itself does not send what is not of the type.
+    """
+    guid = publisher.writer.guid.bytes
+    payload = bytes(typestore().serialize_cdr(message, IMAGE))[:100]
+    number = struct.pack("<iI", 0, 1)
+    body = struct.pack("<HH4x", 0, 16) + guid[12:] + number + payload
+    packet = b"RTPS\2\5\1\x10" + guid[:12] + struct.pack("<BBH", 0x15, 5, len(body)) + body
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as link:
+        for index in range(4):  # of the domain's participants on this machine
+            link.sendto(packet, ("127.0.0.1", 7400 + 250 * domain + 11 + 2 * index))
+
+
+def test_a_command_that_was_latched_before_the_node_came_is_obeyed(
+    start: Start, tiny: tuple[str, ...], peer: Participant
+) -> None:
+    say(peer.advertise("/action", STRING, LATCHED), "open the drawer")
+    heard = listen(peer, "/videogem/grounding", GROUNDING)
+    camera = peer.advertise("/image/compressed", COMPRESSED, SENSOR_DATA)
+    node = start("node", *tiny, "-p", "image_transport:=compressed")
+    node.wait_for("command.*: open the drawer")
+    spin_until(lambda: camera.subscribers, peer)
+    _, jpeg = cv2.imencode(".jpg", np.zeros((48, 64, 3), np.uint8))
+    head = build.header(time.time_ns(), "camera")
+    camera.publish(make(COMPRESSED, header=head, format="jpeg", data=jpeg.reshape(-1)))
+    spin_until(lambda: heard, peer)
+    assert heard[-1].action == "open the drawer"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-p", "max_rate=5"], "NAME:=VALUE"),
+        (["-p", "max_rate:=5"], "max_rate"),
+        (["-p", "mode:=sometimes"], "mode: expected one of continuous, on_command"),
+        (["-p", "mode:={"], "a YAML value"),
+        (["--remap", "image"], "FROM:=TO"),
+        (["--namespace", "a b"], "namespace"),
+        (["--config", "no_such.yaml"], "no_such.yaml"),
+        (["--weights", "/no/such/weights.pt"], "/no/such/weights.pt"),
+    ],
+)
+def test_what_cannot_work_is_said_in_one_line(arguments: list[str], message: str) -> None:
+    result = CliRunner().invoke(main, ["node", "--interface", "local", *arguments])
+    assert result.exit_code == 1, result.exception
+    assert message in result.output.splitlines()[-1], result.exception
+
+
+def test_play_keeps_stamps_order_and_pace(
+    start: Start, recording: Path, peer: Participant
+) -> None:
+    arrived: list[tuple[float, int]] = []
+    peer.subscribe(
+        CAMERA,
+        IMAGE,
+        DEFAULT,
+        lambda message: arrived.append((time.monotonic(), header_stamp_ns(message))),
+    )
+    clock = listen(peer, "/clock", "rosgraph_msgs/msg/Clock")
+    player = start("play", recording, "--rate", 2, "--topics", CAMERA, "--clock")
+    spin_until(lambda: len(arrived) == FRAMES, peer)
+    assert player.wait(10) == 0, player.output
+    stamps = [stamp for _, stamp in arrived]
+    assert stamps == sorted(stamps)
+    assert stamps[-1] - stamps[0] == (FRAMES - 1) * 10**9 // RATE_HZ
+    took_s = arrived[-1][0] - arrived[0][0]
+    assert took_s == pytest.approx((FRAMES - 1) / RATE_HZ / 2, rel=0.2)
+    ticks = [message.clock.sec * 10**9 + message.clock.nanosec for message in clock]
+    assert ticks == sorted(ticks)
+    assert stamps[0] <= ticks[0] <= ticks[-1] <= stamps[-1]
+    assert f"{FRAMES} messages of 1 topics" in player.output
+
+
+def test_play_loops_with_stamps_of_the_present(
+    start: Start, recording: Path, peer: Participant
+) -> None:
+    heard = listen(peer, "/elsewhere", IMAGE)
+    options = ("--rate", 20, "--loop", "--restamp", "--remap", f"{CAMERA}:=/elsewhere")
+    player = start("play", recording, *options)
+    spin_until(lambda: len(heard) > 2 * FRAMES, peer)
+    ages_s = [time.time() - header_stamp_ns(message) / 1e9 for message in heard]
+    assert -0.5 < min(ages_s) <= max(ages_s) < 30
+    assert player.interrupt() == 0
+
+
+def test_play_names_the_topics_that_there_are(start: Start, recording: Path) -> None:
+    player = start("play", recording, "--topics", "/lidar")
+    assert player.wait(30) == 1
+    assert f"no messages on /lidar; topics: /action, {CAMERA}" in player.output
+
+
+def test_echo_finds_the_type_and_prints_yaml(start: Start, peer: Participant) -> None:
+    camera = peer.advertise("/image", IMAGE, SENSOR_DATA)
+    echo = start("echo", "image", "--once")
+    spin_until(lambda: camera.subscribers, peer)
+    message = image(1_700_000_000_250_000_000)
+    camera.publish(message)
+    assert echo.wait(10) == 0
+    shown = yaml.safe_load(echo.output.partition("---")[0])
+    assert shown["header"]["stamp"] == {"sec": 1_700_000_000, "nanosec": 250_000_000}
+    assert (shown["height"], shown["encoding"]) == (120, "rgb8")
+    assert shown["data"] == [*message.data[:128].tolist(), "..."]
+
+
+def test_echo_of_nothing_lists_what_there_is(start: Start, peer: Participant) -> None:
+    peer.advertise("/image", IMAGE, SENSOR_DATA)
+    echo = start("echo", "/imag", "--timeout", 1)
+    assert echo.wait(30) == 1
+    assert "/imag: no message within 1 s; topics: /image" in echo.output
+
+
+def test_demo_runs_all_three_and_leaves_the_results(
+    start: Start, tiny: tuple[str, ...], tmp_path: Path
+) -> None:
+    demo = start("demo", "--out", tmp_path / "demo", *tiny[:4], local=False)
+    assert demo.wait(90) == 0, demo.output
+    names = {file.name for file in (tmp_path / "demo").iterdir()}
+    assert names >= {"groundings.mcap", "overlay.mp4", "contact_sheet.png", "groundings.jsonl"}
+    assert "random weights" in demo.output
+    assert "latency" in demo.output
