@@ -352,6 +352,14 @@ class GroundingNode:
         self._health.count(f"undecodable on {topic}")
         self._health.report(f"messages on {topic}", f"they cannot be deserialized: {reason}")
 
+    def on_messages_lost(self, topic: str, count: int) -> None:
+        """Take in that the middleware lost messages of a topic on their way."""
+        self._health.count(f"lost of {topic}", count)
+        self._health.report(
+            f"lost messages of {topic}",
+            "larger packets and receive buffers of DDS, or compressed images, help",
+        )
+
     def request(self, text: str, timeout_s: float = 0.0) -> GroundOutcome:
         """Ground actions once, in the newest window; blocks. The standing command is left alone.
 

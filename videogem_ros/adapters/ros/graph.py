@@ -164,7 +164,7 @@ class Graph:
     def _publisher(self, topic: str) -> Publisher:
         publisher = self._publishers.get(topic)
         if publisher is None:
-            publisher = self._publishers[topic] = _with_qos_events(
+            publisher = self._publishers[topic] = _with_events(
                 functools.partial(
                     self._node.create_publisher,
                     interface(self._types[topic]),
@@ -178,33 +178,40 @@ class Graph:
 
 
 def subscribe(
-    create: Callable[..., Subscription], on_incompatible: Callable[[str], None] | None
+    create: Callable[..., Subscription],
+    on_incompatible: Callable[[str], None] | None = None,
+    on_lost: Callable[[int], None] | None = None,
 ) -> Subscription:
-    """A subscription that reports publishers which do not match it.
+    """A subscription that tells what it does not get, as far as the middleware knows.
 
     Args:
         create: Makes it; takes ``event_callbacks``.
-        on_incompatible: Called with the name of the QoS policy; None where that is expected.
+        on_incompatible: Called with the name of the QoS policy in which a publisher differs.
+        on_lost: Called with a number of messages that were lost on their way.
     """
-    return _with_qos_events(create, SubscriptionEventCallbacks, on_incompatible)
+    lost: dict[str, Any] = {}
+    if on_lost is not None:
+        lost["message_lost"] = lambda event: on_lost(event.total_count_change)
+    return _with_events(create, SubscriptionEventCallbacks, on_incompatible, lost)
 
 
-def _with_qos_events(
-    create: Callable[..., Any], callbacks: Any, on_incompatible: Callable[[str], None] | None
+def _with_events(
+    create: Callable[..., Any],
+    callbacks: Any,
+    on_incompatible: Callable[[str], None] | None,
+    others: dict[str, Any] | None = None,
 ) -> Any:
-    silent = callbacks(use_default_callbacks=False)
-    if on_incompatible is None:
-        return create(event_callbacks=silent)
-
     def report(event: Any) -> None:
-        on_incompatible(qos_policy_name_from_kind(event.last_policy_kind))
+        if on_incompatible is not None:
+            on_incompatible(qos_policy_name_from_kind(event.last_policy_kind))
 
-    try:
-        return create(
-            event_callbacks=callbacks(incompatible_qos=report, use_default_callbacks=False)
-        )
-    except UnsupportedEventTypeError:  # a middleware that does not tell
-        return create(event_callbacks=silent)
+    incompatible = {"incompatible_qos": report}
+    for wanted in (incompatible | (others or {}), incompatible):
+        try:
+            return create(event_callbacks=callbacks(**wanted, use_default_callbacks=False))
+        except UnsupportedEventTypeError:  # not every middleware tells everything
+            continue
+    return create(event_callbacks=callbacks(use_default_callbacks=False))
 
 
 def _matrix(transform: Any) -> npt.NDArray[np.float64]:

@@ -53,6 +53,7 @@ class VideoGemNode(LifecycleNodeMixin, Node):  # type: ignore[misc] # rclpy is n
         Node.__init__(self, NODE_NAME)
         # Of a LifecycleNode nothing answers while a transition loads a model, not even get_state.
         LifecycleNodeMixin.__init__(self, callback_group=ReentrantCallbackGroup())
+        self._subscribing = threading.Lock()  # of what changes the subscriptions
         self._inputs: list[Subscription] = []
         self._inputs_group = MutuallyExclusiveCallbackGroup()
         self._latched_action: Subscription | None = None
@@ -77,11 +78,11 @@ class VideoGemNode(LifecycleNodeMixin, Node):  # type: ignore[misc] # rclpy is n
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load and warm the model, advertise the outputs; stays unconfigured where that fails."""
-        return self._transition(self._configure)
+        return self._transition(self._configure, undo=self._cleanup)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe to the inputs and start to ground."""
-        return self._transition(self._activate)
+        return self._transition(self._activate, undo=self._deactivate)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Unsubscribe and stop."""
@@ -105,11 +106,15 @@ class VideoGemNode(LifecycleNodeMixin, Node):  # type: ignore[misc] # rclpy is n
         self._deactivate()
         self._cleanup()
 
-    def _transition(self, work: Callable[[], None]) -> TransitionCallbackReturn:
+    def _transition(
+        self, work: Callable[[], None], undo: Callable[[], None] | None = None
+    ) -> TransitionCallbackReturn:
         try:
             work()
         except Exception as error:  # a model may fail in ways of its own; the node outlives them
             self._graph.log("error", f"{type(error).__name__}: {error}")
+            if undo is not None:
+                undo()
             return TransitionCallbackReturn.FAILURE
         return TransitionCallbackReturn.SUCCESS
 
@@ -121,7 +126,6 @@ class VideoGemNode(LifecycleNodeMixin, Node):  # type: ignore[misc] # rclpy is n
         parameters, live = self._live.parameters, self._live
         if parameters["target_frame"]:
             self._graph.listen_to_transforms()
-        live.activate()
         handlers: dict[str, Callable[[Any], None]] = {}
         if parameters["image_transport"] == "raw":
             handlers["image"] = live.on_image
@@ -132,16 +136,19 @@ class VideoGemNode(LifecycleNodeMixin, Node):  # type: ignore[misc] # rclpy is n
         sensor = QoSProfile(
             depth=5, reliability=ReliabilityPolicy[parameters["image_reliability"].upper()]
         )
-        self._inputs = [self._subscribe(*item, sensor) for item in handlers.items()]
         on_action = functools.partial(self._on_action, latched=False)
-        self._inputs.append(self._subscribe("action", on_action, QoSProfile(depth=10)))
-        self._match_latching_publishers()
+        live.activate()
+        with self._subscribing:
+            self._inputs = [self._subscribe(*item, sensor) for item in handlers.items()]
+            self._inputs.append(self._subscribe("action", on_action, QoSProfile(depth=10)))
+            self._match_latching_publishers()
 
     def _deactivate(self) -> None:
-        for subscription in (*self._inputs, self._latched_action):
-            if subscription is not None:
-                self.destroy_subscription(subscription)
-        self._inputs, self._latched_action = [], None
+        with self._subscribing:
+            for subscription in (*self._inputs, self._latched_action):
+                if subscription is not None:
+                    self.destroy_subscription(subscription)
+            self._inputs, self._latched_action = [], None
         self._live.deactivate()
 
     def _cleanup(self) -> None:
@@ -159,8 +166,12 @@ class VideoGemNode(LifecycleNodeMixin, Node):  # type: ignore[misc] # rclpy is n
             qos,
             callback_group=self._inputs_group,
         )
+        if quiet:
+            return subscribe(create)
         return subscribe(
-            create, None if quiet else functools.partial(self._on_qos_incompatible, topic)
+            create,
+            on_incompatible=functools.partial(self._on_qos_incompatible, topic),
+            on_lost=functools.partial(self._live.on_messages_lost, topic),
         )
 
     def _match_latching_publishers(self) -> None:
@@ -196,8 +207,9 @@ class VideoGemNode(LifecycleNodeMixin, Node):  # type: ignore[misc] # rclpy is n
         self._live.on_qos_incompatible(topic, policy)
 
     def _on_tick(self) -> None:
-        if self._inputs:
-            self._match_latching_publishers()
+        with self._subscribing:
+            if self._inputs:
+                self._match_latching_publishers()
         self._live.tick()
 
     def _on_set_parameters(self, parameters: list[Any]) -> SetParametersResult:
@@ -211,7 +223,7 @@ class VideoGemNode(LifecycleNodeMixin, Node):  # type: ignore[misc] # rclpy is n
 
     def _declare_parameters(self) -> Parameters:
         """Declare all parameters; what was given for them is checked as one set."""
-        given = self._parameter_overrides
+        given = self._parameter_overrides  # also of what is not declared, which ROS never tells
         for parameter in PARAMETERS:
             # Declared by the default, so that an unsuitable value is ours to explain.
             self.declare_parameter(
@@ -261,16 +273,12 @@ def _descriptor(parameter: Parameter) -> ParameterDescriptor:
         dynamic_typing=True,  # so that 5 will do for 5.0; Parameter checks the types
     )
     low, high = parameter.minimum, parameter.maximum
-    if parameter.kind == "double" and (low, high) != (-math.inf, math.inf):
-        most = sys.float_info.max
-        descriptor.floating_point_range = [
-            FloatingPointRange(from_value=max(low, -most), to_value=min(high, most))
-        ]
-    elif parameter.kind == "integer":
-        most = 2**63 - 1
-        descriptor.integer_range = [
-            IntegerRange(from_value=int(max(low, -most)), to_value=int(min(high, most)))
-        ]
+    if math.isfinite(low) and math.isfinite(high):
+        if parameter.kind == "double":
+            limits = FloatingPointRange(from_value=float(low), to_value=float(high))
+            descriptor.floating_point_range = [limits]
+        elif parameter.kind == "integer":
+            descriptor.integer_range = [IntegerRange(from_value=int(low), to_value=int(high))]
     return descriptor
 
 
