@@ -110,7 +110,60 @@ def ros_command(parameters: dict[str, Any]) -> list[str]:
     return [sys.executable, str(script), "--ros-args", "-p", "autostart:=true", *arguments]
 
 
-ADAPTERS = {"ros": (ros_peer, ros_command)}
+@contextmanager
+def dds_peer(on_grounding: OnGrounding) -> Iterator[Peer]:
+    """A participant without ROS."""
+    from videogem_ros.adapters.dds.names import Names
+    from videogem_ros.adapters.dds.participant import Participant
+    from videogem_ros.adapters.dds.qos import DEFAULT, SENSOR_DATA
+    from videogem_ros.adapters.encodings import image_message_fields
+    from videogem_ros.live.types import typestore
+
+    kinds = typestore().types
+    participant = Participant(Names("node_latency"), typestore(), interface="local")
+    images = participant.advertise("image", "sensor_msgs/msg/Image", SENSOR_DATA)
+    actions = participant.advertise("action", "std_msgs/msg/String", DEFAULT)
+    grounding = "videogem_ros/msg/ActionGrounding"
+    participant.subscribe("videogem/grounding", grounding, DEFAULT, on_grounding)
+    ended = threading.Event()
+
+    def spin() -> None:
+        while not ended.is_set():
+            participant.spin(0.05)
+
+    spinning = threading.Thread(target=spin)
+    spinning.start()
+
+    class DdsPeer:
+        def send_action(self, text: str) -> None:
+            actions.publish(kinds["std_msgs/msg/String"](text))
+
+        def prepare_image(self, pixels: np.ndarray) -> Callable[[int], None]:
+            fields = image_message_fields(pixels, "bgr8")
+
+            def publish(stamp_ns: int) -> None:
+                stamp = kinds["builtin_interfaces/msg/Time"](*divmod(stamp_ns, 10**9))
+                head = kinds["std_msgs/msg/Header"](stamp, "")
+                images.publish(kinds["sensor_msgs/msg/Image"](header=head, **fields))
+
+            return publish
+
+    try:
+        yield DdsPeer()
+    finally:
+        ended.set()
+        spinning.join()
+        participant.close()
+
+
+def dds_command(parameters: dict[str, Any]) -> list[str]:
+    """The node without ROS."""
+    settings = [f"{name}:={json.dumps(value)}" for name, value in parameters.items()]
+    arguments = [word for setting in settings for word in ("-p", setting)]
+    return [sys.executable, "-m", "videogem_ros", "node", "--interface", "local", *arguments]
+
+
+ADAPTERS = {"ros": (ros_peer, ros_command), "dds": (dds_peer, dds_command)}
 """Peer and command line of the node, by adapter."""
 
 
