@@ -15,6 +15,7 @@ COMMANDS = {
     "ground": "Ground actions in one window of images.",
     "decompose": "Split action text into verb, object and prompts, or score the parser.",
     "node": "Run the node on live topics, without a ROS installation.",
+    "say": "Send a command to a live node.",
     "play": "Publish a recording on live topics.",
     "record": "Record what a live node finds, as replay does.",
     "echo": "Print the messages of a topic.",

@@ -1,0 +1,115 @@
+"""Groundings put together again from messages, against those that the messages were made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from example_groundings import frame_of, grounding_of
+
+from videogem_ros.adapters.encodings import image_message_fields
+from videogem_ros.datatypes import Frame, Grounding
+from videogem_ros.errors import EncodingError
+from videogem_ros.live.joining import IMAGES_KEPT, ResultJoiner
+from videogem_ros.live.messages import Answer, Circumstances, MessageBuilder, Status
+from videogem_ros.live.types import typestore
+
+VALUES = np.linspace(0, 1, 48 * 64, dtype=np.float32).reshape(48, 64)
+
+
+def make(kind: str, /, **fields: Any) -> Any:
+    return typestore().types[kind](**fields)
+
+
+build = MessageBuilder(make)
+
+
+def image_message(frame: Frame) -> Any:
+    head = build.header(frame.stamp_ns, frame.frame_id)
+    return make("sensor_msgs/msg/Image", header=head, **image_message_fields(frame.image, "rgb8"))
+
+
+def answer_message(grounding: Grounding, index: int = 0, command_id: int = 1) -> Any:
+    status = Status.FOUND if grounding.present else Status.NOT_PRESENT
+    answer = Answer(status, "", grounding.action, index, grounding)
+    about = Circumstances(grounding.stamp_ns, grounding.frame_id, 0, command_id)
+    return build.grounding(answer, about)
+
+
+def feed(joiner: ResultJoiner, frame: Frame, *groundings: Grounding, command_id: int = 1) -> None:
+    joiner.on_image(image_message(frame))
+    for index, grounding in enumerate(groundings):
+        joiner.on_grounding(answer_message(grounding, index, command_id))
+    for index, grounding in enumerate(groundings):
+        joiner.on_heatmap(index, build.heatmap(grounding, 1.0))
+
+
+@pytest.mark.parametrize("present", [True, False])
+def test_a_grounding_comes_back_as_it_was(present: bool) -> None:
+    frame = frame_of((48, 64), stamp_ns=1_700_000_000_250_000_000)
+    sent = grounding_of(frame, values=VALUES, points={"verb": (3.0, 4.5)}, present=present)
+    joiner = ResultJoiner()
+    feed(joiner, frame, sent)
+    ((image, (found,), (message,)),) = joiner.results(last=True)
+    assert (image.image == frame.image).all()
+    assert (found.heatmap.values == VALUES).all()
+    ours, theirs = found.to_json(), sent.to_json()
+    for name in ("score", "prompt_probabilities", "layer_weights"):  # 32 bits in the message
+        assert np.allclose(ours.pop(name), theirs.pop(name), atol=1e-6)
+    assert theirs.pop("prompts")
+    assert not any(ours.pop("prompts").values())  # which are not told
+    assert ours == theirs
+    assert message.status == (Status.FOUND if present else Status.NOT_PRESENT)
+
+
+def test_nothing_is_given_before_all_of_it_is_there() -> None:
+    frame, later = frame_of((48, 64), 1), frame_of((48, 64), 2)
+    joiner = ResultJoiner()
+    sent = grounding_of(frame, values=VALUES)
+    joiner.on_grounding(answer_message(sent))
+    assert list(joiner.results(last=True)) == []
+    joiner.on_image(image_message(frame))
+    assert list(joiner.results(last=True)) == []
+    joiner.on_heatmap(0, build.heatmap(sent, 0.5))
+    assert list(joiner.results()) == []  # a second action may still come
+    feed(joiner, later, grounding_of(later, values=VALUES))
+    assert [image.stamp_ns for image, _, _ in joiner.results()] == [1]
+    assert [image.stamp_ns for image, _, _ in joiner.results(last=True)] == [2]
+
+
+def test_several_actions_stay_together_in_their_order() -> None:
+    frame = frame_of((48, 64), 1)
+    phrases = ["open the drawer", "pick up the cup"]
+    joiner = ResultJoiner()
+    feed(joiner, frame, *(grounding_of(frame, phrase, values=VALUES) for phrase in phrases))
+    ((_, found, _),) = joiner.results(last=True)
+    assert [grounding.action.text for grounding in found] == phrases
+
+
+def test_a_new_command_for_the_same_image_replaces_what_was_found() -> None:
+    frame = frame_of((48, 64), 1)
+    joiner = ResultJoiner()
+    feed(joiner, frame, grounding_of(frame, "open the drawer", values=VALUES))
+    feed(joiner, frame, grounding_of(frame, "pick up the cup", values=VALUES), command_id=2)
+    ((_, (found,), _),) = joiner.results(last=True)
+    assert found.action.text == "pick up the cup"
+
+
+def test_answers_without_a_point_and_groundings_without_an_image_are_passed_over() -> None:
+    frame = frame_of((48, 64), 1)
+    joiner = ResultJoiner()
+    about = Circumstances(1, "camera", 0, text="...")
+    joiner.on_grounding(build.grounding(Answer(Status.NO_IMAGES, "none yet"), about))
+    sent = grounding_of(frame, values=VALUES)
+    joiner.on_grounding(answer_message(sent))
+    joiner.on_heatmap(0, build.heatmap(sent, 1.0))
+    for stamp_ns in range(2, 2 + IMAGES_KEPT):
+        joiner.on_image(image_message(frame_of((4, 4), stamp_ns, (0, 0, 0))))
+    assert list(joiner.results(last=True)) == []
+    assert joiner._results == {}
+
+
+def test_a_heatmap_of_another_encoding_is_refused() -> None:
+    with pytest.raises(EncodingError, match="32FC1"):
+        ResultJoiner().on_heatmap(0, image_message(frame_of((4, 4))))
