@@ -376,6 +376,17 @@ def test_echo_of_nothing_lists_what_there_is(start: Start, peer: Participant) ->
     assert "/imag: no message within 1 s; topics: /image" in echo.output
 
 
+def test_say_waits_for_a_listener_and_joins_its_texts(start: Start, peer: Participant) -> None:
+    saying = start("say", "open the drawer", "pick up the cup", "--namespace", "/robot")
+    heard = listen(peer, "/robot/action", STRING)
+    spin_until(lambda: heard, peer)
+    assert saying.wait(10) == 0
+    assert [message.data for message in heard] == ["open the drawer\npick up the cup"]
+    alone = start("say", "hello", "--topic", "/nobody", "--timeout", 0.2)
+    assert alone.wait(10) == 1
+    assert "/nobody: nobody listens" in alone.output
+
+
 def test_demo_runs_all_three_and_leaves_the_results(
     start: Start, tiny: tuple[str, ...], tmp_path: Path
 ) -> None:
