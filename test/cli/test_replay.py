@@ -23,7 +23,8 @@ from videogem_ros.adapters.bag import open_source
 from videogem_ros.adapters.bag.results import RESULTS
 from videogem_ros.adapters.bag.sample import COMMANDS
 from videogem_ros.cli import main
-from videogem_ros.cli.replay import _interruptible, _Pace
+from videogem_ros.cli.replay import _Pace
+from videogem_ros.cli.signals import interruptible
 from videogem_ros.core import Grounder
 from videogem_ros.core.backbones import Backbone
 from videogem_ros.datatypes import Frame, Window
@@ -306,7 +307,7 @@ def wait_for_lines(out: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_first_signal_is_noted_and_the_second_ends(number: signal.Signals) -> None:
     before = signal.getsignal(number)
-    with _interruptible() as signals:
+    with interruptible() as signals:
         signal.raise_signal(number)
         assert signals == [number]
         with pytest.raises(KeyboardInterrupt):
