@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable
@@ -45,12 +46,10 @@ def add(name: str, amount: float) -> Callable[[dict[str, Tensor]], None]:
     return change
 
 
-def test_the_command_tells_equal_different_and_foreign_files_apart(tmp_path: Path) -> None:
+def test_the_command_tells_equal_from_different_files(tmp_path: Path) -> None:
     different = tampered(
         tmp_path / "different.safetensors", GOLDEN[0], add("expected/videogem.logits", 2e-5)
     )
-    foreign = tmp_path / "foreign.safetensors"
-    save_file({"weight": torch.ones(2)}, foreign)
     runs = [  # at the same time: most of each is importing torch
         subprocess.Popen(
             [sys.executable, str(SCRIPT), *map(str, files)],
@@ -59,21 +58,31 @@ def test_the_command_tells_equal_different_and_foreign_files_apart(tmp_path: Pat
             text=True,
             env=os.environ | {"OMP_NUM_THREADS": "1"},
         )
-        for files in (GOLDEN, [GOLDEN[1], different], [foreign])
+        for files in (GOLDEN, [GOLDEN[1], different])
     ]
-    (equal_out, equal_err), (different_out, _), (foreign_out, foreign_err) = (
-        run.communicate(timeout=180) for run in runs
-    )
-    assert [run.returncode for run in runs] == [0, 1, 2], equal_err
+    (equal, errors), (unequal, _) = (run.communicate(timeout=180) for run in runs)
+    assert [run.returncode for run in runs] == [0, 1], errors
     for path in GOLDEN:
-        assert path.name in equal_out
-    assert equal_out.count("videogem.heatmaps") == 4
-    assert "4 files, largest deviation" in equal_out.splitlines()[-1]
-    assert "equal (tolerance 1e-05)" in equal_out.splitlines()[-1]
-    assert "DIFFERENT" in different_out.splitlines()[-1]
-    assert foreign_out == ""
-    assert foreign_err.count("\n") == 1
-    assert "foreign.safetensors: not a golden file" in foreign_err
+        assert path.name in equal
+    assert equal.count("videogem.heatmaps") == 4
+    assert "4 files, largest deviation" in equal.splitlines()[-1]
+    assert "equal (tolerance 1e-05)" in equal.splitlines()[-1]
+    assert "DIFFERENT" in unequal.splitlines()[-1]
+
+
+def test_a_foreign_file_ends_the_script_with_2_and_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    foreign = tmp_path / "foreign.safetensors"
+    save_file({"weight": torch.ones(2)}, foreign)
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), str(foreign)])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+    assert ended.value.code == 2
+    out, error = capsys.readouterr()
+    assert out == ""
+    assert error.count("\n") == 1
+    assert "foreign.safetensors: not a golden file" in error
 
 
 @pytest.fixture(scope="module")
