@@ -6,6 +6,7 @@ while an application thread that holds it waits for them. :meth:`Participant.spi
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import os
@@ -421,6 +422,7 @@ _JOINED: dict[int, tuple[Domain, IO[bytes]]] = {}
 def _join(domain: int, interface: str | None) -> _CycloneLog:
     if domain not in _JOINED:
         file = tempfile.NamedTemporaryFile(prefix="cyclonedds-", suffix=".log")  # noqa: SIM115
+        atexit.register(file.close)  # removes it
         config = configuration(interface, log_file=file.name)
         _JOINED[domain] = Domain(domain, config), file
     return _CycloneLog(Path(_JOINED[domain][1].name))
