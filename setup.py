@@ -38,6 +38,7 @@ setup(
     install_requires=[
         "av>=14.1",
         "click>=8.1",
+        "huggingface_hub>=0.24",
         "numpy>=1.24",
         "open_clip_torch>=2.32",
         "opencv-python>=4.8,<5",
