@@ -145,7 +145,7 @@ def test_a_video_backbone_gets_its_window(make_node: MakeNode, graph: Graph):
     node.on_action(COMMAND)
     for step in range(9):
         node.on_image(image(step * 0.25))
-    # The window is full with the eighth image; whether that one is grounded too is a matter of time.
+    # Full with the eighth image; whether that one is grounded as well is a matter of time.
     full = graph.wait_for(lambda grounding: stamp_s(grounding) == 2.0)
     assert full.frames_used == 8
     assert full.window_end == full.header.stamp
