@@ -8,6 +8,7 @@ later.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 
 import torch
@@ -66,9 +67,7 @@ class Encoder:
             InvalidValueError: A shape that the tower cannot take, or frames outside the window.
         """
         count = pixels.shape[0]
-        chosen = tuple(range(count)) if frames is None else tuple(frames)
-        if not chosen or not all(0 <= index < count for index in chosen):
-            raise InvalidValueError("frames", f"places in a window of {count} frames", chosen)
+        chosen = check_places(range(count) if frames is None else frames, count)
         grid_hw = self._grid(pixels)
         temporal = self.tower.temporal_embedding
         if temporal is None:
@@ -192,6 +191,18 @@ class Encoder:
         branch = merge_heads(self_self_attention(qkv, temperature, tokens))
         patches = block.project(branch[:, 1:] if tokens is None else branch)
         return patches, self._plain(block, qkv, 1 if last else None)
+
+
+def check_places(frames: Sequence[int], count: int) -> tuple[int, ...]:
+    """Places in a window of ``count`` frames, as plain integers.
+
+    Raises:
+        InvalidValueError: There are none, or one is outside the window.
+    """
+    chosen = tuple(operator.index(place) for place in frames)
+    if not chosen or not all(0 <= place < count for place in chosen):
+        raise InvalidValueError("frames", f"places in a window of {count} frames", chosen)
+    return chosen
 
 
 def resample_positions(

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Literal
@@ -17,7 +16,7 @@ from torch import Tensor
 from videogem_ros.core.backbones import Backbone
 from videogem_ros.core.backbones.preprocessing import place, to_pixels
 from videogem_ros.core.configuration import GroundingConfig
-from videogem_ros.core.encoder import Encoder
+from videogem_ros.core.encoder import Encoder, check_places
 from videogem_ros.core.fusion import locate_points
 from videogem_ros.core.heatmaps import patch_similarity
 from videogem_ros.core.presence import presence_margin, presence_score
@@ -219,7 +218,4 @@ def _places(frames: FrameChoice, count: int) -> tuple[int, ...]:
         return tuple(range(count))
     if isinstance(frames, str):
         raise InvalidValueError("frames", '"newest", "all" or places in the window', frames)
-    chosen = tuple(operator.index(place) for place in frames)
-    if not chosen or not all(0 <= place < count for place in chosen):
-        raise InvalidValueError("frames", f"places in a window of {count} frames", chosen)
-    return chosen
+    return check_places(frames, count)
