@@ -1,0 +1,1 @@
+"""Measuring groundings against boxes: datasets, labelled bags, metrics, report."""

@@ -1,0 +1,203 @@
+"""What flows through an evaluation: samples in, records out.
+
+A data set gives :class:`Sample` objects and, for each, the frames to ground it in. A runner makes
+one :class:`Record` of each sample, with one :class:`Outcome` for every method that was asked for.
+Metrics, report and tuning read records only, whichever way they came about.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from videogem_ros.datatypes import Action, Window
+from videogem_ros.errors import InvalidValueError
+
+Box = tuple[float, float, float, float]
+"""x1, y1, x2, y2 in pixels (x right, y down), borders included (the pointing game's rule)."""
+
+CENTRE = "centre"
+"""Method that points at the image's centre."""
+
+
+def method_name(weighting: str, prompt: str) -> str:
+    """Name of a method of the ablation grid, ``static+dynamic/fused``.
+
+    Args:
+        weighting: "uniform" (GEM), "static", "dynamic", "static+dynamic".
+        prompt: "verb", "object", "action", "fused" (points) or "fused-heatmaps".
+    """
+    return f"{weighting}/{prompt}"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One annotated frame and the action that is asked for in it.
+
+    Attributes:
+        key: Unique in its data set, the same in every run ("9Jm1FwbPHuA/12.5/0").
+        video: The video or recording it comes from.
+        label: Class for per-class means.
+        actions: The decomposed action; several where a free sentence leaves a choice, of which
+            the verb and the object of the highest prompt probability are taken.
+        time_ns: Of the annotated frame in its video, nanoseconds.
+        boxes: A point is right in any of them; empty where the action is not in the frame, which
+            counts for the presence score alone.
+        boxes_hw: Height and width of the image that the boxes' pixels belong to; those of the
+            loaded frame where None.
+        groups: Further names under which the sample is counted in tables ("motion", "twins").
+    """
+
+    key: str
+    video: str
+    label: str
+    actions: tuple[Action, ...]
+    time_ns: int
+    boxes: tuple[Box, ...]
+    boxes_hw: tuple[int, int] | None = None
+    groups: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.actions:
+            raise InvalidValueError(f"sample {self.key}.actions", "one action or more", "none")
+
+    @property
+    def present(self) -> bool:
+        """Whether the action is in the frame."""
+        return bool(self.boxes)
+
+
+class Dataset(Protocol):
+    """Samples and their frames.
+
+    Attributes:
+        name: As reports show it.
+        samples: Those whose frames are there, in a fixed order.
+        missing: Samples whose video or frames are not there, by video.
+        skipped: Annotations that cannot be used, by reason.
+    """
+
+    name: str
+    samples: Sequence[Sample]
+    missing: Counter[str]
+    skipped: Counter[str]
+
+    def window(self, sample: Sample, frames: int) -> tuple[Window, int]:
+        """The frames to ground a sample in.
+
+        Args:
+            sample: One of ``samples``.
+            frames: How many the backbone encodes jointly.
+
+        Returns:
+            A window of so many frames, and the place of the annotated frame in it.
+
+        Raises:
+            RecordingError: The frames cannot be decoded.
+        """
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one method said of one sample.
+
+    Attributes:
+        x: Point in pixels of the source image, from the left.
+        y: From the top.
+        hit: Whether the point is in a box; None where the sample has none.
+        distance: To the nearest box, 0 inside, over the image's diagonal; None without a box.
+        iou: Of the heatmap at half its maximum or more with the boxes; None where the method has
+            no heatmap or the sample no box.
+        score: Presence score in [0, 1]; None where the method has none.
+    """
+
+    x: float
+    y: float
+    hit: bool | None
+    distance: float | None
+    iou: float | None = None
+    score: float | None = None
+
+
+@dataclass(frozen=True)
+class Record:
+    """One sample's outcomes.
+
+    Attributes:
+        key: The sample's.
+        video: The sample's.
+        label: The sample's.
+        groups: The sample's.
+        action: Text of the action that was grounded.
+        time_ns: The sample's.
+        boxes: The sample's, in pixels of the source image.
+        image_hw: Height and width of the source image.
+        outcomes: By method, see :func:`method_name`, ``CENTRE`` or the name of another system.
+        layer_weights: (K, L) by weighting, prompts in the order of ``PROMPT_KINDS``.
+    """
+
+    key: str
+    video: str
+    label: str
+    groups: tuple[str, ...]
+    action: str
+    time_ns: int
+    boxes: tuple[Box, ...]
+    image_hw: tuple[int, int]
+    outcomes: Mapping[str, Outcome]
+    layer_weights: Mapping[str, tuple[tuple[float, ...], ...]]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain numbers, strings, lists and dicts."""
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        outcomes = {name: vars(outcome) for name, outcome in self.outcomes.items()}
+        return {**fields, "outcomes": outcomes, "layer_weights": dict(self.layer_weights)}
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Record:
+        """The inverse of :meth:`to_json`, also after a round trip through a JSON text."""
+        outcomes = {name: Outcome(**outcome) for name, outcome in fields["outcomes"].items()}
+        weights = {
+            name: tuple(tuple(row) for row in rows)
+            for name, rows in fields["layer_weights"].items()
+        }
+        return cls(
+            **{
+                **fields,
+                "groups": tuple(fields["groups"]),
+                "boxes": tuple(tuple(box) for box in fields["boxes"]),
+                "image_hw": tuple(fields["image_hw"]),
+                "outcomes": outcomes,
+                "layer_weights": weights,
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished evaluation: all that a report needs.
+
+    Attributes:
+        dataset: Name of the data set.
+        backbone: Name of the backbone, or of the recorded node.
+        main: The method that the run is about, as its name in the records' outcomes.
+        records: In the data set's order.
+        missing: Samples without frames, by video.
+        skipped: Samples or annotations left out, by reason.
+        settings: What else was set, by name, as text.
+        notes: Lines that the report must show (untrained weights, how a baseline was made).
+        timing: Figures by name with unit in the name (encode_ms_median, latency_ms_p99,
+            dropped_frames).
+    """
+
+    dataset: str
+    backbone: str
+    main: str
+    records: tuple[Record, ...]
+    missing: Counter[str]
+    skipped: Counter[str]
+    settings: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+    timing: Mapping[str, float] | None = None
