@@ -7,9 +7,10 @@ from typing import Any
 
 from rosbags.interfaces import Connection
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
-from rosbags.typesys import Stores, get_typestore
 
-_TYPES = get_typestore(Stores.ROS2_HUMBLE)
+from videogem_ros.adapters.bag.vision import typestore
+
+_TYPES = typestore()
 
 
 class BagWriter:
