@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from videogem_ros.datatypes import Action, Window
@@ -84,8 +85,14 @@ class Dataset(Protocol):
     missing: Counter[str]
     skipped: Counter[str]
 
+    def sources(self, sample: Sample) -> Sequence[Path]:
+        """Files (or folders) that a sample's frames are in; none where they are in memory.
+
+        Cached results are valid as long as their sizes and modification times stay.
+        """
+
     def window(self, sample: Sample, frames: int) -> tuple[Window, int]:
-        """The frames to ground a sample in.
+        """The frames to ground a sample in; called from several threads at once.
 
         Args:
             sample: One of ``samples``.
