@@ -12,7 +12,7 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, W
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from ruamel.yaml import YAML
 
-from videogem_ros.adapters.bag import Command, open_source
+from videogem_ros.adapters.bag import Command, open_source, vision
 from videogem_ros.adapters.encodings import decode_depth, image_message_fields
 from videogem_ros.datatypes import Frame
 from videogem_ros.errors import RecordingError
@@ -173,15 +173,32 @@ def test_metadata_of_every_distribution_is_understood(tmp_path, storage, version
     assert read(path) == TALK
 
 
-def test_the_database_of_humble_without_definitions_is_understood(tmp_path):
-    path = write(tmp_path / "bag", talk(), version=8)
+def as_humble_writes(path):
+    """Take from a sqlite3 bag what Humble's does not have, definitions among it."""
     age_metadata(path, 5)
     with sqlite3.connect(storage_file(path)) as database:
         database.execute("DROP TABLE schema")
         database.execute("DROP TABLE message_definitions")
         database.execute("ALTER TABLE topics DROP COLUMN type_description_hash")
     database.close()
-    assert read(path) == TALK
+    return path
+
+
+def test_the_database_of_humble_without_definitions_is_understood(tmp_path):
+    assert read(as_humble_writes(write(tmp_path / "bag", talk(), version=8))) == TALK
+
+
+def test_labels_need_no_definition(tmp_path):
+    store = vision.typestore()
+    sent = vision.label_fields(header(9), [vision.Label("cut tomato", (1, 2, 3, 4))])
+    labels = store.types[vision.LABELS](**sent)
+    bag = write(tmp_path / "bag", [("/a", 0, image()), ("/b", 1, labels)], store=store, version=8)
+    with open_source(as_humble_writes(bag)) as source:
+        assert source.topics_of(vision.LABELS) == ["/b"]
+        (message,) = source.iter_messages(["/b"])
+    assert message.stamp_ns == 9
+    (label,) = map(vision.read_label, message.data.detections)
+    assert label == vision.Label("cut tomato", (1, 2, 3, 4))
 
 
 def raw(array):
@@ -488,6 +505,16 @@ def test_any_topics_can_be_read_together(tmp_path):
     assert (say.data.data, say.log_ns, say.stamp_ns) == ("go", 2, 2)
     fields = {name: getattr(depth.data, name) for name in image_message_fields(RGB, "rgb8")}
     np.testing.assert_allclose(decode_depth(**fields), 1.5)
+
+
+@pytest.mark.parametrize("storage", ["sqlite3", "mcap"])
+def test_messages_of_a_time_are_read_alone(tmp_path, storage):
+    sent = [("/a", log_ns, image(100 + log_ns)) for log_ns in (1, 3, 5, 7)]
+    with open_source(write(tmp_path / "bag", sent, storage=storage)) as source:
+        messages = list(source.iter_messages(["/a"], range(3, 7)))
+        assert [message.log_ns for message in messages] == [3, 5]
+        frames = [source.frame(message) for message in messages]
+    assert [frame.stamp_ns for frame in frames] == [103, 105]
 
 
 @pytest.mark.parametrize("storage", ["sqlite3", "mcap"])

@@ -105,9 +105,9 @@ class RosbagSource(Source):
         self._storage = Storage(path)
         with ExitStack() as stack, self._storage.readable():
             stack.callback(self._storage.close)
-            topics = self._topics()
-            image = self._choose_image(topics, image_topic)
-            action = self._choose_action(topics, action_topic)
+            self._topics = self._find_topics()
+            image = self._choose_image(self._topics, image_topic)
+            action = self._choose_action(self._topics, action_topic)
             self._open_files = stack.pop_all()
         self.image_topic = image.name
         self.action_topic = action.name if action else None
@@ -115,13 +115,20 @@ class RosbagSource(Source):
         begin_ns, end_ns = self._storage.span_ns
         self.duration_s = (end_ns - begin_ns) / 1e9
 
-    def iter_messages(self, topics: Collection[str]) -> Iterator[Message]:
+    def topics_of(self, msgtype: str) -> list[str]:
+        """Topics with messages of a type, in order of their names."""
+        return [topic.name for topic in self._topics if topic.msgtype == msgtype]
+
+    def iter_messages(
+        self, topics: Collection[str], log_ns: range | None = None
+    ) -> Iterator[Message]:
         """Messages of any topics, in the order in which they were logged.
 
         Those that cannot be deserialised are left out and counted in ``skipped``.
 
         Args:
             topics: Names of topics.
+            log_ns: Which of them, by when they were recorded, nanoseconds; all where None.
 
         Raises:
             RecordingError: A topic is not in the recording.
@@ -129,26 +136,30 @@ class RosbagSource(Source):
         there = {connection.topic for connection in self._storage.connections()}
         if missing := sorted(set(topics) - there):
             raise RecordingError(f"{self.path}: no topic {', '.join(missing)} in it")
-        for connection, log_ns, raw in self._until_broken(self._storage.raw_messages(topics)):
+        raw_messages = self._storage.raw_messages(topics, log_ns)
+        for connection, recorded_ns, raw in self._until_broken(raw_messages):
             try:
                 data = self._storage.deserialize(connection, raw)
             except UNREADABLE as error:
                 self._skip(error, f"{connection.msgtype} that cannot be deserialised")
                 continue
-            yield Message(connection.topic, connection.msgtype, log_ns, data)
+            yield Message(connection.topic, connection.msgtype, recorded_ns, data)
 
     def _events(self) -> Iterator[Frame | Command]:
         topics = [topic for topic in (self.image_topic, self.action_topic) if topic]
         for message in self.iter_messages(topics):
             if message.topic == self.action_topic:
                 yield Command(message.data.data, message.log_ns)
-                continue
-            try:
-                frame = _FRAMES[message.msgtype](message.data)
-            except VideoGemError as error:
-                self._skip(error)
-                continue
-            yield frame
+            elif frame := self.frame(message):
+                yield frame
+
+    def frame(self, message: Message) -> Frame | None:
+        """The image in a message; one that cannot be converted is counted in ``skipped``."""
+        try:
+            return _FRAMES[message.msgtype](message.data)
+        except VideoGemError as error:
+            self._skip(error)
+            return None
 
     def _until_broken(self, messages: Iterator[_T]) -> Iterator[_T]:
         try:
@@ -156,7 +167,7 @@ class RosbagSource(Source):
         except Exception as error:  # whatever a damaged file makes the storage readers raise
             self._skip(RecordingError(f"the recording breaks off: {said(error)}"))
 
-    def _topics(self) -> list[_Topic]:
+    def _find_topics(self) -> list[_Topic]:
         counts: dict[tuple[str, str], int] = {}
         for connection in self._storage.connections():
             key = connection.topic, connection.msgtype

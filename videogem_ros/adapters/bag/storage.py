@@ -15,7 +15,9 @@ from rosbags.rosbag2 import Reader
 from rosbags.serde import SerdeError
 from rosbags.typesys import Stores, TypesysError, get_types_from_msg, get_typestore
 
+from videogem_ros.adapters.bag.vision import typestore as labels_typestore
 from videogem_ros.errors import RecordingError, VideoGemError
+from videogem_ros.live.types import typestore as groundings_typestore
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -69,13 +71,21 @@ class Storage:
         for reader in self._readers:
             yield from reader.connections
 
-    def raw_messages(self, topics: Collection[str]) -> Iterator[tuple[Connection, int, bytes]]:
-        """Serialized messages with their log time in nanoseconds, in its order."""
+    def raw_messages(
+        self, topics: Collection[str], log_ns: range | None = None
+    ) -> Iterator[tuple[Connection, int, bytes]]:
+        """Serialized messages with their log time in nanoseconds, in its order.
+
+        Args:
+            topics: Of which topics.
+            log_ns: Of which log times; of all where None.
+        """
+        start, stop = (log_ns.start, log_ns.stop) if log_ns is not None else (None, None)
         streams = []
         for reader in self._readers:
             # No connections would mean all of them.
             if connections := [c for c in reader.connections if c.topic in topics]:
-                streams.append(reader.messages(connections))
+                streams.append(reader.messages(connections, start, stop))
         return heapq.merge(*streams, key=itemgetter(1))
 
     def deserialize(self, connection: Connection, raw: bytes) -> Any:
@@ -87,13 +97,19 @@ class Storage:
     def learn(self, connection: Connection) -> None:
         """Takes a type that is not ROS's own from the definition in the recording.
 
+        Where there is none, as in the sqlite3 storage of Humble, labels' and groundings' types are
+        those that the package knows.
+
         Raises:
-            SerdeError: There is no definition in it.
+            SerdeError: There is no definition of any other type.
         """
         definition, known = connection.msgdef, self.typestore.types
-        if definition.format != MessageDefinitionFormat.MSG:
-            raise SerdeError(f"no definition of {connection.msgtype} in the recording")
-        types = get_types_from_msg(definition.data, connection.msgtype)
+        if definition.format == MessageDefinitionFormat.MSG:
+            types = get_types_from_msg(definition.data, connection.msgtype)
+        else:
+            types = {**labels_typestore().fielddefs, **groundings_typestore().fielddefs}
+            if connection.msgtype not in types:
+                raise SerdeError(f"no definition of {connection.msgtype} in the recording")
         self.typestore.register({name: t for name, t in types.items() if name not in known})
 
     @contextmanager
