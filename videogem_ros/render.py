@@ -118,19 +118,42 @@ def _blend_heat(
     opacity: float,
 ) -> Picture:
     """Lays the heatmaps over the (H, W, 3) float canvas, which fades where no action is there."""
+    if len(coloured) == 1 and coloured[0][0].present:
+        return blend_heatmap(canvas, coloured[0][0].heatmap.values, opacity)
     if coloured and not any(grounding.present for grounding, _ in coloured):
         canvas = 0.3 * canvas + 0.5 * canvas.mean(axis=2, keepdims=True)
     mixed, total = np.zeros_like(canvas), np.zeros((*canvas.shape[:2], 1), np.float32)
     strongest = total
     for grounding, colour in coloured:
-        heat = grounding.heatmap.to_image(canvas.shape[:2])
-        # Min-max scaling leaves every picture half warm; the square keeps that off it.
-        weight = heat[..., None] ** 2
-        alone = grounding.present and len(coloured) == 1
-        mixed = mixed + weight * (_inferno(heat) if alone else np.array(colour))
+        weight = _heat_weight(grounding.heatmap.to_image(canvas.shape[:2]))
+        mixed = mixed + weight * np.array(colour)
         total, strongest = total + weight, np.maximum(strongest, weight)
     tint = mixed / np.maximum(total, 1e-6)
     return np.rint(canvas + opacity * strongest * (tint - canvas)).astype(np.uint8)
+
+
+def blend_heatmap(
+    image: npt.NDArray[np.uint8] | npt.NDArray[np.float32],
+    values: npt.NDArray[np.float32],
+    opacity: float = HEAT_OPACITY,
+) -> Picture:
+    """Lays one heatmap over an image in the inferno colour map; opacity follows the heatmap.
+
+    Args:
+        image: (H, W, 3) RGB in [0, 255].
+        values: (h, w) float32 in [0, 1] over the whole image, at any resolution.
+        opacity: Of the hottest places, in [0, 1].
+    """
+    canvas = np.asarray(image, dtype=np.float32)
+    resized = cv2.resize(values, canvas.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    heat = np.asarray(resized, dtype=np.float32)
+    strength = opacity * _heat_weight(heat)
+    return np.rint(canvas + strength * (_inferno(heat) - canvas)).astype(np.uint8)
+
+
+def _heat_weight(heat: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """(H, W, 1): min-max scaling leaves every picture half warm; the square keeps that off it."""
+    return np.asarray(heat[..., None] ** 2)
 
 
 def _inferno(heat: npt.NDArray[np.float32]) -> Picture:
