@@ -9,7 +9,16 @@ ROOT = Path(__file__).parent
 version: dict[str, str] = {}
 exec((ROOT / "videogem_ros" / "__init__.py").read_text(), version)
 
-DEVELOPMENT = ["hypothesis", "mypy", "pre-commit", "pytest", "pytest-xdist", "ruff"]
+DEVELOPMENT = [
+    "html5lib",
+    "hypothesis",
+    "mypy",
+    "playwright",  # drives a Chromium that is there; installs none
+    "pre-commit",
+    "pytest",
+    "pytest-xdist",
+    "ruff",
+]
 
 SHARED = [
     (
@@ -32,13 +41,17 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     packages=find_packages(include=["videogem_ros", "videogem_ros.*"]),
-    package_data={"videogem_ros": ["py.typed"]},
+    package_data={
+        "videogem_ros": ["py.typed"],
+        "videogem_ros.evaluation.report": ["templates/*"],
+    },
     data_files=SHARED,
     python_requires=">=3.10",
     install_requires=[
         "av>=14.1",
         "click>=8.1",
         "huggingface_hub>=0.24",
+        "jinja2>=3.1",
         "numpy>=1.24",
         "open_clip_torch>=2.32",
         "opencv-python>=4.8,<5",
