@@ -177,6 +177,54 @@ def test_no_action_asks_nothing(tiny_image_backbone: OpenClipBackbone) -> None:
     assert backbone.encoded == []
 
 
+def test_frames_of_any_sizes_are_encoded_in_one_pass(tiny_image_backbone: Backbone) -> None:
+    grounder = Grounder(tiny_image_backbone, GroundingConfig(resize="letterbox"))
+    windows = [window(1, hw) for hw in ((64, 64), (40, 90), (120, 60))]
+    expected = [grounder.ground(each, [POUR])[0] for each in windows]
+    grounder.encoder = encoder = CountingEncoder(tiny_image_backbone)
+    together = grounder.encode_each([each.newest for each in windows])
+    assert encoder.passes == [3]
+    for each, features, true in zip(windows, together, expected):
+        (found,) = grounder.locate(features, each, [POUR])
+        np.testing.assert_allclose(found.heatmap.values, true.heatmap.values, atol=2e-5)
+        assert found.image_hw == each.hw
+        assert found.score == pytest.approx(true.score, abs=1e-4)
+
+
+def test_frames_of_a_video_backbone_are_not_encoded_alone(tiny_video_backbone: Backbone) -> None:
+    with pytest.raises(InvalidValueError, match="expected an image backbone"):
+        Grounder(tiny_video_backbone).encode_each(window(8).frames)
+
+
+def test_verb_and_object_of_a_free_sentence_are_those_the_class_token_fits_best(
+    tiny: Backbone,
+) -> None:
+    grounder = Grounder(tiny)
+    features = grounder.encode(window(8))
+    (embedded,) = tiny.tower.embed(features.class_terms.sum(dim=1))
+    words = {"pour": "milk", "cut": "tomato", "open": "drawer", "stir": "soup"}
+
+    def cosine(text: str) -> float:
+        return float(embedded @ tiny.encode_text([text])[0])
+
+    verb = max(words, key=lambda word: cosine(f"A photo of a person {word} something."))
+    thing = max(words.values(), key=lambda word: cosine(f"A photo of a person using {word}."))
+    sentence = "pour the milk, cut the tomato, open the drawer and stir the soup"
+    candidates = [Action(sentence, sentence, v, v, o, o) for v, o in words.items()]
+    candidates = [Action(sentence, sentence), *candidates]  # without words it does not compete
+    expected = Action(sentence, sentence, verb, verb, thing, thing)
+    assert grounder.choose(features, candidates) == expected
+
+
+def test_what_no_candidate_names_stays_unnamed(tiny_image_backbone: Backbone) -> None:
+    grounder = Grounder(tiny_image_backbone)
+    features = grounder.encode(window(1))
+    verbs = [Action("go on", "go on", verb, verb) for verb in ("go", "move")]
+    chosen = grounder.choose(features, verbs)
+    assert chosen in verbs
+    assert grounder.choose(features, [HELLO]) == HELLO
+
+
 # Frames and windows.
 
 

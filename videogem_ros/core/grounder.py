@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -26,6 +27,7 @@ from videogem_ros.datatypes import (
     PROMPT_KINDS,
     Action,
     Features,
+    Frame,
     Grounding,
     Window,
 )
@@ -114,16 +116,53 @@ class Grounder:
         chosen = _places(frames, len(window))
         # Frames of an image backbone do not see each other: only the wanted ones are prepared.
         used = range(len(window)) if joint > 1 else chosen
-        images = [window.frames[index].image for index in used]
-        placement = place(window.hw, self.input_hw, self.config.resize)
-        weight = self.backbone.tower.patch_embedding
-        pixels = to_pixels(
-            images, placement, self.backbone.preprocessing, weight.device, weight.dtype
-        )
+        pixels = self._pixels([window.frames[index] for index in used])
         if joint > 1:
             return self.encoder(pixels, chosen)
         features = self.encoder(pixels)
         return Features(features.patch_terms, features.class_terms, features.grid_hw, chosen)
+
+    @torch.inference_mode()
+    def encode_each(self, frames: Sequence[Frame]) -> list[Features]:
+        """Encode frames that have nothing to do with each other, of any sizes, in one pass.
+
+        Args:
+            frames: For an image backbone.
+
+        Returns:
+            Of each frame the features of a window that is this frame alone.
+
+        Raises:
+            InvalidValueError: The backbone encodes several frames jointly.
+        """
+        if self.backbone.window_frames > 1:
+            raise InvalidValueError(
+                "backbone",
+                "an image backbone, to encode frames each on its own",
+                self.backbone.name,
+            )
+        features = self.encoder(torch.cat([self._pixels([frame]) for frame in frames]))
+        return [
+            Features(
+                features.patch_terms[f : f + 1],
+                features.class_terms[f : f + 1],
+                features.grid_hw,
+                frames=(0,),
+            )
+            for f in range(len(frames))
+        ]
+
+    def _pixels(self, frames: Sequence[Frame]) -> Tensor:
+        """Frames of one size as the network's input, (T, 3, H, W)."""
+        placement = place(frames[0].hw, self.input_hw, self.config.resize)
+        weight = self.backbone.tower.patch_embedding
+        return to_pixels(
+            [frame.image for frame in frames],
+            placement,
+            self.backbone.preprocessing,
+            weight.device,
+            weight.dtype,
+        )
 
     @torch.inference_mode()
     def locate(
@@ -152,7 +191,7 @@ class Grounder:
         placement = place(window.hw, self.input_hw, config.resize)
         located = locate_points(similarity, features.grid_hw, placement, config).cpu()
 
-        class_embedding = tower.embed(features.class_terms.float().sum(dim=1))  # (F, E)
+        class_embedding = self._embed_classes(features)
         shape = (len(features.frames), len(actions), len(PROMPT_KINDS))  # (F, M, K)
         cosines = (class_embedding @ text.T).view(shape)
         probabilities = torch.softmax(PROMPT_LOGIT_SCALE * cosines, dim=-1).cpu().numpy()
@@ -190,6 +229,37 @@ class Grounder:
                     )
                 )
         return groundings
+
+    @torch.inference_mode()
+    def choose(self, features: Features, candidates: Sequence[Action]) -> Action:
+        """The verb and the object of a free sentence that the class token fits best.
+
+        The prompt probability is a softmax over all candidates' prompts, so the most probable one
+        is the one of highest cosine.
+
+        Args:
+            features: Of the window, from :meth:`encode`.
+            candidates: One action or more, of one phrase: verbs and objects to choose from.
+
+        Returns:
+            The first candidate with the verb of one and the object of another, or the same, one.
+        """
+        chosen = candidates[0]
+        classes = self._embed_classes(features)
+        for kind, lemma in (("verb", "verb_lemma"), ("object", "object_head")):
+            named = [action for action in candidates if getattr(action, kind) is not None]
+            if named:
+                prompts = [prompts_for(action, self.config.prompts) for action in named]
+                text = self._embed_texts([getattr(prompt, kind) for prompt in prompts])
+                best = named[int((classes @ text.T).mean(dim=0).argmax())]
+                chosen = replace(
+                    chosen, **{kind: getattr(best, kind), lemma: getattr(best, lemma)}
+                )
+        return chosen
+
+    def _embed_classes(self, features: Features) -> Tensor:
+        """(F, E) float32 unit vectors of the class tokens."""
+        return self.backbone.tower.embed(features.class_terms.float().sum(dim=1))
 
     def _embed_texts(self, texts: Sequence[str]) -> Tensor:
         """(len(texts), E) unit vectors; those not seen before are encoded in one pass."""
