@@ -34,7 +34,7 @@ VERBS: Mapping[str, Verb] = {
     verb.name: verb
     for verb in (
         Verb("push", ("push {}", "shove {}", "slide {} away"), MOTION, "pull", _MOVABLE),
-        Verb("pull", ("pull {}", "drag {}", "draw {} closer"), MOTION, "push", _MOVABLE),
+        Verb("pull", ("pull {}", "drag {}", "tug {}"), MOTION, "push", _MOVABLE),
         Verb("lift", ("lift {}", "raise {}", "pick up {}"), MOTION, "lower", _MOVABLE),
         Verb("lower", ("lower {}", "set down {}", "put down {}"), MOTION, "lift", _MOVABLE),
         Verb("open", ("open {}", "uncover {}"), MOTION, "close", ("box", "drawer")),
