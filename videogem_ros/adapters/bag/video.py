@@ -32,13 +32,13 @@ class VideoSource(Source):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        with _opened(path) as (container, stream):
+        with opened(path) as (container, stream):
             self.frame_count = stream.frames or None
             if container.duration is not None:
                 self.duration_s = container.duration / av.time_base
 
     def _events(self) -> Iterator[Frame]:
-        with _opened(self.path) as (container, stream):
+        with opened(self.path) as (container, stream):
             stream.thread_type = "AUTO"
             period_s = 1 / (stream.average_rate or Fraction(25))
             offset_s = Fraction(0)
@@ -49,7 +49,7 @@ class VideoSource(Source):
                     time_s = frame.pts * frame.time_base
                 if place == 0:
                     offset_s = min(time_s, offset_s)
-                yield Frame(_upright(frame), round((time_s - offset_s) * 10**9))
+                yield Frame(upright(frame), round((time_s - offset_s) * 10**9))
 
     def _decoded(
         self, container: av.container.InputContainer, stream: av.VideoStream
@@ -72,7 +72,12 @@ class VideoSource(Source):
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
+def opened(path: Path) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
+    """A file and its first video stream, open as long as the context lasts.
+
+    Raises:
+        RecordingError: No video, or an unknown codec.
+    """
     try:
         container = av.open(str(path))
     except (av.FFmpegError, OSError) as error:
@@ -87,7 +92,8 @@ def _opened(path: Path) -> Iterator[tuple[av.container.InputContainer, av.VideoS
         yield container, stream
 
 
-def _upright(frame: av.VideoFrame) -> npt.NDArray[np.uint8]:
+def upright(frame: av.VideoFrame) -> npt.NDArray[np.uint8]:
+    """(H, W, 3) RGB pixels, turned as the display matrix says."""
     # rotation: degrees counter-clockwise from the stored to the shown picture, like rot90's.
     turned = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))
     return np.ascontiguousarray(turned, dtype=np.uint8)
