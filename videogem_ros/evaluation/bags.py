@@ -1,0 +1,324 @@
+"""Labelled rosbag2 recordings as a data set: frames as a live node would have sampled them.
+
+Labels are ``vision_msgs/Detection2DArray`` messages in the bag
+(:mod:`videogem_ros.adapters.bag.vision`) or a sidecar beside it
+(:mod:`videogem_ros.evaluation.labels`), which goes first; each belongs to the image of the same
+header stamp. That image is the newest of the window it is grounded in, as it is in the node at
+the moment in which it arrives.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from videogem_ros.adapters.bag import RosbagSource, open_source
+from videogem_ros.adapters.bag.storage import storage_files
+from videogem_ros.adapters.bag.vision import LABELS, read_label
+from videogem_ros.datatypes import Frame, Window
+from videogem_ros.errors import InvalidValueError, RecordingError
+from videogem_ros.evaluation.labels import ImageLabel, beside, beyond, inside, read_sidecar
+from videogem_ros.evaluation.records import Sample
+from videogem_ros.language import parse_actions
+from videogem_ros.window import FrameBuffer, WindowConfig
+
+
+@dataclass(frozen=True)
+class BagImage:
+    """An image of a recording, without its pixels.
+
+    Attributes:
+        stamp_ns: Header stamp.
+        log_ns: When it was recorded.
+        hw: Height and width in pixels.
+        frame_id: Optical frame.
+    """
+
+    stamp_ns: int
+    log_ns: int
+    hw: tuple[int, int]
+    frame_id: str
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What is known of a bag that has been read once.
+
+    Attributes:
+        path: The bag.
+        name: As results show it.
+        image_topic: Topic of the images.
+        images: Readable images, in the order in which they were recorded.
+        labels: Of the bag or its sidecar.
+        files: What all of this was read from.
+        skipped: Labels that cannot be used, by reason.
+    """
+
+    path: Path
+    name: str
+    image_topic: str
+    images: tuple[BagImage, ...]
+    labels: tuple[ImageLabel, ...] = ()
+    files: tuple[Path, ...] = ()
+    skipped: Counter[str] = field(default_factory=Counter)
+
+
+def read_bag(path: Path, image_topic: str | None = None) -> Recording:
+    """Reads when a bag's images were taken, and their sizes; no labels.
+
+    Args:
+        path: A rosbag2 folder, or one of its .mcap or .db3 files.
+        image_topic: See :class:`~videogem_ros.adapters.bag.RosbagSource`.
+
+    Raises:
+        RecordingError: It is no bag, cannot be read, or its topics have to be named.
+    """
+    with _open(path, image_topic) as source:
+        return _scan(source, None)
+
+
+def read_labelled_bag(
+    path: Path,
+    sidecar: Path | None = None,
+    *,
+    image_topic: str | None = None,
+    label_topic: str | None = None,
+) -> Recording:
+    """Reads a bag's images and labels.
+
+    Args:
+        path: As for :func:`read_bag`.
+        sidecar: File with the labels. Where None, the one beside the bag, or the messages in it.
+        image_topic: As for :func:`read_bag`; where None, what the sidecar says.
+        label_topic: Topic of ``Detection2DArray`` messages, to be taken rather than a sidecar
+            beside the bag. Where None, the only one there is or whose name ends in "labels".
+
+    Raises:
+        RecordingError: As for :func:`read_bag`, or there are no labels.
+        VideoGemError: The sidecar cannot be used.
+    """
+    if sidecar is None and label_topic is None and beside(path).exists():
+        sidecar = beside(path)
+    if sidecar is None:
+        with _open(path, image_topic) as source:
+            return _scan(source, _label_topic(source, label_topic))
+    content = read_sidecar(sidecar)
+    recording = read_bag(path, image_topic or content.image_topic)
+    return replace(recording, labels=content.labels, files=(*recording.files, sidecar))
+
+
+def _open(path: Path, image_topic: str | None) -> RosbagSource:
+    source = open_source(path, image_topic)
+    if isinstance(source, RosbagSource):
+        return source
+    source.close()
+    raise RecordingError(f"{path}: not a rosbag2, so it has no header stamps to tell frames by")
+
+
+def _label_topic(source: RosbagSource, name: str | None) -> str:
+    topics = source.topics_of(LABELS)
+    chosen = [topic for topic in topics if topic.endswith("labels")] if topics[1:] else topics
+    if name is not None:
+        chosen = [topic for topic in topics if topic.strip("/") == name.strip("/")]
+    if len(chosen) == 1:
+        return chosen[0]
+    problem = f"no topic of {LABELS} in it" if name is None else f"no labels on {name}"
+    if topics:
+        problem = f"{problem if name else 'several topics of labels'}; name one with "
+        problem += f"--label-topic: {', '.join(topics)}"
+    else:
+        problem += f" and no {beside(source.path).name} beside it; `videogem-ros label` makes one"
+    raise RecordingError(f"{source.path}: {problem}")
+
+
+def _scan(source: RosbagSource, label_topic: str | None) -> Recording:
+    """Reads a bag once, from its begin to its end."""
+    images: list[BagImage] = []
+    labels: list[ImageLabel] = []
+    skipped: Counter[str] = Counter()
+    topics = [topic for topic in (source.image_topic, label_topic) if topic]
+    for message in source.iter_messages(topics):
+        if message.topic != label_topic:
+            if frame := source.frame(message):
+                images.append(BagImage(frame.stamp_ns, message.log_ns, frame.hw, frame.frame_id))
+            continue
+        for detection in message.data.detections:
+            try:
+                label = read_label(detection)
+            except InvalidValueError as error:
+                skipped[f"{error.field}: expected {error.expected}"] += 1
+                continue
+            labels.append(ImageLabel(message.stamp_ns, label, label.action))
+    if not images:
+        raise RecordingError(f"{source.path}: no readable image on {topics[0]}")
+    path = source.path
+    name = path.resolve().name if path.is_dir() else path.stem
+    files = tuple(storage_files(path)) if path.is_dir() else ()  # none where compressed
+    return Recording(
+        path, name, topics[0], tuple(images), tuple(labels), files or (path,), skipped
+    )
+
+
+class BagDataset:
+    """Labelled bags as a :class:`~videogem_ros.evaluation.records.Dataset`.
+
+    One sample for each image and action that is asked for in it, its class the action's text
+    unless a sidecar says otherwise. A sample's key is ``recording/stamp/number``.
+
+    Args:
+        recordings: From :func:`read_labelled_bag`.
+        windows: How the node puts windows together; ``frames`` is the backbone's.
+
+    Attributes:
+        name: Names of the recordings.
+        recordings: The recordings, by their names in the samples.
+        samples: In the order of recordings and, there, of labels.
+        missing: Samples whose stamp no image has, or only one that came out of order (which is
+            the newest of no window), by recording.
+        skipped: Labels that cannot be used, by reason.
+
+    Raises:
+        InvalidValueError: No recordings, or one twice.
+    """
+
+    def __init__(
+        self, recordings: Sequence[Recording], windows: WindowConfig | None = None
+    ) -> None:
+        paths = [recording.path.resolve() for recording in recordings]
+        if not paths or len(set(paths)) < len(paths):
+            raise InvalidValueError("bags", "one or more, each once", ", ".join(map(str, paths)))
+        names = [recording.name for recording in recordings]
+        if len(set(names)) < len(names):
+            names = [str(recording.path) for recording in recordings]
+        self.name = ", ".join(names)
+        self.recordings = dict(zip(names, recordings))
+        self.samples: list[Sample] = []
+        self.missing: Counter[str] = Counter()
+        self.skipped: Counter[str] = sum((item.skipped for item in recordings), Counter())
+        self._config = windows or WindowConfig()
+        self._windows: dict[tuple[str, int], dict[int, tuple[BagImage, ...]]] = {}
+        self._open = _OpenBag()
+        for name in names:
+            self._add_samples(name)
+
+    def sources(self, sample: Sample) -> Sequence[Path]:
+        """Files that a sample's frames and labels are in."""
+        return self.recordings[sample.video].files
+
+    def window(self, sample: Sample, frames: int) -> tuple[Window, int]:
+        """The window that the node has when the labelled image has arrived.
+
+        Args:
+            sample: One of ``samples``.
+            frames: T.
+
+        Returns:
+            The window, and the place of the labelled image: the last.
+
+        Raises:
+            RecordingError: Its images can no longer be read, or they do not span the window yet
+                and the configuration is to wait for that.
+        """
+        images = self._windows_of(sample.video, frames).get(sample.time_ns)
+        if images is None:
+            raise RecordingError(f"{sample.key}: the images before do not span {frames} frames")
+        recording = self.recordings[sample.video]
+        source = self._open.bag(recording)
+        read = {image: _read_image(source, image) for image in dict.fromkeys(images)}
+        return Window(tuple(read[image] for image in images)), frames - 1
+
+    def _add_samples(self, name: str) -> None:
+        by_image: dict[int, dict[str, list[ImageLabel]]] = {}
+        for item in self.recordings[name].labels:
+            texts = by_image.setdefault(item.stamp_ns, {})
+            texts.setdefault(item.label.action, []).append(item)
+        windows = self._windows_of(name, 1)
+        for stamp_ns, texts in by_image.items():
+            if stamp_ns not in windows:
+                self.missing[name] += len(texts)
+                continue
+            hw = windows[stamp_ns][-1].hw
+            for number, (text, items) in enumerate(texts.items()):
+                sample = self._sample(f"{name}/{stamp_ns}/{number}", name, text, items, hw)
+                self.samples += [sample] if sample else []
+
+    def _sample(
+        self, key: str, video: str, text: str, items: Sequence[ImageLabel], hw: tuple[int, int]
+    ) -> Sample | None:
+        """The sample of an image's labels of one action; None where they cannot be used."""
+        actions = _parse(text)
+        if not actions:
+            self.skipped["action: expected a text with words"] += len(items)
+            return None
+        boxes = [item.label.box for item in items if item.label.box]
+        valid = tuple(box for box in boxes if not beyond(box, hw))
+        if len(valid) < len(boxes):
+            self.skipped[f"box: expected {inside(hw)}"] += len(boxes) - len(valid)
+            if not valid:
+                return None
+        groups = dict.fromkeys(group for item in items for group in item.label.groups)
+        first = items[0]
+        return Sample(key, video, first.name, actions, first.stamp_ns, valid, hw, tuple(groups))
+
+    def _windows_of(self, name: str, frames: int) -> dict[int, tuple[BagImage, ...]]:
+        """Windows of so many images by the stamp of their newest."""
+        if (name, frames) not in self._windows:
+            recording = self.recordings[name]
+            self._windows[name, frames] = _windows(
+                recording.images,
+                {item.stamp_ns for item in recording.labels},
+                replace(self._config, frames=frames),
+            )
+        return self._windows[name, frames]
+
+
+_parse = lru_cache(maxsize=None)(parse_actions)
+
+
+def _windows(
+    images: Sequence[BagImage], wanted: Collection[int], config: WindowConfig
+) -> dict[int, tuple[BagImage, ...]]:
+    """Windows by the wanted stamps of their newest images, as images arrive one by one."""
+    buffer = FrameBuffer(config)
+    pushed: dict[Frame, BagImage] = {}
+    found: dict[int, tuple[BagImage, ...]] = {}
+    for image in images:
+        # All that the buffer looks at, in one byte.
+        blank = np.broadcast_to(np.uint8(0), (*image.hw, 3))
+        frame = Frame(blank, image.stamp_ns, image.frame_id)
+        pushed[frame] = image
+        buffer.push(frame)
+        if image.stamp_ns in wanted and buffer.newest is frame and (window := buffer.window()):
+            found.setdefault(image.stamp_ns, tuple(pushed[chosen] for chosen in window.frames))
+    return found
+
+
+def _read_image(source: RosbagSource, image: BagImage) -> Frame:
+    logged = range(image.log_ns, image.log_ns + 1)
+    for message in source.iter_messages([source.image_topic or ""], logged):
+        if message.stamp_ns == image.stamp_ns and (frame := source.frame(message)):
+            return frame
+    raise RecordingError(f"{source.path}: the image of {image.stamp_ns} ns can no longer be read")
+
+
+class _OpenBag(threading.local):
+    """The bag that a thread reads from, kept open while it is the same; a copy has none."""
+
+    source: RosbagSource | None = None
+
+    def bag(self, recording: Recording) -> RosbagSource:
+        """The recording's bag, opened where it is not."""
+        if self.source is None or self.source.path != recording.path:
+            if self.source is not None:
+                self.source.close()
+            self.source = RosbagSource(recording.path, recording.image_topic)
+        return self.source
+
+    def __reduce__(self) -> tuple[type[_OpenBag], tuple[()]]:
+        return _OpenBag, ()

@@ -1,0 +1,107 @@
+"""CSV files that people and other systems write: an error names line and column."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+
+from videogem_ros.errors import InvalidValueError, VideoGemError
+from videogem_ros.window import NS_PER_S
+
+TOLERANCE_S = 0.05
+"""How far a time in a table may be from the frame that it is meant for; half a frame at 10 Hz."""
+
+LATEST_S = 10**10
+"""The largest number that is taken for seconds (of the year 2286); beyond are nanoseconds."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table.
+
+    Attributes:
+        place: File and line, for error messages.
+        fields: Stripped texts by column; empty where an optional column is not there.
+    """
+
+    place: str
+    fields: Mapping[str, str]
+
+    def error(self, column: str, expected: str, got: object = None) -> InvalidValueError:
+        """What is wrong with a field, to be raised."""
+        return InvalidValueError(f"{self.place}, {column}", expected, got or self.fields[column])
+
+    def text(self, column: str) -> str:
+        """A field that must not be empty.
+
+        Raises:
+            InvalidValueError: It is.
+        """
+        if not self.fields[column]:
+            raise self.error(column, "a text", "nothing")
+        return self.fields[column]
+
+    def number(self, column: str) -> float:
+        """A field that must be a number.
+
+        Raises:
+            InvalidValueError: It is not a finite number.
+        """
+        try:
+            value = float(self.fields[column])
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
+            raise self.error(column, "a number", self.fields[column] or "nothing")
+        return value
+
+    def time_ns(self, column: str) -> int:
+        """A field of seconds, in nanoseconds; exact, also for seconds since 1970.
+
+        Raises:
+            InvalidValueError: It is not a number in [0, ``LATEST_S``].
+        """
+        if not 0 <= self.number(column) <= LATEST_S:
+            raise self.error(column, "seconds, zero or more")
+        return round(Decimal(self.fields[column]) * NS_PER_S)
+
+
+def read_table(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> list[Row]:
+    """Reads a CSV file with a header, UTF-8, comma separated; empty lines are passed over.
+
+    Args:
+        path: The file.
+        columns: Names that the header must have, in any order and case.
+        optional: Names that it may have.
+
+    Raises:
+        VideoGemError: The file cannot be read.
+        InvalidValueError: It is no such table, or a line has another number of fields.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            lines = [(reader.line_num, [field.strip() for field in line]) for line in reader]
+    except OSError as error:
+        raise VideoGemError(f"{path}: {error.strerror}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise VideoGemError(f"{path}: not a CSV file in UTF-8 ({error})") from error
+    filled = [(number, fields) for number, fields in lines if any(fields)]
+    header = [name.lower() for name in filled[0][1]] if filled else []
+    names = set(header)
+    if len(names) < len(header) or not set(columns) <= names <= {*columns, *optional}:
+        expected = ", ".join([*columns, *(f"[{name}]" for name in optional)])
+        raise InvalidValueError(f"{path.name}, header", expected, ", ".join(header) or "nothing")
+    rows = []
+    for number, fields in filled[1:]:
+        place = f"{path.name} line {number}"
+        if len(fields) != len(header):
+            raise InvalidValueError(place, f"{len(header)} fields", len(fields))
+        rows.append(Row(place, dict.fromkeys(optional, "") | dict(zip(header, fields))))
+    if not rows:
+        raise InvalidValueError(path.name, "lines below the header", "none")
+    return rows
