@@ -189,7 +189,7 @@ def _outlines(
     ends = starts[round_][:, None] + [0, 1]
     pixel_radii = mesh.radii[round_][:, None] * camera.focal * hw[1] / depths[ends]
     caps = pixels[ends][:, :, None] + pixel_radii[..., None, None] * _CAP  # (limbs, 2, N, 2)
-    caps_fixed = _fixed(caps).reshape(len(caps), -1, 2)
+    caps_fixed = _fixed(caps).reshape(-1, 2 * len(_CAP), 2)
     fixed = _fixed(pixels)
     limb = iter(caps_fixed)
     for part, (start, size, is_limb) in enumerate(

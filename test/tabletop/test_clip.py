@@ -1,0 +1,89 @@
+"""Clips: texts that are true of one action only, stamps, and the benchmark's promises."""
+
+import numpy as np
+import pytest
+
+from videogem_ros.errors import InvalidValueError
+from videogem_ros.language import parse_actions
+from videogem_ros.tabletop import SceneConfig, benchmark_clip, make_clip
+from videogem_ros.tabletop.clip import BENCHMARK_CLIPS, BENCHMARK_EMPTY, FRAMES, RATE_HZ
+from videogem_ros.tabletop.vocabulary import KINDS, VERBS
+
+SMALL = (72, 96)
+
+
+def clip(seed: int, **options):
+    return make_clip(np.random.default_rng(seed), hw=SMALL, **options)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_command_is_true_of_its_action_alone(seed: int) -> None:
+    made = clip(seed, frames=2, config=SceneConfig(twins=0.3))
+    pairs = [(action.verb, action.thing) for action in made.performed]
+    for action in made.performed:
+        assert [action.claim.fits(*pair) for pair in pairs].count(True) == 1
+        assert len(set(action.texts)) == len(action.texts) >= 2
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_absent_commands_are_true_of_nothing(seed: int) -> None:
+    made = clip(seed, frames=2)
+    assert 2 <= len(made.absent) <= 4
+    for text in made.absent:
+        (parsed,) = parse_actions(text)
+        verb = parsed.verb
+        colour, _, noun = (parsed.object or "").partition(" ")
+        assert verb in VERBS
+        assert noun in KINDS
+        for action in made.performed:
+            found = (action.verb, action.thing.colour, action.thing.kind)
+            assert found != (verb, colour, noun)
+
+
+def test_clips_have_8_to_32_frames_at_their_rate() -> None:
+    counts = {len(clip(seed).images) for seed in range(6)}
+    assert all(FRAMES[0] <= count <= FRAMES[1] for count in counts)
+    assert len(counts) > 1
+    made = clip(0, frames=5)
+    assert set(np.diff(made.stamps_ns).tolist()) == {10**9 // RATE_HZ}
+    assert made.images.shape == (5, *SMALL, 3)
+    assert made.depths is None
+    assert clip(0, frames=5, depth=True).depths.shape == (5, *SMALL)
+
+
+def test_depth_is_asked_for_without_changing_the_clip() -> None:
+    plain, deep = clip(1, frames=3), clip(1, frames=3, depth=True)
+    np.testing.assert_array_equal(plain.images, deep.images)
+    assert plain.absent == deep.absent
+
+
+def test_twins_are_marked() -> None:
+    marked = [
+        action.twin
+        for seed in range(12)
+        for action in clip(seed, frames=2, config=SceneConfig(twins=1.0)).performed
+    ]
+    assert sum(marked) == 24
+
+
+def test_the_benchmark_ends_with_clips_without_action() -> None:
+    first_empty = BENCHMARK_CLIPS - BENCHMARK_EMPTY
+    assert benchmark_clip(first_empty - 1, SMALL).performed
+    for number in (first_empty, BENCHMARK_CLIPS - 1):
+        empty = benchmark_clip(number, SMALL)
+        assert not empty.performed
+        assert empty.absent
+
+
+@pytest.mark.parametrize(
+    ("call", "field"),
+    [
+        (lambda: benchmark_clip(BENCHMARK_CLIPS), "number"),
+        (lambda: benchmark_clip(-1), "number"),
+        (lambda: clip(0, frames=1), "frames"),
+        (lambda: make_clip(np.random.default_rng(0), hw=(8, 8)), "hw"),
+    ],
+)
+def test_impossible_clips_are_refused(call, field: str) -> None:
+    with pytest.raises(InvalidValueError, match=field):
+        call()
