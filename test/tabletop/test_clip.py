@@ -57,6 +57,17 @@ def test_depth_is_asked_for_without_changing_the_clip() -> None:
     assert plain.absent == deep.absent
 
 
+@pytest.mark.parametrize(("sampled", "places"), [(1, [9]), (2, [0, 9]), (4, [0, 3, 6, 9])])
+def test_some_of_the_frames_are_those_of_the_whole_clip(sampled: int, places: list[int]) -> None:
+    whole, some = clip(2, frames=10), clip(2, frames=10, sampled=sampled)
+    np.testing.assert_array_equal(some.images, whole.images[places])
+    np.testing.assert_array_equal(some.stamps_ns, whole.stamps_ns[places])
+    assert some.absent == whole.absent
+    for one, other in zip(some.performed, whole.performed, strict=True):
+        assert one.texts == other.texts
+        np.testing.assert_array_equal(one.action_boxes, other.action_boxes[places])
+
+
 def test_twins_are_marked() -> None:
     marked = [
         action.twin
@@ -81,6 +92,7 @@ def test_the_benchmark_ends_with_clips_without_action() -> None:
         (lambda: benchmark_clip(BENCHMARK_CLIPS), "number"),
         (lambda: benchmark_clip(-1), "number"),
         (lambda: clip(0, frames=1), "frames"),
+        (lambda: clip(0, sampled=0), "sampled"),
         (lambda: make_clip(np.random.default_rng(0), hw=(8, 8)), "hw"),
     ],
 )

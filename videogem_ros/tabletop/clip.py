@@ -83,6 +83,7 @@ def make_clip(
     config: SceneConfig | None = None,
     *,
     depth: bool = False,
+    sampled: int | None = None,
 ) -> Clip:
     """Draws a scene and renders it.
 
@@ -92,19 +93,25 @@ def make_clip(
         hw: Height and width of the images in pixels.
         config: What scenes are like.
         depth: Whether to render depth images too.
+        sampled: Only so many of the frames, spread evenly from the first to the last, which is
+            taken alone where 1; the others are not rendered. All where None.
 
     Raises:
-        InvalidValueError: Too few frames, or images smaller than 32 pixels.
+        InvalidValueError: Too few frames, none of them sampled, or images smaller than 32 pixels.
     """
     if frames is not None and frames < 2:
         raise InvalidValueError("frames", "2 or more", frames)
     if min(hw) < 32:
         raise InvalidValueError("hw", "32 pixels or more", hw)
+    if sampled is not None and sampled < 1:
+        raise InvalidValueError("sampled", "1 or more", sampled)
     scene = draw_scene(random, config)
     count = frames or int(random.integers(FRAMES[0], FRAMES[1] + 1))
     absent = _absent(scene, random)
     pairs = list(zip(scene.verbs, scene.things))
-    view = scene.render(np.linspace(0, 1, count).tolist(), hw, depth=depth)
+    # Counted from the last one, which belongs to every choice.
+    places = count - 1 - np.linspace(0, count - 1, sampled or count).round().astype(int)[::-1]
+    view = scene.render(np.linspace(0, 1, count)[places].tolist(), hw, depth=depth)
     performed = tuple(
         Performed(
             verb,
@@ -120,17 +127,24 @@ def make_clip(
         if verb is not None
         for claim in (Claim(verb, thing.kind, thing.colour),)
     )
-    stamps_ns = START_NS + np.arange(count, dtype=np.int64) * (10**9 // RATE_HZ)
+    stamps_ns = START_NS + places.astype(np.int64) * (10**9 // RATE_HZ)
     return Clip(view.images, view.depths, view.camera_matrix, stamps_ns, performed, absent)
 
 
-def benchmark_clip(number: int, hw: tuple[int, int] = (240, 320), *, depth: bool = False) -> Clip:
+def benchmark_clip(
+    number: int,
+    hw: tuple[int, int] = (240, 320),
+    *,
+    depth: bool = False,
+    sampled: int | None = None,
+) -> Clip:
     """A clip of the fixed benchmark.
 
     Args:
         number: 0 to 499; the last 100 show no action.
         hw: Height and width of the images; the benchmark's figures are for 240 x 320.
         depth: Whether to render depth images too.
+        sampled: How many of its frames; see :func:`make_clip`.
 
     Raises:
         InvalidValueError: The benchmark has no clip of this number.
@@ -141,7 +155,7 @@ def benchmark_clip(number: int, hw: tuple[int, int] = (240, 320), *, depth: bool
     if number >= BENCHMARK_CLIPS - BENCHMARK_EMPTY:
         config = replace(config, empty=1.0)
     random = np.random.default_rng([BENCHMARK_SEED, number])
-    return make_clip(random, hw=hw, config=config, depth=depth)
+    return make_clip(random, hw=hw, config=config, depth=depth, sampled=sampled)
 
 
 def _absent(scene: Scene, random: np.random.Generator) -> tuple[str, ...]:
