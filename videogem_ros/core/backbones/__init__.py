@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from videogem_ros.core.backbones import openclip, viclip
 from videogem_ros.core.backbones.preprocessing import Preprocessing
@@ -35,6 +35,10 @@ class Backbone(Protocol):
     input_hw: tuple[int, int]
     logit_scale: float
     untrained: bool
+
+    @property
+    def model(self) -> nn.Module:
+        """Both towers, with all parameters."""
 
     @property
     def window_frames(self) -> int:
@@ -89,6 +93,15 @@ def load_backbone(
     if dtype not in DTYPES:
         raise InvalidValueError("dtype", f"one of {', '.join(DTYPES)}", dtype)
     return FAMILIES[family](model, weights, _device(device), DTYPES[dtype])
+
+
+def caveat(backbone: Backbone) -> str:
+    """What must be said wherever a backbone's points are shown; empty where nothing must."""
+    if backbone.untrained:
+        return "untrained weights: the points mean nothing"
+    if backbone.name.endswith(":tabletop"):
+        return f"{backbone.name} knows drawn tabletop scenes and nothing else"
+    return ""
 
 
 def _device(name: str | torch.device) -> torch.device:

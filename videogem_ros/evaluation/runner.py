@@ -1,0 +1,368 @@
+"""From a data set and a grounder to a run: one encoder pass a sample, however many methods."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from videogem_ros.core import Grounder
+from videogem_ros.core.backbones import caveat
+from videogem_ros.core.backbones.preprocessing import to_source
+from videogem_ros.datatypes import Action, Features, Window
+from videogem_ros.errors import InvalidValueError, RecordingError, VideoGemError
+from videogem_ros.evaluation.cache import ResultCache
+from videogem_ros.evaluation.methods import VIDEOGEM, Method, compared
+from videogem_ros.evaluation.metrics import judge
+from videogem_ros.evaluation.records import CENTRE, Box, Dataset, Record, Run, Sample
+
+Place = tuple[Window, int]
+"""A window and the place of the annotated frame in it."""
+
+_Item = TypeVar("_Item")
+_Loaded = TypeVar("_Loaded")
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """What is compared, and how samples go through the encoder.
+
+    Attributes:
+        main: The method that the evaluation is about.
+        ablate: Whether the whole grid of methods is compared.
+        batch: Frames of an image backbone that are encoded in one pass; windows of a video
+            backbone pass one by one.
+        loaders: Threads that decode the next windows meanwhile.
+
+    Raises:
+        InvalidValueError: A number below one.
+    """
+
+    main: Method = VIDEOGEM
+    ablate: bool = False
+    batch: int = 1
+    loaders: int = 2
+
+    def __post_init__(self) -> None:
+        for name in ("batch", "loaders"):
+            if getattr(self, name) < 1:
+                raise InvalidValueError(name, "one or more", getattr(self, name))
+
+    @cached_property
+    def methods(self) -> tuple[Method, ...]:
+        """All that is compared, beside the image's centre."""
+        return compared(self.main, ablate=self.ablate)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples that went through the encoder together.
+
+    Attributes:
+        results: By the samples' keys, a record, or which sample has none and why.
+        encode_s: Seconds in the encoder.
+    """
+
+    results: Mapping[str, Record | str]
+    encode_s: float
+
+
+Work = Callable[[Sequence[Sample]], Generator[Batch, None, None]]
+"""Makes records of samples, in any order and in batches as they are done."""
+
+
+class Bench:
+    """Makes records of a data set's samples with one grounder.
+
+    Args:
+        dataset: Where the frames come from.
+        grounder: With the configuration that all methods share; its own weighting and fusion do
+            not matter.
+        config: What is compared.
+    """
+
+    def __init__(self, dataset: Dataset, grounder: Grounder, config: EvaluationConfig) -> None:
+        self.dataset = dataset
+        self.grounder = grounder
+        self.config = config
+        configs = {method: method.configure(grounder.config) for method in config.methods}
+        grounders = {own: grounder.with_config(own) for own in configs.values()}
+        # Methods that differ in whose point they take share a grounder.
+        self._grounders = {method: grounders[own] for method, own in configs.items()}
+
+    def run(self, samples: Sequence[Sample]) -> Generator[Batch, None, None]:
+        """Records of samples, in their order; the next ones are decoded meanwhile.
+
+        What cannot be decoded is told in the sample's place and stops nothing.
+        """
+        joint = self.grounder.backbone.window_frames > 1
+        size = 1 if joint else self.config.batch
+        with closing(
+            prefetch(self._load, samples, self.config.loaders, size + self.config.loaders)
+        ) as loaded:
+            for first in range(0, len(samples), size):
+                batch = samples[first : first + size]
+                yield self._records(dict(zip(batch, loaded)))
+
+    def case(self, record: Record) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+        """What the main method saw in a sample, for a report's gallery.
+
+        Args:
+            record: The sample's.
+
+        Returns:
+            The annotated frame (H, W, 3) RGB and the heatmap (h, w) in [0, 1] over all of it.
+
+        Raises:
+            VideoGemError: The frame cannot be decoded any more.
+        """
+        sample = next(sample for sample in self.dataset.samples if sample.key == record.key)
+        window, place = self._window(sample)
+        ((features,), _) = self._encode([(window, place)])
+        main = self.config.main
+        action = self._action(sample, features)
+        (found,) = self._grounders[main].locate(features, window, [action])
+        return window.frames[place].image, found.heatmaps[main.place].values
+
+    def _window(self, sample: Sample) -> Place:
+        frames = self.grounder.backbone.window_frames
+        window, place = self.dataset.window(sample, frames)
+        if frames == 1:  # a frame of an image backbone has no neighbours
+            return Window((window.frames[place],)), 0
+        return window, place
+
+    def _load(self, sample: Sample) -> Place | VideoGemError:
+        try:
+            window, place = self._window(sample)
+            check_boxes(_in_source(sample, window.hw), window.hw)
+        except VideoGemError as error:
+            return error
+        return window, place
+
+    def _records(self, loaded: Mapping[Sample, Place | VideoGemError]) -> Batch:
+        results: dict[str, Record | str] = {}
+        usable = {}
+        for sample, found in loaded.items():
+            if isinstance(found, VideoGemError):
+                reason = str(found)
+                results[sample.key] = reason if sample.key in reason else f"{sample.key}: {reason}"
+            else:
+                usable[sample] = found
+        if not usable:
+            return Batch(results, 0.0)
+        features, encode_s = self._encode(list(usable.values()))
+        for (sample, (window, _)), of_one in zip(usable.items(), features):
+            results[sample.key] = self._record(sample, window, of_one)
+        return Batch(results, encode_s)
+
+    def _encode(self, places: Sequence[Place]) -> tuple[list[Features], float]:
+        """Features of the annotated frames, and the seconds that took."""
+        begin = time.perf_counter()
+        if self.grounder.backbone.window_frames == 1:
+            features = self.grounder.encode_each([window.newest for window, _ in places])
+        else:
+            features = [self.grounder.encode(window, (place,)) for window, place in places]
+        if self.grounder.device.type == "cuda":
+            torch.cuda.synchronize(self.grounder.device)
+        return features, time.perf_counter() - begin
+
+    def _action(self, sample: Sample, features: Features) -> Action:
+        if len(sample.actions) == 1:
+            return sample.actions[0]
+        return self.grounder.choose(features, sample.actions)
+
+    def _record(self, sample: Sample, window: Window, features: Features) -> Record:
+        action = self._action(sample, features)
+        image_hw = window.hw
+        boxes = _in_source(sample, image_hw)
+        groundings = {
+            grounder: grounder.locate(features, window, [action])[0]
+            for grounder in dict.fromkeys(self._grounders.values())
+        }
+        outcomes, layer_weights = {}, {}
+        for method, grounder in self._grounders.items():
+            found = groundings[grounder]
+            layer_weights[method.weighting] = tuple(map(tuple, found.layer_weights.tolist()))
+            point = found.points[method.place]
+            heatmap = found.heatmaps[method.place].values
+            outcomes[method.name] = judge(
+                (point.x, point.y), heatmap, boxes, image_hw, found.score
+            )
+        middle = ((image_hw[1] - 1) / 2, (image_hw[0] - 1) / 2)
+        outcomes[CENTRE] = judge(middle, None, boxes, image_hw)
+        return Record(
+            key=sample.key,
+            video=sample.video,
+            label=sample.label,
+            groups=sample.groups,
+            action=action.text,
+            time_ns=sample.time_ns,
+            boxes=boxes,
+            image_hw=image_hw,
+            outcomes=outcomes,
+            layer_weights=layer_weights,
+        )
+
+
+def _in_source(sample: Sample, image_hw: tuple[int, int]) -> tuple[Box, ...]:
+    """A sample's boxes in pixels of the loaded frame."""
+    boxes_hw = sample.boxes_hw or image_hw
+    if boxes_hw == image_hw:
+        return sample.boxes
+    return tuple(
+        (*to_source(x1, y1, boxes_hw, image_hw), *to_source(x2, y2, boxes_hw, image_hw))
+        for x1, y1, x2, y2 in sample.boxes
+    )
+
+
+def check_boxes(boxes: Iterable[Box], image_hw: tuple[int, int]) -> None:
+    """Whether a point could hit each of the boxes.
+
+    Args:
+        boxes: In pixels of the image.
+        image_hw: The image's height and width.
+
+    Raises:
+        InvalidValueError: A box has no pixel of the image in it.
+    """
+    height, width = image_hw
+    for x1, y1, x2, y2 in boxes:
+        if not (max(x1, 0) <= min(x2, width - 1) and max(y1, 0) <= min(y2, height - 1)):
+            raise InvalidValueError(
+                "box", f"one that lies in the image of {width} x {height}", (x1, y1, x2, y2)
+            )
+
+
+def prefetch(
+    load: Callable[[_Item], _Loaded], items: Iterable[_Item], threads: int, ahead: int
+) -> Generator[_Loaded, None, None]:
+    """Loads items in threads before they are asked for.
+
+    Args:
+        load: Called once for each item.
+        items: In the order in which they will be wanted.
+        threads: That load.
+        ahead: How many items may be loaded or loading at a time.
+
+    Yields:
+        What was loaded, in the items' order.
+    """
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="loader")
+    try:
+        pending: deque[Future[_Loaded]] = deque()
+        for item in items:
+            pending.append(pool.submit(load, item))
+            if len(pending) == ahead:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def evaluate(
+    dataset: Dataset,
+    grounder: Grounder,
+    config: EvaluationConfig | None = None,
+    *,
+    cache: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    work: Work | None = None,
+) -> Run:
+    """Grounds all samples of a data set and judges every method's points.
+
+    Args:
+        dataset: Samples and their frames.
+        grounder: Backbone and the configuration that all methods share.
+        config: What is compared; VideoGEM beside its baselines where None.
+        cache: Folder of results; what is in it already is not computed again, and what is
+            computed is added as it comes, so that an interrupted run continues.
+        progress: Told how many samples are done and how many there are: once with those from the
+            cache, then after each batch.
+        work: What makes the records (:func:`videogem_ros.evaluation.cluster.ray_work`); this
+            process where None.
+
+    Returns:
+        The run. Samples that could not be decoded are in its ``skipped``, by key.
+
+    Raises:
+        RecordingError: No sample could be evaluated, or the cache cannot be read or written.
+    """
+    config = config or EvaluationConfig()
+    work = work or Bench(dataset, grounder, config).run
+    report = progress or (lambda done, total: None)
+    store = ResultCache(cache, grounder, dataset) if cache else None
+    results: dict[str, Record | str] = {}
+    if store:
+        results.update(store.find([method.name for method in config.methods]))
+    total, cached = len(dataset.samples), len(results)
+    todo = [sample for sample in dataset.samples if sample.key not in results]
+    report(cached, total)
+    encode_ms: list[float] = []
+    begin = time.perf_counter()
+    with closing(work(todo)) as batches:
+        for batch in batches:
+            made = [result for result in batch.results.values() if isinstance(result, Record)]
+            if store and made:
+                store.add(made)
+            encode_ms += [1e3 * batch.encode_s / len(made) for _ in made]
+            results.update(batch.results)
+            report(len(results), total)
+    timing = {"samples_from_cache": float(cached)}
+    if encode_ms:
+        timing["encode_ms_median"] = statistics.median(encode_ms)
+        timing["samples_per_s"] = len(encode_ms) / (time.perf_counter() - begin)
+    return _run(dataset, grounder, config, results, timing)
+
+
+def _run(
+    dataset: Dataset,
+    grounder: Grounder,
+    config: EvaluationConfig,
+    results: Mapping[str, Record | str],
+    timing: Mapping[str, float],
+) -> Run:
+    """The results in the data set's order, and how they came about."""
+    records = []
+    skipped = Counter(dataset.skipped)
+    for sample in dataset.samples:
+        result = results[sample.key]
+        if isinstance(result, Record):
+            records.append(result)
+        else:
+            skipped[result] += 1
+    if not records:
+        reasons = "; ".join([*skipped][:3]) or "no sample has its frames there"
+        raise RecordingError(f"{dataset.name}: nothing to evaluate: {reasons}")
+    shared = grounder.config
+    height, width = grounder.input_hw
+    return Run(
+        dataset=dataset.name,
+        backbone=grounder.backbone.name,
+        main=config.main.name,
+        records=tuple(records),
+        missing=Counter(dataset.missing),
+        skipped=skipped,
+        settings={
+            "input": f"{width} x {height}, {shared.resize}",
+            "window": f"{grounder.backbone.window_frames} frames",
+            "depth": f"{shared.depth}",
+            "dynamic depth": f"{shared.dynamic_depth}",
+            "static weights": " ".join(f"{weight:g}" for weight in shared.static_weights),
+            "fusion weights": " ".join(f"{weight:g}" for weight in shared.fusion_weights),
+            "verb form": shared.prompts.verb_form,
+        },
+        notes=(note,) if (note := caveat(grounder.backbone)) else (),
+        timing=timing,
+    )
