@@ -69,10 +69,10 @@ class Encoder:
         count = pixels.shape[0]
         chosen = check_places(range(count) if frames is None else frames, count)
         grid_hw = self._grid(pixels)
-        temporal = self.tower.temporal_embedding
-        if temporal is None:
-            return self._encode_images(pixels[list(chosen)], grid_hw, chosen)
-        return self._encode_video(pixels, temporal, grid_hw, chosen)
+        if self.tower.temporal_embedding is None:
+            patch_terms, class_terms = self.walk(self.tokens(pixels[list(chosen)]))
+            return Features(patch_terms, class_terms, grid_hw, chosen)
+        return self._encode_video(pixels, grid_hw, chosen)
 
     def _grid(self, pixels: Tensor) -> tuple[int, int]:
         patch_h, patch_w = self.tower.patch_hw
@@ -91,31 +91,34 @@ class Encoder:
             )
         return height // patch_h, width // patch_w
 
-    def _encode_images(
-        self, pixels: Tensor, grid_hw: tuple[int, int], chosen: tuple[int, ...]
-    ) -> Features:
+    def tokens(self, pixels: Tensor) -> Tensor:
+        """What the first block is given, before the norm.
+
+        Args:
+            pixels: As :meth:`__call__` takes them.
+
+        Returns:
+            The class token, then the patches with their positions: of an image tower, (T, 1 + N,
+            D), row by row; of a video tower, (1, 1 + N T, D), time fastest.
+        """
+        grid_hw = self._grid(pixels)
+        token = self.tower.class_embedding + self.tower.position_embedding[0]
         x = self._patches(pixels) + self.positions(grid_hw)[1:]
-        x = torch.cat([self._class_token().expand(len(chosen), 1, -1), x], dim=1)
-        patch_terms, class_terms = self._walk(x, None)
-        return Features(patch_terms, class_terms, grid_hw, chosen)
+        if self.tower.temporal_embedding is not None:
+            x = x + self.tower.temporal_embedding[:, None]
+            x = x.transpose(0, 1).flatten(0, 1)[None]  # (T, N, D) to (1, N T, D)
+        return torch.cat([token.expand(x.shape[0], 1, -1), x], dim=1)
 
     def _encode_video(
-        self,
-        pixels: Tensor,
-        temporal: Tensor,
-        grid_hw: tuple[int, int],
-        chosen: tuple[int, ...],
+        self, pixels: Tensor, grid_hw: tuple[int, int], chosen: tuple[int, ...]
     ) -> Features:
         frames, patches = pixels.shape[0], grid_hw[0] * grid_hw[1]
-        x = self._patches(pixels) + self.positions(grid_hw)[1:] + temporal[:, None]
-        # Patch tokens stand in (row, column, time) order: time is the fastest axis.
-        x = x.transpose(0, 1).reshape(1, patches * frames, -1)
-        x = torch.cat([self._class_token().expand(1, 1, -1), x], dim=1)
         wanted = None
         if len(chosen) < frames:
-            first = 1 + frames * torch.arange(patches, device=x.device)
-            wanted = (first[:, None] + torch.tensor(chosen, device=x.device)).flatten()
-        patch_terms, class_terms = self._walk(x, wanted)  # (1, L, N * F, D), (1, L, D)
+            first = 1 + frames * torch.arange(patches, device=pixels.device)
+            wanted = (first[:, None] + torch.tensor(chosen, device=pixels.device)).flatten()
+        # (1, L, N F, D), (1, L, D)
+        patch_terms, class_terms = self.walk(self.tokens(pixels), wanted)
         terms, width = patch_terms.shape[1], patch_terms.shape[-1]
         per_frame = len(chosen) if wanted is not None else frames
         patch_terms = patch_terms.view(terms, patches, per_frame, width).permute(2, 0, 1, 3)
@@ -128,18 +131,16 @@ class Encoder:
         weight = self.tower.patch_embedding
         return F.conv2d(pixels, weight, stride=self.tower.patch_hw).flatten(2).transpose(1, 2)
 
-    def _class_token(self) -> Tensor:
-        return self.tower.class_embedding + self.tower.position_embedding[0]
-
     def positions(self, grid_hw: tuple[int, int]) -> Tensor:
         """Position embeddings (1 + N, D) for a grid of patches."""
         return resample_positions(self.tower.position_embedding, self.tower.grid_hw, grid_hw)
 
-    def _walk(self, x: Tensor, tokens: Tensor | None) -> tuple[Tensor, Tensor]:
+    def walk(self, x: Tensor, tokens: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Both paths over all blocks.
 
         Args:
-            x: (B, 1 + N, D), class token first.
+            x: (B, 1 + N, D), class token first, from :meth:`tokens`; in training a batch of
+                windows, or tokens of which some were dropped.
             tokens: (M,) int64, the patch tokens that are wanted; all where None.
 
         Returns:

@@ -1,0 +1,236 @@
+"""Batches: frames moved and mirrored, and texts that are true and false of them.
+
+A batch follows from the seed and its step alone, so training resumes exactly and does not depend
+on who prepares the batches.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import open_clip
+import torch
+from pool import COLUMNS, NO_THING, NO_VERB, Pool
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from videogem_ros.tabletop.captions import NOTHING, Caption, Claim, caption
+from videogem_ros.tabletop.vocabulary import VERBS
+
+UNSAID = -1
+"""Number of what a claim leaves open."""
+TWIN = np.array(
+    [COLUMNS[0].index(twin) if (twin := VERBS[verb].twin) else NO_THING for verb in COLUMNS[0]],
+)
+"""For every verb, the one with the same poses."""
+OWN_TEXTS = 14
+_TOKENIZER = open_clip.SimpleTokenizer(context_length=32)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Part of a batch that is scored within itself.
+
+    Attributes:
+        images: (B, T, S, S, 3) uint8 RGB.
+        boxes: (B, T, 2, O, 4) from 0 to 1: of the action, of the object.
+        pairs: (B, O, 5) int64, what is done to each thing and what it is.
+        tokens: (C, n) int64 of the C texts, cut behind the longest; the neutral ones first.
+        claims: (C, 5) int64, what the texts say.
+        own: (B, P) int64, the texts made for each scene; 0, a neutral one, fills up.
+    """
+
+    images: Tensor
+    boxes: Tensor
+    pairs: Tensor
+    tokens: Tensor
+    claims: Tensor
+    own: Tensor
+
+
+class Batches(Dataset[list[Shard]]):
+    """Batches by step.
+
+    Args:
+        pool: Scenes.
+        seed: Of everything drawn here.
+        steps: Of the whole training; scenes of the pool's easier third come alone in its first.
+        shards: In how many parts a batch comes.
+        size: Scenes a shard.
+    """
+
+    def __init__(self, pool: Pool, seed: int, steps: int, shards: int, size: int) -> None:
+        self.pool, self.seed, self.steps = pool, seed, steps
+        self.shards, self.size = shards, size
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __getitem__(self, step: int) -> list[Shard]:
+        random = np.random.default_rng([self.seed, 1, step])
+        among = len(self.pool) // 3 if 3 * step < self.steps else len(self.pool)
+        places = random.choice(among, self.shards * self.size, replace=among < 1000)
+        return [self._shard(part, random) for part in np.split(places, self.shards)]
+
+    def _shard(self, places: npt.NDArray[np.int64], random: np.random.Generator) -> Shard:
+        moved = [
+            move(self.pool.images[place], self.pool.boxes[place], random) for place in places
+        ]
+        pairs = self.pool.pairs[np.asarray(places)].astype(np.int64)
+        texts: dict[str, tuple[int, Claim]] = {
+            text: (number, Claim()) for number, text in enumerate(NOTHING)
+        }
+        own = np.zeros((len(places), OWN_TEXTS), np.int64)
+        for row, scene in enumerate(pairs):
+            for column, made in enumerate(captions_of(scene, random)[:OWN_TEXTS]):
+                own[row, column] = texts.setdefault(made.text, (len(texts), made.claim))[0]
+        tokens = torch.stack([tokens_of(text) for text in texts])
+        longest = int((tokens != 0).sum(dim=1).max())
+        claims = [claim_row(claim) for _, claim in texts.values()]
+        return Shard(
+            torch.from_numpy(np.stack([images for images, _ in moved])),
+            torch.from_numpy(np.stack([boxes for _, boxes in moved])),
+            torch.from_numpy(pairs),
+            tokens[:, :longest],
+            torch.tensor(claims),
+            torch.from_numpy(own),
+        )
+
+
+def move(
+    images: npt.NDArray[np.uint8],
+    boxes: npt.NDArray[np.float32],
+    random: np.random.Generator,
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+    """Mirrors, scales, shifts, brightens: the same for all frames of a clip.
+
+    Args:
+        images: (T, S, S, 3).
+        boxes: (T, 2, O, 4) from 0 to 1.
+        random: Where chance comes from.
+
+    Returns:
+        Both, changed.
+    """
+    side = images.shape[1]
+    mirrored = random.random() < 0.5
+    scale = random.uniform(0.92, 1.12, 2)
+    shift = 0.5 - 0.5 * scale + random.uniform(-0.05, 0.05, 2)
+    across = -1 if mirrored else 1
+    matrix = np.array(
+        [
+            [across * scale[0], 0, side * (1 - shift[0] if mirrored else shift[0]) - mirrored],
+            [0, scale[1], side * shift[1]],
+        ]
+    )
+    gain, lift = random.uniform(0.88, 1.12), random.uniform(-10, 10)
+    levels = np.clip(np.arange(256) * gain + lift, 0, 255).astype(np.uint8)
+    changed = [
+        cv2.warpAffine(
+            cv2.LUT(image, levels), matrix, (side, side), borderMode=cv2.BORDER_REFLECT_101
+        )
+        for image in images
+    ]
+    placed = boxes * np.tile(scale, 2) + np.tile(shift, 2)
+    if mirrored:
+        placed[..., [0, 2]] = 1 - placed[..., [2, 0]]
+    return np.stack(changed), np.clip(placed, 0, 1).astype(np.float32)
+
+
+def captions_of(pairs: npt.NDArray[np.int64], random: np.random.Generator) -> list[Caption]:
+    """Texts for a scene, true ones and false ones that come near, in random order.
+
+    Args:
+        pairs: (O, 5), what is done to each thing and what it is.
+        random: Where chance comes from.
+    """
+    things = [row for row in pairs if row[0] != NO_THING]
+    acted = [row for row in things if row[0] != NO_VERB]
+    idle = [row for row in things if row[0] == NO_VERB]
+    claims: list[Claim] = []
+    for row in acted:
+        verb, kind = COLUMNS[0][row[0]], row[1]
+        claims += [Claim(verb), _claim(None, row, random), _claim(verb, row, random)]
+        # Near misses: another verb on this object, this verb on another object or colour.
+        claims.append(_claim(_one(COLUMNS[0], random), row, random, exact=True))
+        other = things[int(random.integers(len(things)))]
+        claims.append(_claim(verb, other, random, exact=True))
+        if random.random() < 0.4:
+            recoloured = np.array(row)
+            recoloured[2] = random.integers(len(COLUMNS[2]))
+            claims.append(_claim(_maybe(verb, random), recoloured, random, exact=True))
+        if random.random() < 0.2:
+            rekinded = np.array(row)
+            rekinded[1] = (kind + random.integers(len(COLUMNS[1]))) % len(COLUMNS[1])
+            claims.append(_claim(_maybe(verb, random), rekinded, random, exact=True))
+    for row in idle:
+        claims.append(_claim(None, row, random))
+        if not acted or random.random() < 0.4:
+            claims.append(_claim(_one(COLUMNS[0], random), row, random))
+    order = random.permutation(len(claims))
+    return [caption(claims[place], random) for place in order]
+
+
+def _claim(
+    verb: str | None,
+    row: npt.NDArray[np.int64],
+    random: np.random.Generator,
+    exact: bool = False,
+) -> Claim:
+    """What may be said of a thing: its kind always, mostly its colour, at times more."""
+    _, kind, colour, size, material = (int(number) for number in row)
+    return Claim(
+        verb,
+        COLUMNS[1][kind],
+        COLUMNS[2][colour] if exact or random.random() < 0.8 else None,
+        COLUMNS[3][size] if random.random() < 0.15 else None,
+        COLUMNS[4][material] if random.random() < 0.15 else None,
+    )
+
+
+def _one(words: tuple[str, ...], random: np.random.Generator) -> str:
+    return words[int(random.integers(len(words)))]
+
+
+def _maybe(verb: str, random: np.random.Generator) -> str | None:
+    return verb if random.random() < 0.5 else None
+
+
+def claim_row(claim: Claim) -> list[int]:
+    """A claim as numbers of COLUMNS."""
+    words = (claim.verb, claim.kind, claim.colour, claim.size, claim.material)
+    return [
+        UNSAID if word is None else column.index(word) for column, word in zip(COLUMNS, words)
+    ]
+
+
+@lru_cache(maxsize=None)
+def tokens_of(text: str) -> Tensor:
+    """(32,) int64, zero behind the end."""
+    tokens: Tensor = _TOKENIZER([text])[0]
+    return tokens
+
+
+def truth(claims: Tensor, pairs: Tensor, twins: bool = False) -> Tensor:
+    """Which claims are true of which things.
+
+    Args:
+        claims: (C, 5).
+        pairs: (B, O, 5).
+        twins: Ask of the twins of the verbs that are done, instead of these.
+
+    Returns:
+        (B, C, O) bool; false in all of a neutral text's, which claims nothing.
+    """
+    if twins:
+        verbs = pairs[..., 0]
+        table = torch.from_numpy(TWIN)
+        pairs = pairs.clone()
+        pairs[..., 0] = torch.where(verbs >= 0, table[verbs.clamp_min(0)], verbs)
+    same = claims[None, :, None] == pairs[:, None]
+    fits = (same | (claims == UNSAID)[None, :, None]).all(dim=-1)
+    return fits & (claims != UNSAID).any(dim=-1)[None, :, None]

@@ -1,0 +1,108 @@
+"""Scenes that training never sees, grounded as a user would."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from videogem_ros.core import Grounder, GroundingConfig
+from videogem_ros.core.backbones import Backbone
+from videogem_ros.datatypes import Action, Frame, Window
+from videogem_ros.language import parse_actions
+from videogem_ros.tabletop.captions import Claim, action_text
+from videogem_ros.tabletop.scene import SceneConfig, draw_scene
+from videogem_ros.tabletop.vocabulary import VERBS
+
+SEED = 977
+POINTS = ("verb", "object", "action", "fused")
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """An action asked of a window.
+
+    Attributes:
+        action: What is asked.
+        box: (4,) x1 y1 x2 y2 of the action in the newest frame; None where it does not happen.
+    """
+
+    action: Action
+    box: npt.NDArray[np.float32] | None
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """Windows and what is asked of them."""
+
+    windows: tuple[tuple[Window, tuple[Question, ...]], ...]
+
+    @classmethod
+    def draw(cls, scenes: int, frames: int = 1, easy: bool = False) -> HeldOut:
+        """Draw scenes of a seed of their own.
+
+        Args:
+            scenes: How many.
+            frames: T, of each window.
+            easy: Scenes of one action or two.
+        """
+        config = SceneConfig(twins=0.0)
+        if easy:
+            config = replace(
+                config, actions=(1, 2), distractors=(0, 1), idle_hands=(0, 0), plain=1
+            )
+        return cls(tuple(_ask(place, frames, config) for place in range(scenes)))
+
+    def check(self, backbone: Backbone) -> dict[str, float]:
+        """Pointing accuracy by prompt and of the centre, and the presence score's AUC."""
+        grounder = Grounder(backbone, GroundingConfig())
+        hits: dict[str, list[bool]] = {name: [] for name in (*POINTS, "centre")}
+        scores: tuple[list[float], list[float]] = ([], [])
+        for window, questions in self.windows:
+            found = grounder.ground(window, [question.action for question in questions])
+            for question, grounding in zip(questions, found):
+                scores[question.box is not None].append(grounding.score)
+                if question.box is None:
+                    continue
+                points = {name: (grounding.points[name].x, grounding.points[name].y) for name in POINTS}
+                height, width = window.hw
+                points["centre"] = ((width - 1) / 2, (height - 1) / 2)
+                for name, (x, y) in points.items():
+                    x1, y1, x2, y2 = question.box
+                    hits[name].append(bool(x1 <= x <= x2 and y1 <= y <= y2))
+        result = {name: round(float(np.mean(values)), 4) for name, values in hits.items()}
+        return result | {"auc": round(area_under_curve(*scores), 4)}
+
+
+def area_under_curve(negative: list[float], positive: list[float]) -> float:
+    """Probability that a positive scores above a negative."""
+    above = np.subtract.outer(np.array(positive), np.array(negative))
+    return float((above > 0).mean() + 0.5 * (above == 0).mean())
+
+
+def _ask(place: int, frames: int, config: SceneConfig) -> tuple[Window, tuple[Question, ...]]:
+    random = np.random.default_rng([SEED, place])
+    scene = draw_scene(random, config)
+    times = np.linspace(0, 1, frames) if frames > 1 else random.uniform(0.2, 0.8, 1)
+    view = scene.render([float(time) for time in times])
+    window = Window(
+        tuple(Frame(image, 100_000_000 * index) for index, image in enumerate(view.images))
+    )
+    pairs = list(zip(scene.verbs, scene.things))
+    questions = []
+    for row, (verb, thing) in enumerate(pairs):
+        if verb is None:
+            continue
+        questions.append(_question(verb, thing, view.action_boxes[-1, row]))
+        # The same verb elsewhere: another performed object, unless that is done to it as well.
+        for other_verb, other in pairs:
+            if other_verb is not None and other_verb not in (verb, VERBS[verb].twin):
+                questions.append(_question(verb, other, None))
+                break
+    return window, tuple(questions)
+
+
+def _question(verb: str, thing: object, box: npt.NDArray[np.float32] | None) -> Question:
+    claim = Claim(verb, thing.kind, thing.colour)
+    return Question(parse_actions(action_text(claim))[0], box)

@@ -1,0 +1,147 @@
+"""What training asks for: presence at the class token, location at the patches."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - its usual name
+from batches import Shard, truth
+from pool import NO_VERB
+from torch import Tensor
+
+CENTRAL = 0.6
+"""Share of a box's width and height that counts as its inside: points are to lie well in it."""
+
+
+def presence_margins(classes: Tensor, texts: Tensor, neutral: int, scale: Tensor) -> Tensor:
+    """The presence margins that the grounder scores with, so that they come out calibrated.
+
+    Args:
+        classes: (B, E) unit vectors of the class tokens.
+        texts: (C, E) unit vectors, neutral ones first.
+        neutral: How many are neutral.
+        scale: Logit scale s.
+
+    Returns:
+        (B, C): s a - log mean_j exp(s n_j), as in :mod:`videogem_ros.core.presence`.
+    """
+    logits = scale * classes @ texts.T
+    count = torch.tensor(float(neutral))
+    return logits - (logits[:, :neutral].logsumexp(dim=1, keepdim=True) - count.log())
+
+
+def presence_loss(margins: Tensor, shard: Shard, neutral: int, ignore_twins: bool) -> Tensor:
+    """Binary cross-entropy of every text with every scene, in four parts that count alike.
+
+    The parts are what is true and false, of texts made for the scene and for others: else the
+    many easy ones would drown the few near misses.
+
+    Args:
+        margins: (B, C) of :func:`presence_margins`.
+        shard: For what is true.
+        neutral: How many texts come first that claim nothing.
+        ignore_twins: Leave out texts that would be true of a twin verb: one frame cannot tell.
+    """
+    true = truth(shard.claims, shard.pairs).any(dim=-1)
+    counts = torch.ones_like(true)
+    counts[:, :neutral] = False
+    if ignore_twins:
+        counts &= true | ~truth(shard.claims, shard.pairs, twins=True).any(dim=-1)
+    own = torch.zeros_like(true).scatter_(1, shard.own, True)
+    loss = F.binary_cross_entropy_with_logits(margins, true.float(), reduction="none")
+    parts = [true & own, true & ~own, ~true & own, ~true & ~own]
+    means = [
+        (loss * (part & counts)).sum() / (part & counts).sum().clamp_min(1) for part in parts
+    ]
+    return torch.stack(means).mean()
+
+
+def own_texts(shard: Shard, texts: Tensor) -> tuple[Tensor, Tensor]:
+    """The texts made for each scene.
+
+    Returns:
+        embeddings (B, P, E), and of which things each text is true (B, P, O).
+    """
+    fits = truth(shard.claims, shard.pairs)
+    chosen = fits.gather(1, shard.own[..., None].expand(-1, -1, fits.shape[-1]))
+    return texts[shard.own], chosen
+
+
+def coverage(boxes: Tensor, side: int) -> Tensor:
+    """How much of each patch lies within the central part of a box.
+
+    Args:
+        boxes: (..., 4) x1 y1 x2 y2 from 0 to 1.
+        side: Patches down and across.
+
+    Returns:
+        (..., side * side) in [0, 1].
+    """
+    middle, half = (boxes[..., :2] + boxes[..., 2:]) / 2, (boxes[..., 2:] - boxes[..., :2]) / 2
+    low, high = (middle - CENTRAL * half) * side, (middle + CENTRAL * half) * side
+    edges = torch.arange(side, dtype=boxes.dtype)
+    overlap = torch.minimum(high[..., None], edges + 1) - torch.maximum(low[..., None], edges)
+    across, down = overlap.clamp_min(0).unbind(dim=-2)
+    return (down[..., :, None] * across[..., None, :]).flatten(-2)
+
+
+def targets(shard: Shard, fits: Tensor, frames: Tensor, side: int) -> Tensor:
+    """Where the points of true texts are to lie.
+
+    With a verb: the action's boxes of all pairs that fit. Without: the boxes of things that fit
+    and are acted on, else of those that fit.
+
+    Args:
+        shard: Boxes and pairs.
+        fits: (B, P, O) of which things the texts are true.
+        frames: (B, F) places of frames in the clip.
+        side: Patches down and across.
+
+    Returns:
+        (B, F, P, N) in [0, 1]; all zero where a text is false.
+    """
+    rows = torch.arange(len(frames))[:, None]
+    inside = coverage(shard.boxes[rows, frames], side)  # (B, F, 2, O, N)
+    claims = shard.claims[shard.own]  # (B, P, 5)
+    has_verb = (claims[..., 0] >= 0)[..., None]
+    used = fits & (shard.pairs[:, None, :, 0] != NO_VERB)
+    wanted = torch.where(used.any(dim=-1, keepdim=True), used, fits).to(inside.dtype)
+    by_action = torch.einsum("bpo,bfon->bfpn", wanted * has_verb, inside[:, :, 0])
+    by_object = torch.einsum("bpo,bfon->bfpn", wanted * ~has_verb, inside[:, :, 1])
+    return (by_action + by_object).clamp_max(1)
+
+
+def localisation_loss(similarity: Tensor, target: Tensor, temperature: Tensor) -> Tensor:
+    """-log of the share of a softmax over patches that falls into the target.
+
+    Args:
+        similarity: (..., N) cosines of patches and a text.
+        target: (..., N) in [0, 1]; rows of zeros do not count.
+        temperature: Factor of the cosines.
+    """
+    most = target.amax(dim=-1, keepdim=True)
+    counts = most[..., 0] > 0
+    share = torch.softmax(temperature * similarity, dim=-1) * (target / most.clamp_min(1e-6))
+    loss = -share.sum(dim=-1).clamp_min(1e-6).log()
+    return (loss * counts).sum() / counts.sum().clamp_min(1)
+
+
+def token_contrast(
+    patches: Tensor, texts: Tensor, shard: Shard, neutral: int, temperature: Tensor
+) -> Tensor:
+    """Without boxes: a scene's texts are to fit its best patches better than other scenes' do.
+
+    Per text, the log-sum-exp over patches of its similarity, contrasted over the shard's scenes.
+
+    Args:
+        patches: (B, N, E) unit vectors.
+        texts: (C, E) unit vectors.
+        shard: For what is true.
+        neutral: How many texts come first that claim nothing.
+        temperature: Factor of the cosines.
+    """
+    logits = (temperature * torch.einsum("bne,ce->bcn", patches, texts)).logsumexp(dim=-1)
+    true = truth(shard.claims, shard.pairs).any(dim=-1)
+    shares = logits.log_softmax(dim=0).masked_fill(~true, -torch.inf).logsumexp(dim=0)
+    counts = true.any(dim=0)
+    counts[:neutral] = False
+    return -(shares.masked_fill(~counts, 0)).sum() / counts.sum().clamp_min(1)

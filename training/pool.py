@@ -1,0 +1,160 @@
+"""Scenes drawn ahead of training: frames and labels in memory-mapped files.
+
+Drawing a scene takes about as long as a training step spends on it, so scenes are drawn once and
+seen several times, each time moved, mirrored and described in other words. Scene ``i`` follows
+from the seed and ``i`` alone, whatever the number of processes.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from videogem_ros.tabletop.captions import Thing
+from videogem_ros.tabletop.scene import Scene, SceneConfig, draw_scene
+from videogem_ros.tabletop.vocabulary import COLOURS, KINDS, MATERIALS, SIZES, VERBS
+
+COLUMNS = (tuple(VERBS), tuple(KINDS), tuple(COLOURS), tuple(SIZES), tuple(MATERIALS))
+"""Words behind the numbers of a pair or claim: verb, kind, colour, size, material."""
+NO_VERB, NO_THING = -2, -3
+"""Verb of a thing to which nothing is done, and every number of a row without a thing."""
+MOST_THINGS = 8
+RENDERED_HW = ((240, 320), (240, 320), (180, 240), (144, 192))
+FILTERS = (Image.Resampling.BICUBIC, Image.Resampling.BILINEAR, Image.Resampling.BOX)
+CHUNK = 64
+
+
+@dataclass(frozen=True)
+class PoolConfig:
+    """What a pool is made of.
+
+    Attributes:
+        seed: Of its scenes.
+        scenes: How many; the first third is easier, of one action or two.
+        frames: T, rendered of every scene, from a random stretch of its time.
+        side_px: Height and width of the stored frames.
+        twins: Probability of two actions that only motion tells apart.
+        empty: Probability of a scene without any action.
+        easy: Whether all scenes are of the easier sort, with few distractors.
+    """
+
+    seed: int
+    scenes: int
+    frames: int = 1
+    side_px: int = 144
+    twins: float = 0.1
+    empty: float = 0.15
+    easy: bool = False
+
+    def scene_config(self, place: int) -> SceneConfig:
+        """What the scene at a place is drawn like."""
+        config = SceneConfig(twins=self.twins, empty=self.empty)
+        if self.easy:
+            return replace(config, actions=(1, 2), distractors=(0, 1), idle_hands=(0, 0), plain=1)
+        return replace(config, actions=(1, 2)) if 3 * place < self.scenes else config
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """Scenes on disk.
+
+    Attributes:
+        config: What they are.
+        images: (M, T, S, S, 3) uint8 RGB.
+        boxes: (M, T, 2, O, 4) float32 x1 y1 x2 y2 from 0 to 1: of the action, of the object.
+        pairs: (M, O, 5) int8, what is done to each thing and what it is, as numbers of COLUMNS.
+    """
+
+    config: PoolConfig
+    images: npt.NDArray[np.uint8]
+    boxes: npt.NDArray[np.float32]
+    pairs: npt.NDArray[np.int8]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def open_pool(folder: Path, config: PoolConfig, processes: int = 2) -> Pool:
+    """A pool, drawn if the folder does not hold it yet.
+
+    Args:
+        folder: Where it is to lie.
+        config: What it is made of; a pool of another configuration is replaced.
+        processes: How many draw.
+
+    Returns:
+        The pool, opened for reading.
+    """
+    label = folder / "pool.json"
+    if not label.is_file() or json.loads(label.read_text()) != asdict(config):
+        label.unlink(missing_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, (shape, dtype) in _arrays(config).items():
+            np.lib.format.open_memmap(folder / name, mode="w+", dtype=dtype, shape=shape)
+        jobs = [(folder, config, first) for first in range(0, config.scenes, CHUNK)]
+        if processes > 1:
+            with multiprocessing.get_context("spawn").Pool(processes) as workers:
+                workers.starmap(_draw_chunk, jobs, chunksize=1)
+        else:
+            for job in jobs:
+                _draw_chunk(*job)
+        label.write_text(json.dumps(asdict(config)))
+    images, boxes, pairs = (np.load(folder / name, mmap_mode="r") for name in _arrays(config))
+    return Pool(config, images, boxes, pairs)
+
+
+def _arrays(config: PoolConfig) -> dict[str, tuple[tuple[int, ...], type]]:
+    count, frames, side = config.scenes, config.frames, config.side_px
+    return {
+        "images.npy": ((count, frames, side, side, 3), np.uint8),
+        "boxes.npy": ((count, frames, 2, MOST_THINGS, 4), np.float32),
+        "pairs.npy": ((count, MOST_THINGS, 5), np.int8),
+    }
+
+
+def _draw_chunk(folder: Path, config: PoolConfig, first: int) -> None:
+    cv2.setNumThreads(1)
+    arrays = [np.load(folder / name, mmap_mode="r+") for name in _arrays(config)]
+    for place in range(first, min(first + CHUNK, config.scenes)):
+        random = np.random.default_rng([config.seed, place])
+        scene = draw_scene(random, config.scene_config(place))
+        for array, value in zip(arrays, _shoot(scene, config, random)):
+            array[place] = value
+
+
+def _shoot(
+    scene: Scene, config: PoolConfig, random: np.random.Generator
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32], npt.NDArray[np.int8]]:
+    """Frames, boxes and pairs of one scene, as a pool holds them."""
+    hw = RENDERED_HW[int(random.integers(len(RENDERED_HW)))]
+    if config.frames == 1:
+        times = random.uniform(0, 1, 1)
+    else:
+        length = random.uniform(0.5, 1)
+        times = random.uniform(0, 1 - length) + length * np.linspace(0, 1, config.frames)
+    view = scene.render([float(time) for time in times], hw)
+    how = FILTERS[int(random.integers(len(FILTERS)))]
+    size = (config.side_px, config.side_px)
+    images = np.stack([np.asarray(Image.fromarray(x).resize(size, how)) for x in view.images])
+    boxes = np.zeros((config.frames, 2, MOST_THINGS, 4), np.float32)
+    scale = np.array([hw[1], hw[0], hw[1], hw[0]], np.float32)
+    boxes[:, 0, : len(scene.things)] = view.action_boxes / scale
+    boxes[:, 1, : len(scene.things)] = view.object_boxes / scale
+    pairs = np.full((MOST_THINGS, 5), NO_THING, np.int8)
+    for row, (verb, thing) in enumerate(zip(scene.verbs, scene.things)):
+        pairs[row] = pair_row(verb, thing)
+    return images, boxes, pairs
+
+
+def pair_row(verb: str | None, thing: Thing) -> list[int]:
+    """What is done to a thing, as numbers of COLUMNS."""
+    words = (thing.kind, thing.colour, thing.size, thing.material)
+    numbers = [column.index(word) for column, word in zip(COLUMNS[1:], words)]
+    return [NO_VERB if verb is None else COLUMNS[0].index(verb), *numbers]
