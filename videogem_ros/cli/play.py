@@ -194,11 +194,11 @@ class _Played:
         """Publishes the recording once, or until it is ended."""
         from videogem_ros.adapters.bag.storage import unpacked
 
-        begin_s, first_ns = time.monotonic(), None
+        begin_s, begin_ns, first_ns = time.monotonic(), time.time_ns(), None
         for connection, log_ns, raw in self._storage.raw_messages(self._publishers):
             first_ns = log_ns if first_ns is None else first_ns
-            due_s = begin_s + (log_ns - first_ns) / 1e9 / self._rate
-            while (left_s := due_s - time.monotonic()) > 0 and not ended():
+            due_ns = round((log_ns - first_ns) / self._rate)
+            while (left_s := begin_s + due_ns / 1e9 - time.monotonic()) > 0 and not ended():
                 player.spin(min(left_s, CLOCK_PERIOD_S))
                 if self._tell_time:
                     self._tell_time(min(log_ns, first_ns + self._elapsed_ns(begin_s)))
@@ -206,7 +206,8 @@ class _Played:
                 return
             cdr = unpacked(raw)
             if connection.topic in self._restamped:
-                cdr = _moved(cdr, time.time_ns() - log_ns)
+                # When it is due, not when it goes out: what had one stamp still has one.
+                cdr = _moved(cdr, begin_ns + due_ns - log_ns)
             self._send(connection.topic, cdr)
 
     def _elapsed_ns(self, begin_s: float) -> int:
