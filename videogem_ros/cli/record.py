@@ -20,6 +20,7 @@ from videogem_ros.errors import RecordingError
 if TYPE_CHECKING:
     from videogem_ros.adapters.bag.results import ResultWriter
     from videogem_ros.adapters.dds.participant import Participant
+    from videogem_ros.evaluation.records import Box
     from videogem_ros.live.joining import ResultJoiner
 
 
@@ -37,6 +38,12 @@ if TYPE_CHECKING:
 )
 @click.option("--image", default="/image", show_default=True, help="The images that it grounds.")
 @click.option("--max-actions", type=click.IntRange(1), default=4, show_default=True)
+@click.option(
+    "--labels",
+    metavar="TOPIC",
+    help="vision_msgs/Detection2DArray of where the actions are in the images, as a labelled "
+    "recording has it; the table then tells how many points are right.",
+)
 @click.option("--about", metavar="TEXT", help="What the contact sheet says of the run.")
 @click.option(
     "--idle",
@@ -52,6 +59,7 @@ def record(
     node_name: str,
     image: str,
     max_actions: int,
+    labels: str | None,
     about: str | None,
     idle: float | None,
     **graph: Any,
@@ -62,17 +70,23 @@ def record(
     behind the images the answers were.
     """
     require_cyclone()
+    from videogem_ros.adapters.bag import vision
     from videogem_ros.adapters.bag.results import ResultWriter
+    from videogem_ros.adapters.dds.qos import DEFAULT
     from videogem_ros.live.joining import ResultJoiner
     from videogem_ros.live.types import typestore
 
-    joiner = ResultJoiner()
+    store = typestore()
+    vision.register(store)
+    joiner, judge = ResultJoiner(), _Judge()
     with (
         interruptible() as signals,
-        joined("videogem_record", typestore(), graph) as participant,
+        joined("videogem_record", store, graph) as participant,
         ResultWriter(out, about or f"live, {node_name}", force=force) as results,
     ):
         _subscribe(participant, joiner, node_name, image, max_actions)
+        if labels:
+            participant.subscribe(labels, vision.LABELS, DEFAULT, judge.on_labels)
         written = _Written(results)
         while not signals and not (idle and written.idle_s > idle):
             participant.spin(0.1)
@@ -83,7 +97,7 @@ def record(
     console = Console()
     if not console.is_terminal:
         console.width = 200  # a pipe has no border to fit into
-    console.print(_table(written.messages))
+    console.print(_table(written.messages, judge if labels else None))
     click.echo(out)
 
 
@@ -126,26 +140,65 @@ class _Written:
             self._last_s = time.monotonic()
 
 
-def _table(messages: Sequence[Any]) -> Table:
-    from videogem_ros.live.messages import Status
+class _Judge:
+    """Tells which groundings are right, by the labels of their images."""
 
+    def __init__(self) -> None:
+        self._boxes: dict[tuple[int, str], list[Box]] = {}
+
+    def on_labels(self, message: Any) -> None:
+        """Takes a ``vision_msgs/Detection2DArray``."""
+        from videogem_ros.adapters.bag.vision import read_label
+        from videogem_ros.adapters.encodings import header_stamp_ns
+
+        for label in map(read_label, message.detections):
+            boxes = self._boxes.setdefault((header_stamp_ns(message), label.action), [])
+            boxes += [label.box] if label.box else []
+
+    def share(self, messages: Sequence[Any]) -> str:
+        """How many points are in a box of their action, of those whose action has one."""
+        from videogem_ros.adapters.encodings import header_stamp_ns
+        from videogem_ros.evaluation.metrics import judge
+
+        hits = [
+            judge((message.fused_point.x, message.fused_point.y), None, boxes, hw).hit
+            for message in messages
+            for hw in ((message.image_height, message.image_width),)
+            if (boxes := self._boxes.get((header_stamp_ns(message), message.action)))
+        ]
+        return f"{sum(map(bool, hits))} of {len(hits)}" if hits else "-"
+
+
+def _table(messages: Sequence[Any], judge: _Judge | None) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("action", min_width=14)
     for title in ("windows", "there", "score", "latency ms", "worst", "compute ms"):
         table.add_column(title, justify="right", no_wrap=True)
-    for action in dict.fromkeys(message.action for message in messages):
+    if judge is not None:
+        table.add_column("right", justify="right", no_wrap=True)
+    actions = list(dict.fromkeys(message.action for message in messages))
+    for action in actions:
         own = [message for message in messages if message.action == action]
-        latencies = [_ms(message.latency) for message in own]
-        table.add_row(
-            action,
-            str(len(own)),
-            str(sum(message.status != Status.NOT_PRESENT for message in own)),
-            f"{statistics.mean(message.score for message in own):.2f}",
-            f"{statistics.median(latencies):.0f}",
-            f"{max(latencies):.0f}",
-            f"{statistics.median(_ms(message.compute_time) for message in own):.0f}",
-        )
+        table.add_row(action, *_row(own, judge))
+    if len(actions) > 1:
+        table.add_section()
+        table.add_row("all", *_row(messages, judge))
     return table
+
+
+def _row(messages: Sequence[Any], judge: _Judge | None) -> list[str]:
+    from videogem_ros.live.messages import Status
+
+    latencies = [_ms(message.latency) for message in messages]
+    return [
+        str(len(messages)),
+        str(sum(message.status != Status.NOT_PRESENT for message in messages)),
+        f"{statistics.mean(message.score for message in messages):.2f}",
+        f"{statistics.median(latencies):.0f}",
+        f"{max(latencies):.0f}",
+        f"{statistics.median(_ms(message.compute_time) for message in messages):.0f}",
+        *([judge.share(messages)] if judge else []),
+    ]
 
 
 def _ms(duration: Any) -> float:
