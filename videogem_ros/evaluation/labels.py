@@ -22,7 +22,6 @@ Several boxes of one action in one image are right each.
 from __future__ import annotations
 
 import json
-from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +30,7 @@ from typing import Any
 from videogem_ros.adapters.bag.vision import Label
 from videogem_ros.errors import InvalidValueError, VideoGemError
 from videogem_ros.evaluation.records import Box
-from videogem_ros.evaluation.tables import TOLERANCE_S, Row, read_table
+from videogem_ros.evaluation.tables import TOLERANCE_S, Row, nearest, read_table
 from videogem_ros.language import parse_actions
 from videogem_ros.window import NS_PER_S
 
@@ -115,7 +114,7 @@ def labels_from_csv(
     origin_ns = stamps[0] if from_start else 0
     found = []
     for row in read_table(path, ("time", *_CORNERS, "action"), ("label",)):
-        stamp_ns = _nearest(row, stamps, origin_ns, round(tolerance_s * NS_PER_S))
+        stamp_ns = _stamp_ns(row, stamps, origin_ns, round(tolerance_s * NS_PER_S))
         action = row.text("action")
         if not parse_actions(action):
             raise row.error("action", "a text with words")
@@ -124,19 +123,19 @@ def labels_from_csv(
     return found
 
 
-def _nearest(row: Row, stamps: Sequence[int], origin_ns: int, tolerance_ns: int) -> int:
+def _stamp_ns(row: Row, stamps: Sequence[int], origin_ns: int, tolerance_ns: int) -> int:
+    """Stamp of the image that a line is about."""
     time_ns = row.time_ns("time") + origin_ns
-    after = bisect_left(stamps, time_ns)
-    nearest = min(stamps[max(after - 1, 0) : after + 1], key=lambda ns: abs(ns - time_ns))
-    if abs(nearest - time_ns) > tolerance_ns:
+    stamp_ns = nearest(stamps, time_ns)
+    if abs(stamp_ns - time_ns) > tolerance_ns:
         first_s, last_s = ((stamp - origin_ns) / NS_PER_S for stamp in (stamps[0], stamps[-1]))
         raise row.error(
             "time",
             f"an image within {tolerance_ns / NS_PER_S:g} s of it "
             f"(they are from {first_s:.3f} to {last_s:.3f} s)",
-            f"{row.fields['time']}, {abs(nearest - time_ns) / NS_PER_S:.3f} s from the nearest",
+            f"{row.fields['time']}, {abs(stamp_ns - time_ns) / NS_PER_S:.3f} s from the nearest",
         )
-    return nearest
+    return stamp_ns
 
 
 def _box(row: Row, image_hw: tuple[int, int]) -> Box | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -105,3 +106,9 @@ def read_table(path: Path, columns: Sequence[str], optional: Sequence[str] = ())
     if not rows:
         raise InvalidValueError(path.name, "lines below the header", "none")
     return rows
+
+
+def nearest(times_ns: Sequence[int], time_ns: int) -> int:
+    """Which of some times, in increasing order and at least one, is nearest to another."""
+    after = bisect_left(times_ns, time_ns)
+    return min(times_ns[max(after - 1, 0) : after + 1], key=lambda other: abs(other - time_ns))
