@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from rosbags.typesys.store import Typestore
+
 from videogem_ros.adapters.dds.names import Names
 from videogem_ros.adapters.dds.participant import Participant
 from videogem_ros.live.types import typestore
@@ -26,9 +28,9 @@ def own_domain() -> str:
     return str(1 + next(_numbers) % 101)
 
 
-def participant(name: str, **options: Any) -> Participant:
+def participant(name: str, store: Typestore | None = None, **options: Any) -> Participant:
     """A participant of the domain that the environment says."""
-    return Participant(Names(name), typestore(), interface="local", **options)
+    return Participant(Names(name), store or typestore(), interface="local", **options)
 
 
 def spin_until(condition: Callable[[], Any], *participants: Participant) -> Any:

@@ -15,6 +15,25 @@ TINY_CLIP = {
     "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
 }
 
+SMALL_CLIP = {
+    "embed_dim": 256,
+    "vision_cfg": {
+        "image_size": 224,
+        "layers": 12,
+        "width": 192,
+        "head_width": 64,
+        "patch_size": 16,
+    },
+    "text_cfg": {
+        "context_length": 77,
+        "vocab_size": 49408,
+        "width": 256,
+        "heads": 4,
+        "layers": 4,
+    },
+}
+"""A ViT-Ti/16, which takes a moment for a window."""
+
 TINY_VICLIP = viclip.ViClipConfig(
     embed_dim=32,
     image_size=64,

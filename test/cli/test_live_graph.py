@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import statistics
@@ -24,13 +25,16 @@ pytest.importorskip("cyclonedds", reason="the DDS binding is not installed")
 
 from dds_domains import own_domain, participant, spin_for, spin_until
 from processes import Process
+from recordings import CLIP_FRAMES, FRAMES, RATE_HZ, clips, texts, write_recording
+from tiny import SMALL_CLIP
 
-from videogem_ros.adapters.bag.sample import COMMANDS, FRAMES, RATE_HZ, write_sample
+from videogem_ros.adapters.bag import vision
+from videogem_ros.adapters.bag.tabletop import START_NS
 from videogem_ros.adapters.dds.participant import Participant, Publisher
 from videogem_ros.adapters.dds.qos import DEFAULT, LATCHED, SENSOR_DATA
 from videogem_ros.adapters.encodings import header_stamp_ns, image_message_fields
 from videogem_ros.cli import main
-from videogem_ros.cli.demo import SMALL
+from videogem_ros.cli.demo import CLIPS
 from videogem_ros.datatypes import PROMPT_KINDS
 from videogem_ros.live.messages import MessageBuilder, Status
 from videogem_ros.live.types import typestore
@@ -38,7 +42,7 @@ from videogem_ros.live.types import typestore
 GROUNDING = "videogem_ros/msg/ActionGrounding"
 IMAGE, STRING = "sensor_msgs/msg/Image", "std_msgs/msg/String"
 COMPRESSED = "sensor_msgs/msg/CompressedImage"
-CAMERA = "/camera/image_raw"
+CAMERA, LABELS = "/camera/image_raw", "/labels"
 PATCHES = 4
 """Across and down in the tiny backbone."""
 
@@ -78,9 +82,7 @@ def start(domain: str, tmp_path: Path) -> Iterator[Start]:
 
 @pytest.fixture(scope="module")
 def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("recordings") / "sample"
-    write_sample(path)
-    return path
+    return write_recording(tmp_path_factory.mktemp("recordings"))
 
 
 @pytest.fixture
@@ -125,10 +127,11 @@ def test_node_player_and_recorder_find_what_replay_finds(
 ) -> None:
     node = start("node", *tiny, "--remap", f"image:={CAMERA}")
     live, replayed = tmp_path / "live", tmp_path / "replayed"
-    recorder = start("record", "--out", live, "--image", CAMERA)
+    recorder = start("record", "--out", live, "--image", CAMERA, "--labels", LABELS)
     replay = CliRunner().invoke(main, ["replay", str(recording), "--out", str(replayed), *tiny])
     assert replay.exit_code == 0, replay.output
-    player = start("play", recording, "--wait-for", CAMERA, "--wait-for", "/action")
+    waits = [word for topic in (CAMERA, LABELS, "/action") for word in ("--wait-for", topic)]
+    player = start("play", recording, *waits)
     assert player.wait(90) == 0, player.output
     time.sleep(1.0)
     assert recorder.interrupt() == 0, recorder.output
@@ -138,12 +141,28 @@ def test_node_player_and_recorder_find_what_replay_finds(
     found = {(line["stamp_ns"], line["action"]): line for line in lines(live)}
     # A new command is answered at once, with the image that was there before it.
     common = found.keys() & expected.keys()
-    assert len(found) - len(common) <= len(COMMANDS)
+    assert len(found) - len(common) <= len(texts())
     assert len(common) > FRAMES // 2
-    assert {action for _, action in common} == {text for _, text in COMMANDS}
+    assert {action for _, action in common} == set(texts())
     for key in common:
         assert_same(found[key], expected[key])
-    assert "pick up the red mug" in recorder.output
+    assert texts()[0] in recorder.output
+    right = sum(map(in_box, found.values()))
+    (last,) = re.findall(r"^all .* (\d+ of \d+) *$", recorder.output, re.MULTILINE)
+    assert last == f"{right} of {len(found)}"
+
+
+def in_box(grounding: dict[str, Any]) -> bool:
+    """Whether a point is in the box of its action, as the scenes themselves tell."""
+    place = (grounding["stamp_ns"] - START_NS) * RATE_HZ // 10**9
+    clip = clips()[place // CLIP_FRAMES]
+    (box,) = (
+        action.action_boxes[place % CLIP_FRAMES]
+        for action in clip.performed
+        if action.texts[0] == grounding["action"]
+    )
+    x, y = (grounding["points"]["fused"][axis] for axis in "xy")
+    return bool(box[0] <= x <= box[2] and box[1] <= y <= box[3])
 
 
 def assert_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
@@ -169,7 +188,7 @@ def test_under_ten_times_too_many_images_the_newest_is_answered_for_the_newest_c
     start: Start, tmp_path: Path, peer: Participant
 ) -> None:
     config = tmp_path / "small.json"
-    config.write_text(json.dumps(SMALL))
+    config.write_text(json.dumps(SMALL_CLIP))
     parameters = tmp_path / "parameters.yaml"
     values = {"backbone": f"openclip:{config}", "weights": "random:0", "device": "cpu"}
     parameters.write_text(yaml.safe_dump({"/**": {"ros__parameters": values}}))
@@ -350,10 +369,25 @@ def test_play_loops_with_stamps_of_the_present(
     assert player.interrupt() == 0
 
 
+def test_messages_of_one_stamp_have_one_stamp_in_the_present_too(
+    start: Start, recording: Path
+) -> None:
+    store = typestore()
+    vision.register(store)
+    with participant("peer", store) as peer:
+        images, labels = listen(peer, CAMERA, IMAGE), listen(peer, LABELS, vision.LABELS)
+        player = start("play", recording, "--restamp", "--rate", 4)
+        spin_until(lambda: len(images) == len(labels) == FRAMES, peer)
+        assert player.wait(10) == 0, player.output
+    stamps = [header_stamp_ns(message) for message in images]
+    assert [header_stamp_ns(message) for message in labels] == stamps
+    assert abs(time.time() - stamps[-1] / 1e9) < 30
+
+
 def test_play_names_the_topics_that_there_are(start: Start, recording: Path) -> None:
     player = start("play", recording, "--topics", "/lidar")
     assert player.wait(30) == 1
-    assert f"no messages on /lidar; topics: /action, {CAMERA}" in player.output
+    assert "no messages on /lidar; topics: /action, /camera/camera_info, " in player.output
 
 
 def test_echo_finds_the_type_and_prints_yaml(start: Start, peer: Participant) -> None:
@@ -394,5 +428,6 @@ def test_demo_runs_all_three_and_leaves_the_results(
     assert demo.wait(90) == 0, demo.output
     names = {file.name for file in (tmp_path / "demo").iterdir()}
     assert names >= {"groundings.mcap", "overlay.mp4", "contact_sheet.png", "groundings.jsonl"}
-    assert "random weights" in demo.output
+    assert "untrained weights: the points mean nothing" in demo.output
     assert "latency" in demo.output
+    assert len(re.findall(r"\d+ of \d+ *$", demo.output, re.MULTILINE)) > CLIPS

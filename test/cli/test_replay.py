@@ -1,4 +1,4 @@
-"""``videogem-ros replay`` and ``sample``, run for real on a small seeded backbone."""
+"""``videogem-ros replay``, run for real on a small seeded backbone."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from recordings import CLIP_FRAMES, texts, write_recording
 from rosbags.rosbag2 import Reader
 
 from videogem_ros.adapters.bag import open_source
 from videogem_ros.adapters.bag.results import RESULTS
-from videogem_ros.adapters.bag.sample import COMMANDS
 from videogem_ros.cli import main
 from videogem_ros.cli.replay import _Pace
 from videogem_ros.cli.signals import interruptible
@@ -35,10 +35,7 @@ MUG = ("--action", "pick up the red mug")
 
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    bag = tmp_path_factory.mktemp("recording") / "sample"
-    result = CliRunner().invoke(main, ["sample", "--out", str(bag)])
-    assert result.exit_code == 0, result.output
-    return bag
+    return write_recording(tmp_path_factory.mktemp("recording"))
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +72,8 @@ def test_every_frame_is_grounded_for_the_command_that_stood_then(
     sample: Path, whole: tuple[Result, Path], tiny_image_backbone: Backbone
 ) -> None:
     found = groundings(whole[1])
-    (_, first), (change, second) = COMMANDS
-    assert [line["action"] for line in found] == [first] * change + [second] * (40 - change)
+    first, second = texts()
+    assert [line["action"] for line in found] == [first] * CLIP_FRAMES + [second] * CLIP_FRAMES
     frames = frames_of(sample)
     assert [line["stamp_ns"] for line in found] == [frame.stamp_ns for frame in frames]
     # The same grounding without session and command line.
@@ -227,7 +224,7 @@ def test_an_action_and_an_action_topic_exclude_each_other(sample: Path, tmp_path
 def test_a_command_without_words_is_counted_and_the_last_one_stands(
     untrained: list[str], tmp_path: Path
 ) -> None:
-    from videogem_ros.adapters.bag.sample import ACTION_TOPIC, IMAGE_TOPIC
+    from videogem_ros.adapters.bag.tabletop import ACTION_TOPIC, IMAGE_TOPIC
     from videogem_ros.adapters.bag.writing import BagWriter, header
     from videogem_ros.adapters.encodings import image_message_fields
 

@@ -20,7 +20,8 @@ COMMANDS = {
     "record": "Record what a live node finds, as replay does.",
     "echo": "Print the messages of a topic.",
     "demo": "Run node, player and recorder on this machine.",
-    "sample": "Write a short sample recording to try things on.",
+    "label": "Label a recording from a table, for evaluate bag.",
+    "tabletop": "Draw a labelled recording to try things on, and to evaluate on.",
 }
 """Subcommand to one-line help; ``videogem_ros.cli.<name>`` holds the command of the same name."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -16,27 +15,12 @@ from pathlib import Path
 import click
 
 from videogem_ros.cli.graph import require_cyclone
-from videogem_ros.cli.options import UNTRAINED
+from videogem_ros.cli.tabletop import draw_clips
+from videogem_ros.core.configuration import SHIPPED, backbone_name
 from videogem_ros.errors import VideoGemError
 
-SMALL = {
-    "embed_dim": 256,
-    "vision_cfg": {
-        "image_size": 224,
-        "layers": 12,
-        "width": 192,
-        "head_width": 64,
-        "patch_size": 16,
-    },
-    "text_cfg": {
-        "context_length": 77,
-        "vocab_size": 49408,
-        "width": 256,
-        "heads": 4,
-        "layers": 4,
-    },
-}
-"""An open_clip configuration of a ViT-Ti/16, for machines without a GPU and without weights."""
+SEED, CLIPS, FRAMES = 7, 6, 32
+"""Of the recording: six scenes of 3.2 s each."""
 
 LONGEST_S = 100.0
 """A demo that takes longer hangs."""
@@ -52,44 +36,42 @@ ENDING_S = 20.0
     type=click.Path(path_type=Path),
     help="Folder for the results; those of an earlier run are replaced.",
 )
-@click.option(
-    "--backbone",
-    help="As of the node.  [default: a small model with seeded random weights]",
-)
+@click.option("--backbone", help=f"As of the node.  [default: {SHIPPED}]")
 @click.option("--weights", help="As of the node.")
 def demo(out: Path, *, backbone: str | None, weights: str | None) -> None:
-    """Run the live job over loopback: a node, a player of the sample recording, a recorder.
+    """Run the live job over loopback: a node, a player of a tabletop recording, a recorder.
 
     The recorder leaves groundings.mcap, overlay.mp4, groundings.jsonl and contact_sheet.png in
-    DIR, and prints how far behind the images the answers were.
+    DIR, and prints how many points were right and how far behind the images the answers were.
     """
     require_cyclone()
-    from videogem_ros.adapters.bag.sample import ACTION_TOPIC, IMAGE_TOPIC, write_sample
+    from videogem_ros.adapters.bag.tabletop import (
+        ACTION_TOPIC,
+        IMAGE_TOPIC,
+        LABELS_TOPIC,
+        write_clips,
+    )
 
     with tempfile.TemporaryDirectory(prefix="videogem-demo-") as scratch:
         recording = Path(scratch) / "recording"
-        write_sample(recording)
-        untrained = backbone is None
-        if backbone is None:
-            small = Path(scratch) / "small.json"
-            small.write_text(json.dumps(SMALL))
-            backbone, weights = f"openclip:{small}", "random:0"
-        model = ("--backbone", backbone, *(("--weights", weights) if weights else ()))
-        about = f"live over DDS  ·  {UNTRAINED if untrained else backbone}"
-        images = ("--image", IMAGE_TOPIC, "--about", about)
+        write_clips(recording, draw_clips(CLIPS, SEED, frames=FRAMES))
+        name = backbone_name(backbone, weights)
+        model = ("--backbone", name, *(("--weights", weights) if weights else ()))
+        topics = ("--image", IMAGE_TOPIC, "--labels", LABELS_TOPIC)
+        about = ("--about", f"live over DDS  ·  {name}")
         with (
             _process("node", *model, "--remap", f"image:={IMAGE_TOPIC}") as node,
-            _process("record", "--out", str(out), "--force", *images) as recorder,
+            _process("record", "--out", str(out), "--force", *topics, *about) as recorder,
         ):
-            # Only the node subscribes to commands: it is ready then.
-            waits = ("--wait-for", ACTION_TOPIC, "--wait-for", IMAGE_TOPIC)
+            # Only the node subscribes to commands, when it is ready, and only the recorder to
+            # labels.
+            awaited = (ACTION_TOPIC, IMAGE_TOPIC, LABELS_TOPIC)
+            waits = [word for topic in awaited for word in ("--wait-for", topic)]
             with _process("play", str(recording), "--restamp", *waits) as player:
                 _await(player, others=(node, recorder))
             time.sleep(1.0)  # for the last answers
             _end(recorder)
             _end(node)
-    if untrained:
-        click.secho(f"warning: {UNTRAINED}", fg="yellow", err=True)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from videogem_ros.cli.options import UNTRAINED, grounding_options, load_session
+from videogem_ros.cli.options import grounding_options, load_session, warn_of
 from videogem_ros.datatypes import Frame, Grounding
 from videogem_ros.errors import InvalidValueError, RecordingError
 from videogem_ros.window import Push
@@ -50,8 +50,7 @@ def ground(paths: tuple[Path, ...], actions: tuple[str, ...], out: Path, **groun
 
     if out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise InvalidValueError("--out", "a name that ends in .png, .jpg or .jpeg", str(out))
-    with Console(stderr=True).status(f"loading {grounding['backbone']}"):
-        session, grounder = load_session(grounding)
+    session, grounder = load_session(grounding)
     session.set_actions(actions)
     for frame in _frames(paths, grounding["frame_interval_s"]):
         if session.push(frame) is Push.RESOLUTION and len(paths) > 1:
@@ -62,8 +61,7 @@ def ground(paths: tuple[Path, ...], actions: tuple[str, ...], out: Path, **groun
     groundings = session.run(job)
     _save(out, draw_overlay(job.window.newest.image, groundings))
     _print(groundings)
-    if grounder.backbone.untrained:
-        Console(stderr=True).print(f"[bold yellow]warning:[/] {UNTRAINED}")
+    warn_of(grounder.backbone)
 
 
 def _frames(paths: Sequence[Path], interval_s: float) -> Iterator[Frame]:

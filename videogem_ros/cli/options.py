@@ -6,18 +6,24 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from rich.console import Console
 
-from videogem_ros.core.configuration import FUSIONS, RESIZES, WEIGHTINGS, GroundingConfig
+from videogem_ros.core.configuration import (
+    FUSIONS,
+    RESIZES,
+    SHIPPED,
+    USUAL,
+    WEIGHTINGS,
+    GroundingConfig,
+    backbone_name,
+)
 from videogem_ros.core.presence import PresenceConfig
 from videogem_ros.core.prompts import VERB_FORMS, PromptConfig
 from videogem_ros.window import WindowConfig
 
 if TYPE_CHECKING:
-    from videogem_ros.core import Grounder
+    from videogem_ros.core import Backbone, Grounder
     from videogem_ros.session import Session
-
-UNTRAINED = "untrained weights: the points mean nothing"
-"""What must be said where the weights are random."""
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -26,10 +32,9 @@ _GROUNDING, _WINDOW = GroundingConfig(), WindowConfig()
 _OPTIONS = (
     click.option(
         "--backbone",
-        default="openclip:ViT-B-16",
-        show_default=True,
-        help="openclip:MODEL (a name of open_clip or a .json configuration), viclip:B-16 or "
-        "viclip:L-14.",
+        help="openclip:MODEL (a name of open_clip or a .json configuration), viclip:B-16, "
+        "viclip:L-14, or openclip:tabletop and viclip:tabletop, which are part of the package and "
+        f"know nothing else.  [default: {SHIPPED}; {USUAL} where weights are named]",
     ),
     click.option(
         "--weights",
@@ -124,8 +129,16 @@ def load_session(grounding: Mapping[str, Any]) -> tuple[Session, Grounder]:
     )
     windows = SessionConfig(**{name: grounding[name] for name in ("frame_interval_s", "start")})
     device = grounding["device"] or ("cuda" if torch.cuda.is_available() else "cpu")
-    backbone = load_backbone(
-        grounding["backbone"], grounding["weights"], device, grounding["dtype"]
-    )
+    name = backbone_name(grounding["backbone"], grounding["weights"])
+    with Console(stderr=True).status(f"loading {name}"):
+        backbone = load_backbone(name, grounding["weights"], device, grounding["dtype"])
     grounder = Grounder(backbone, config)
     return Session(grounder, windows), grounder
+
+
+def warn_of(backbone: Backbone) -> None:
+    """Writes what must be said of a backbone's points, if anything, to standard error."""
+    from videogem_ros.core import caveat
+
+    if said := caveat(backbone):
+        click.secho(f"warning: {said}", fg="yellow", bold=True, err=True)

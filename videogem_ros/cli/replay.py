@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from videogem_ros.cli.options import UNTRAINED, grounding_options, load_session
+from videogem_ros.cli.options import grounding_options, load_session, warn_of
 from videogem_ros.cli.signals import interruptible
 from videogem_ros.datatypes import Frame
 from videogem_ros.errors import InvalidValueError, RecordingError
@@ -77,6 +77,7 @@ def replay(
     """
     from videogem_ros.adapters.bag import open_source
     from videogem_ros.adapters.bag.results import ResultWriter, check_folder
+    from videogem_ros.core import caveat
 
     if actions and action_topic:
         raise click.UsageError("give --action or --action-topic, not both")
@@ -84,13 +85,12 @@ def replay(
         if not actions and source.action_topic is None:
             raise RecordingError(f"{recording}: no action topic in it; say --action TEXT")
         check_folder(out, force=force)
-        with Console(stderr=True).status(f"loading {grounding['backbone']}"):
-            session, grounder = load_session(grounding)
+        session, grounder = load_session(grounding)
         if actions:
             session.set_actions(actions)
         model = grounder.backbone.name.rpartition("/")[2]  # of one's own configuration, its name
         about = f"{recording.resolve().name}  ·  {model}"
-        about += f"  ·  {UNTRAINED}" if grounder.backbone.untrained else ""
+        about += f"  ·  {said}" if (said := caveat(grounder.backbone)) else ""
         with interruptible() as signals, ResultWriter(out, about, force=force) as results:
             run = _Run(session, results, _Pace(every, max_rate_hz), follow=not actions)
             with contextlib.closing(_with_progress(source)) as events:
@@ -99,8 +99,7 @@ def replay(
                     if signals:
                         break
     _report(run, source, results)
-    if grounder.backbone.untrained:
-        Console(stderr=True).print(f"[bold yellow]warning:[/] {UNTRAINED}")
+    warn_of(grounder.backbone)
     if signals:
         click.get_current_context().exit(128 + signals[0])  # as a shell reports it
     if not results.frames:

@@ -10,8 +10,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from videogem_ros.core.backbones import Backbone, load_backbone
-    from videogem_ros.core.configuration import GroundingConfig
+    from videogem_ros.core.backbones import Backbone, caveat, load_backbone
+    from videogem_ros.core.configuration import GroundingConfig, backbone_name
     from videogem_ros.core.encoder import Encoder, join_features
     from videogem_ros.core.grounder import Grounder
     from videogem_ros.core.presence import PresenceConfig
@@ -24,6 +24,8 @@ __all__ = [
     "GroundingConfig",
     "PresenceConfig",
     "PromptConfig",
+    "backbone_name",
+    "caveat",
     "join_features",
     "load_backbone",
 ]
@@ -35,6 +37,8 @@ _HOMES = {
     "GroundingConfig": "configuration",
     "PresenceConfig": "presence",
     "PromptConfig": "prompts",
+    "backbone_name": "configuration",
+    "caveat": "backbones",
     "join_features": "encoder",
     "load_backbone": "backbones",
 }

@@ -14,6 +14,10 @@ WEIGHTINGS = ("uniform", "static", "dynamic", "static+dynamic")
 FUSIONS = ("points", "heatmaps")
 RESIZES = ("stretch", "letterbox")
 
+SHIPPED, USUAL = "openclip:tabletop", "openclip:ViT-B-16"
+"""The small model that is part of the package, and the one to which weights belong that are named
+without their backbone."""
+
 
 @dataclass(frozen=True)
 class GroundingConfig:
@@ -98,6 +102,20 @@ class GroundingConfig:
     def uses_dynamic(self) -> bool:
         """Whether dynamic weights take part."""
         return self.weighting.endswith("dynamic")
+
+
+def backbone_name(name: str | None, weights: str | None) -> str:
+    """The backbone that is meant where a user may leave its name out.
+
+    Args:
+        name: As the user said it; nothing where empty or None.
+        weights: Those the user named; nothing where empty or None.
+
+    Returns:
+        The name; else, so that what is asked for without a word runs everywhere and nobody's
+        weights are passed over, ``SHIPPED`` without weights and ``USUAL`` with them.
+    """
+    return name or (USUAL if weights else SHIPPED)
 
 
 def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -32,7 +32,7 @@ from videogem_ros.adapters.encodings import (
     frame_from_message,
     header_stamp_ns,
 )
-from videogem_ros.core import Grounder, load_backbone
+from videogem_ros.core import Grounder, backbone_name, caveat, load_backbone
 from videogem_ros.datatypes import Action, Frame, Window
 from videogem_ros.errors import InvalidValueError, VideoGemError
 from videogem_ros.language import parse_actions
@@ -185,9 +185,8 @@ class GroundingNode:
             self._grounder, self._session = grounder, session
             self._use_parameters()  # which may have changed meanwhile
         self._enter(State.INACTIVE, after=State.CONFIGURING)
-        if grounder.backbone.untrained:
-            text = "the backbone has random weights: its points mean nothing"
-            self._health.report("untrained", text, hold_s=math.inf)
+        if said := caveat(grounder.backbone):
+            self._health.report("backbone", said, hold_s=math.inf)
         self._middleware.log("info", f"{grounder.backbone.name} is ready on {grounder.device}")
 
     def activate(self) -> None:
@@ -237,7 +236,7 @@ class GroundingNode:
             self._grounder = self._session = None
             self._answered_command = 0
             self._state = State.UNCONFIGURED
-        self._health.resolve("untrained")
+        self._health.resolve("backbone")
         _free_memory()
 
     def _enter(self, state: State, *, after: State) -> None:
@@ -672,9 +671,9 @@ class GroundingNode:
 def _load(parameters: Parameters) -> tuple[Grounder, Session]:
     """Load the backbone and run everything once, so that the first window does not wait for it."""
     device = parameters["device"] or ("cuda" if torch.cuda.is_available() else "cpu")
-    backbone = load_backbone(
-        parameters["backbone"], parameters["weights"] or None, device, parameters["dtype"]
-    )
+    weights = parameters["weights"] or None
+    name = backbone_name(parameters["backbone"], weights)
+    backbone = load_backbone(name, weights, device, parameters["dtype"])
     grounder = Grounder(backbone, parameters.grounding_config())
     parse = functools.partial(parse_actions, spacy_model=parameters["spacy_model"] or None)
     session = Session(grounder, parameters.session_config(), parse)

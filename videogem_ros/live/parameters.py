@@ -17,7 +17,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from videogem_ros.core.configuration import FUSIONS, RESIZES, WEIGHTINGS, GroundingConfig
+from videogem_ros.core.configuration import (
+    FUSIONS,
+    RESIZES,
+    SHIPPED,
+    USUAL,
+    WEIGHTINGS,
+    GroundingConfig,
+)
 from videogem_ros.core.presence import PresenceConfig
 from videogem_ros.core.prompts import VERB_FORMS, PromptConfig
 from videogem_ros.errors import InvalidValueError
@@ -137,9 +144,10 @@ _WINDOW = WindowConfig()
 PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         "backbone",
-        "openclip:ViT-B-16",
-        "openclip:MODEL (a name of open_clip or the path of a model configuration), viclip:B-16 "
-        "or viclip:L-14",
+        "",
+        "openclip:MODEL (a name of open_clip or the path of a model configuration), viclip:B-16, "
+        "viclip:L-14, or openclip:tabletop and viclip:tabletop, which are part of the package; "
+        f"empty for {SHIPPED}, or {USUAL} where weights are named",
     ),
     Parameter(
         "weights",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from rosbags.interfaces import Connection
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
@@ -64,3 +66,27 @@ def header(stamp_ns: int, frame_id: str) -> object:
 def point(x: float, y: float, z: float) -> object:
     """A ``geometry_msgs/Point``."""
     return _TYPES.types["geometry_msgs/msg/Point"](x, y, z)
+
+
+def camera_info_fields(
+    camera_matrix: npt.NDArray[np.float64], hw: tuple[int, int]
+) -> dict[str, Any]:
+    """The fields of a ``sensor_msgs/CameraInfo`` without distortion, all but its header.
+
+    Args:
+        camera_matrix: (3, 3) from the optical frame to pixels.
+        hw: Height and width of the images.
+    """
+    projection = np.hstack([camera_matrix, np.zeros((3, 1))])
+    return {
+        "height": hw[0],
+        "width": hw[1],
+        "distortion_model": "plumb_bob",
+        "d": np.zeros(5),
+        "k": camera_matrix.reshape(-1),
+        "r": np.eye(3).reshape(-1),
+        "p": projection.reshape(-1),
+        "binning_x": 0,
+        "binning_y": 0,
+        "roi": _TYPES.types["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False),
+    }
