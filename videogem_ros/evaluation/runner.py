@@ -128,27 +128,18 @@ class Bench:
             VideoGemError: The frame cannot be decoded any more.
         """
         sample = next(sample for sample in self.dataset.samples if sample.key == record.key)
-        window, place = self._window(sample)
+        window, place = load_window(self.dataset, sample, self.grounder.backbone.window_frames)
         ((features,), _) = self._encode([(window, place)])
         main = self.config.main
         action = self._action(sample, features)
         (found,) = self._grounders[main].locate(features, window, [action])
         return window.frames[place].image, found.heatmaps[main.place].values
 
-    def _window(self, sample: Sample) -> Place:
-        frames = self.grounder.backbone.window_frames
-        window, place = self.dataset.window(sample, frames)
-        if frames == 1:  # a frame of an image backbone has no neighbours
-            return Window((window.frames[place],)), 0
-        return window, place
-
     def _load(self, sample: Sample) -> Place | VideoGemError:
         try:
-            window, place = self._window(sample)
-            check_boxes(_in_source(sample, window.hw), window.hw)
+            return load_window(self.dataset, sample, self.grounder.backbone.window_frames)
         except VideoGemError as error:
             return error
-        return window, place
 
     def _records(self, loaded: Mapping[Sample, Place | VideoGemError]) -> Batch:
         results: dict[str, Record | str] = {}
@@ -185,7 +176,7 @@ class Bench:
     def _record(self, sample: Sample, window: Window, features: Features) -> Record:
         action = self._action(sample, features)
         image_hw = window.hw
-        boxes = _in_source(sample, image_hw)
+        boxes = boxes_in_source(sample, image_hw)
         groundings = {
             grounder: grounder.locate(features, window, [action])[0]
             for grounder in dict.fromkeys(self._grounders.values())
@@ -215,8 +206,24 @@ class Bench:
         )
 
 
-def _in_source(sample: Sample, image_hw: tuple[int, int]) -> tuple[Box, ...]:
-    """A sample's boxes in pixels of the loaded frame."""
+def load_window(dataset: Dataset, sample: Sample, frames: int) -> Place:
+    """The frames to ground a sample in; one frame alone where it has no neighbours.
+
+    Args:
+        dataset: The sample's.
+        sample: Its boxes are checked against the frame.
+        frames: How many the backbone encodes jointly.
+
+    Raises:
+        VideoGemError: The frames cannot be decoded, or a box lies outside of them.
+    """
+    window, place = dataset.window(sample, frames)
+    check_boxes(boxes_in_source(sample, window.hw), window.hw)
+    return (window, place) if frames > 1 else (Window((window.frames[place],)), 0)
+
+
+def boxes_in_source(sample: Sample, image_hw: tuple[int, int]) -> tuple[Box, ...]:
+    """A sample's boxes in pixels of the loaded frame, of this height and width."""
     boxes_hw = sample.boxes_hw or image_hw
     if boxes_hw == image_hw:
         return sample.boxes
