@@ -16,6 +16,7 @@ the similarity of the class token without each term, for any D and any scale.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -41,12 +42,14 @@ class Grams:
         without: (S, P, L) float32, cosine of prompt and class token without term l.
         bias: (S, P + 1) float32, <b, t_p> and |b|^2.
         eps: Of LN_post.
+        grid_hw: Patches down and across.
     """
 
     patches: Tensor
     without: Tensor
     bias: Tensor
     eps: float
+    grid_hw: tuple[int, int]
 
     @classmethod
     def of(cls, features: Features, text: Tensor, tower: VisionTower) -> Grams:
@@ -74,7 +77,18 @@ class Grams:
             leave_one_out(features.class_terms, text, tower),
             bias.expand(len(terms), -1),
             norm.eps,
+            features.grid_hw,
         )
+
+    @property
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The three that have an S axis."""
+        return self.patches, self.without, self.bias
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Grams:
+        """The same with each of the tensors changed, on its S axis or in its kind."""
+        patches, without, bias = map(change, self.tensors)
+        return Grams(patches, without, bias, self.eps, self.grid_hw)
 
     def cosines(self, config: GroundingConfig) -> Tensor:
         """Cosine of every patch with every prompt: (S, P, N) float32.
