@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from open_clip import SimpleTokenizer
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from videogem_ros.core.backbones import Backbone, openclip
 from videogem_ros.core.backbones.checkpoint import seeded
@@ -39,6 +42,28 @@ class Seen:
     patches: Tensor
     places: Tensor
     frames: Tensor
+
+
+class MatrixAttention(TorchFunctionMode):
+    """Attention as plain matrix products, inside.
+
+    For heads and images this small, the fused kernel's backward pass is slower on a CPU, and
+    torch's own unfused one spends a fifth on masks that are not there.
+    """
+
+    def __torch_function__(  # noqa: D105
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is not F.scaled_dot_product_attention:
+            return func(*args, **kwargs)
+        query, key, value = args
+        scale = kwargs.get("scale", query.shape[-1] ** -0.5)
+        return torch.softmax((scale * query) @ key.transpose(-2, -1), dim=-1) @ value
 
 
 class Student(nn.Module):
@@ -87,7 +112,7 @@ class Student(nn.Module):
         encoder = Encoder(tower, DEPTH)
         pixels = normalised(images[:, 0], self.preprocessing)
         places = drawn_places(len(pixels), self.patches, kept, random)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16), MatrixAttention():
             x = encoder.tokens(pixels)
             if kept < self.patches:
                 taken = places[..., None].expand(-1, -1, x.shape[-1])

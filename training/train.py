@@ -127,7 +127,7 @@ class Trainer:
         gradients = torch.autograd.grad(
             torch.stack(list(losses.values())).sum(), self.parameters, allow_unused=True
         )
-        return gradients, {name: float(loss) for name, loss in losses.items()}
+        return gradients, {name: loss.item() for name, loss in losses.items()}
 
     def _losses(self, shard: Shard, random: torch.Generator) -> dict[str, Tensor]:
         student, objective = self.student, self.plan.objective
@@ -201,8 +201,8 @@ def train(
                 "seconds": round(now - started, 1),
                 **{name: round(total / count, 4) for name, total in sums.items()},
                 "scenes_per_s": round(count * plan.shards * plan.size / (now - since), 1),
-                "scale": round(float(trainer.student.log_scale.exp()), 2),
-                "temperature": round(float(trainer.student.log_temperature.exp()), 2),
+                "scale": round(trainer.student.log_scale.exp().item(), 2),
+                "temperature": round(trainer.student.log_temperature.exp().item(), 2),
             }
             if now - checked > 5 * log_every_s or last:
                 line |= held_out.check(trainer.student.backbone())
@@ -243,20 +243,12 @@ def image(
     pool = open_pool(
         out / "scenes", PoolConfig(plan.seed, plan.scenes, easy=plan.easy), plan.shards
     )
-    prepare_torch()
     trainer = Trainer(image_student(CONFIGURATION, plan.seed), plan)
     if resume:
         trainer.restore(torch.load(out / "checkpoint.pt", weights_only=True))
     batches = Batches(pool, plan.seed, plan.steps, plan.shards, plan.size)
     train(trainer, batches, HeldOut.draw(held_out, easy=plan.easy), out, log_every)
     export_image(trainer.student, out / "tabletop_image.safetensors")
-
-
-def prepare_torch() -> None:
-    """Choose the kernels that train fastest on a CPU with bfloat16 arithmetic."""
-    # The fused attention's backward pass is slower than matrix products of these small heads.
-    torch.backends.cuda.enable_flash_sdp(False)
-    torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)
 
 
 if __name__ == "__main__":
