@@ -118,9 +118,8 @@ def item(value: Any, key: str, field: str) -> Any:
         InvalidValueError: The value is no mapping, or lacks the key; it names ``field``.
     """
     if key not in mapping(value, field):
-        raise InvalidValueError(
-            field, f"an object with {key!r}", f"only {', '.join(map(repr, [*value][:8]))}"
-        )
+        keys = ", ".join(repr(other) for other in [*value][:8]) or "an empty one"
+        raise InvalidValueError(field, f"an object with {key!r}", keys)
     return value[key]
 
 

@@ -50,7 +50,7 @@ class Moment:
     number: int = 0
 
     def __str__(self) -> str:
-        return f"{self.number if self.time_ns is None else self.time_ns / NS_PER_S:g}"
+        return str(self.number) if self.time_ns is None else f"{self.time_ns / NS_PER_S:.15g}"
 
     @property
     def nominal_ns(self) -> int:

@@ -59,8 +59,8 @@ class GroundingYouTube:
 
     def entries(self) -> Iterator[tuple[str, Any]]:
         """Video and annotation."""
-        for video, annotations in self._videos.items():
-            for annotation in sequence(annotations, f"box_anno.json {video}"):
+        for video, of_video in self._videos.items():
+            for annotation in sequence(of_video, f"box_anno.json {video}"):
                 yield video, annotation
 
     def annotation(self, entry: tuple[str, Any]) -> Annotation:
@@ -84,7 +84,7 @@ class GroundingYouTube:
 class ScaledGroundingYouTube(GroundingYouTube):
     """Boxes as they were drawn: in pixels of copies of 640 x 480, for frames of any size."""
 
-    name = "GroundingYouTube 640×480"
+    name = "GroundingYouTube 640×480"  # noqa: RUF001 - as sizes are written
     notes = ()
 
     def _boxes_hw(self, video: str) -> tuple[int, int]:

@@ -49,8 +49,8 @@ class VHico:
     def entries(self) -> Iterator[tuple[str, Any]]:
         """Video and annotation."""
         for name, videos in mapping(self._classes, "annos").items():
-            for video, annotations in mapping(videos, f"annos {name}").items():
-                for annotation in sequence(annotations, f"annos {name} {video}"):
+            for video, of_video in mapping(videos, f"annos {name}").items():
+                for annotation in sequence(of_video, f"annos {name} {video}"):
                     yield video, annotation
 
     def annotation(self, entry: tuple[str, Any]) -> Annotation:
