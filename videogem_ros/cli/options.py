@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -17,19 +19,60 @@ from videogem_ros.core.configuration import (
     GroundingConfig,
     backbone_name,
 )
-from videogem_ros.core.presence import PresenceConfig
-from videogem_ros.core.prompts import VERB_FORMS, PromptConfig
+from videogem_ros.core.prompts import VERB_FORMS
 from videogem_ros.window import WindowConfig
 
 if TYPE_CHECKING:
     from videogem_ros.core import Backbone, Grounder
+    from videogem_ros.live.parameters import Parameters
     from videogem_ros.session import Session
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _GROUNDING, _WINDOW = GroundingConfig(), WindowConfig()
 
+
+def _take_config(
+    context: click.Context, _: click.Parameter, path: Path | None
+) -> Parameters | None:
+    """Reads a parameter file; what it says becomes the default of the options of that meaning."""
+    if path is None:
+        return None
+    from videogem_ros.live.parameters import Parameters, load_parameter_file
+
+    values = load_parameter_file(path)
+    for name in ("use_sim_time", "autostart"):  # every ROS node's, or the lifecycle node's
+        values.pop(name, None)
+    parameters = Parameters.from_mapping(values)
+    defaults = {option: parameters[name] for option, name in _PARAMETERS.items()}
+    defaults["image_hw"] = parameters.grounding_config().image_hw
+    context.default_map = {
+        **(context.default_map or {}),
+        **{option: value for option, value in defaults.items() if value not in ("", None)},
+    }
+    return parameters
+
+
+_PARAMETERS = {
+    **{name: name for name in ("backbone", "weights", "device", "dtype")},
+    **{name: name for name in ("weighting", "fusion", "resize")},
+    "verb_form": "prompts.verb_form",
+    "threshold": "presence.threshold",
+    "frame_interval_s": "window.frame_interval_s",
+    "start": "window.start",
+}
+"""Options and the parameters of the same meaning."""
+
 _OPTIONS = (
+    click.option(
+        "--config",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        is_eager=True,
+        callback=_take_config,
+        help="ROS 2 parameter file, as config/ground.yaml or what tune writes: model, weights of "
+        "layers and fusion, prompts, presence. Options go first.",
+    ),
     click.option(
         "--backbone",
         help="openclip:MODEL (a name of open_clip or a .json configuration), viclip:B-16, "
@@ -117,23 +160,36 @@ def load_session(grounding: Mapping[str, Any]) -> tuple[Session, Grounder]:
     Raises:
         VideoGemError: An option's value does not suit, or the weights cannot be loaded.
     """
+    from videogem_ros.session import Session, SessionConfig
+
+    windows = SessionConfig(**{name: grounding[name] for name in ("frame_interval_s", "start")})
+    grounder = load_grounder(grounding)
+    return Session(grounder, windows), grounder
+
+
+def load_grounder(grounding: Mapping[str, Any]) -> Grounder:
+    """Loads the backbone and makes a grounder with it, as the options say.
+
+    Raises:
+        VideoGemError: As for :func:`load_session`.
+    """
     import torch
 
     from videogem_ros.core import Grounder, load_backbone
-    from videogem_ros.session import Session, SessionConfig
 
-    config = GroundingConfig(
+    parameters: Parameters | None = grounding["config"]
+    config = parameters.grounding_config() if parameters else _GROUNDING
+    config = replace(
+        config,
         **{name: grounding[name] for name in ("weighting", "fusion", "resize", "image_hw")},
-        prompts=PromptConfig(verb_form=grounding["verb_form"]),
-        presence=PresenceConfig(threshold=grounding["threshold"]),
+        prompts=replace(config.prompts, verb_form=grounding["verb_form"]),
+        presence=replace(config.presence, threshold=grounding["threshold"]),
     )
-    windows = SessionConfig(**{name: grounding[name] for name in ("frame_interval_s", "start")})
     device = grounding["device"] or ("cuda" if torch.cuda.is_available() else "cpu")
     name = backbone_name(grounding["backbone"], grounding["weights"])
     with Console(stderr=True).status(f"loading {name}"):
         backbone = load_backbone(name, grounding["weights"], device, grounding["dtype"])
-    grounder = Grounder(backbone, config)
-    return Session(grounder, windows), grounder
+    return Grounder(backbone, config)
 
 
 def warn_of(backbone: Backbone) -> None:
