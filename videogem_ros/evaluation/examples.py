@@ -1,0 +1,362 @@
+"""Encoded samples with boxes, on which a setting is judged without the encoder.
+
+Samples are encoded once for each K: s_0 is where the self-self path begins, so another K has
+another s_0. What stays of them (:mod:`videogem_ros.evaluation.gram`) judges a setting in about a
+tenth of a millisecond a sample.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from videogem_ros.core import Backbone, Grounder
+from videogem_ros.core.backbones.preprocessing import Placement, place, to_source
+from videogem_ros.core.configuration import GroundingConfig
+from videogem_ros.core.prompts import prompts_for
+from videogem_ros.datatypes import Action, Window
+from videogem_ros.errors import InvalidValueError, RecordingError, VideoGemError
+from videogem_ros.evaluation.cache import grounder_digest, sample_digest
+from videogem_ros.evaluation.gram import Corners, Grams
+from videogem_ros.evaluation.metrics import judge
+from videogem_ros.evaluation.records import Box, Dataset, Sample
+from videogem_ros.evaluation.runner import Place, boxes_in_source, load_window, prefetch
+
+CHUNK = 64
+"""Samples that are judged together; what they need stays near the processor."""
+
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """A sample with a box, encoded.
+
+    Attributes:
+        video: It comes from.
+        boxes: In pixels of the source image.
+        image_hw: Height and width of the source image.
+        placement: Where the image lies in the network's input.
+        grams: By K, of its one frame and the prompts of its action.
+    """
+
+    video: str
+    boxes: tuple[Box, ...]
+    image_hw: tuple[int, int]
+    placement: Placement
+    grams: Mapping[int, Grams]
+
+
+def with_depth(setting: GroundingConfig, depth: int) -> GroundingConfig:
+    """A setting with another K: the last layers keep their weights, new ones the first's."""
+    weights = setting.static_weights
+    missing = max(0, depth + 1 - len(weights))
+    return replace(
+        setting,
+        depth=depth,
+        dynamic_depth=min(setting.dynamic_depth, depth),
+        static_weights=((weights[0],) * missing + weights)[-(depth + 1) :],
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Kept:
+    """What is kept of a sample for one K, in memory or in a file.
+
+    Attributes:
+        image_hw: Height and width of the frame.
+        grams: Of the frame.
+    """
+
+    image_hw: tuple[int, int]
+    grams: Grams
+
+    @classmethod
+    def read(cls, path: Path) -> _Kept | None:
+        """From a file; None where there is none or it is torn."""
+        try:
+            with safe_open(path, framework="pt") as file:
+                patches, without, bias = map(file.get_tensor, ("patches", "without", "bias"))
+                about = json.loads(file.metadata()["about"])
+        except (OSError, SafetensorError):
+            return None
+        grams = Grams(patches, without, bias, about["eps"], tuple(about["grid_hw"]))
+        return cls(tuple(about["image_hw"]), grams)
+
+    def write(self, path: Path) -> None:
+        """To a file, whole or not at all.
+
+        Raises:
+            RecordingError: It cannot be written.
+        """
+        grams = self.grams
+        about = {"image_hw": self.image_hw, "eps": grams.eps, "grid_hw": grams.grid_hw}
+        tensors = dict(zip(("patches", "without", "bias"), map(Tensor.contiguous, grams.tensors)))
+        partial = path.with_suffix(".partial")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_file(tensors, partial, {"about": json.dumps(about)})
+            partial.replace(path)
+        except (OSError, SafetensorError) as error:
+            raise RecordingError(f"cannot write {path}: {error}") from error
+
+
+class ExampleEncoder:
+    """Makes examples of a data set's samples.
+
+    Args:
+        dataset: Samples and their frames.
+        backbone: Encodes them.
+        default: Gives what all settings share: resize, input size and prompts.
+        depths: Every K that is to be tried; each costs an encoder pass a sample.
+        cache: Folder in which what was encoded is found again, as long as the files that the
+            frames are in do not change; made if it is not there. None for no such folder.
+        stretch_s: Seconds of a recording that count as a video of their own, for who has few
+            recordings; None where a video is a video.
+        loaders: Threads that decode the next windows meanwhile.
+
+    Attributes:
+        samples: Those with a box, which examples are made of.
+        skipped: Why samples could not be encoded.
+        passes: Encoder passes so far.
+
+    Raises:
+        VideoGemError: The backbone has fewer blocks than a K.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        backbone: Backbone,
+        default: GroundingConfig,
+        depths: Sequence[int],
+        *,
+        cache: Path | None = None,
+        stretch_s: float | None = None,
+        loaders: int = 2,
+    ) -> None:
+        self.samples = [sample for sample in dataset.samples if sample.present]
+        self.skipped: Counter[str] = Counter()
+        self.passes = 0
+        self._dataset = dataset
+        self._backbone = backbone
+        self._stretch_s = stretch_s
+        self._loaders = loaders
+        # Of a grounder's configuration, all that features and prompts depend on.
+        self._config = GroundingConfig(
+            resize=default.resize, image_hw=default.image_hw, prompts=default.prompts
+        )
+        self._input_hw = default.image_hw or backbone.input_hw
+        self._grounders = {
+            depth: Grounder(backbone, with_depth(self._config, depth)) for depth in depths
+        }
+        self._texts: dict[Action, Tensor] = {}
+        self._folders = {}
+        if cache:
+            self._folders = {
+                depth: cache / f"grams-{grounder_digest(grounder)[:16]}"
+                for depth, grounder in self._grounders.items()
+            }
+
+    def __iter__(self) -> Iterator[Example]:
+        """Examples in the samples' order; of what cannot be decoded the reason is counted.
+
+        Raises:
+            RecordingError: The cache cannot be written.
+        """
+        ahead = 2 * self._loaders
+        with closing(prefetch(self._load, self.samples, self._loaders, ahead)) as loaded:
+            for sample, found in zip(self.samples, loaded):
+                if isinstance(found, VideoGemError):
+                    self.skipped[str(found)] += 1
+                    continue
+                kept, frames = found
+                if frames:
+                    kept |= self._encode(sample, *frames, missing=self._grounders.keys() - kept)
+                image_hw = next(iter(kept.values())).image_hw
+                yield Example(
+                    self._video(sample),
+                    boxes_in_source(sample, image_hw),
+                    image_hw,
+                    place(image_hw, self._input_hw, self._config.resize),
+                    {depth: one.grams for depth, one in kept.items()},
+                )
+
+    def _load(self, sample: Sample) -> tuple[dict[int, _Kept], Place | None] | VideoGemError:
+        """What the cache has of a sample, and its frames where that is not all."""
+        kept = {
+            depth: found
+            for depth in self._folders
+            if (found := _Kept.read(self._path(sample, depth)))
+        }
+        if len(kept) == len(self._grounders):
+            return kept, None
+        try:
+            return kept, load_window(self._dataset, sample, self._backbone.window_frames)
+        except VideoGemError as error:
+            return error
+
+    def _encode(
+        self, sample: Sample, window: Window, frame: int, missing: Set[int]
+    ) -> dict[int, _Kept]:
+        kept: dict[int, _Kept] = {}
+        text = None
+        for depth in sorted(missing):
+            grounder = self._grounders[depth]
+            features = grounder.encode(window, (frame,))
+            self.passes += 1
+            if text is None:  # the choice among actions does not depend on K
+                text = self._embed(grounder.choose(features, sample.actions))
+            with torch.inference_mode():
+                grams = Grams.of(features, text, self._backbone.tower).map(Tensor.cpu)
+            kept[depth] = _Kept(window.hw, grams)
+            if self._folders:
+                kept[depth].write(self._path(sample, depth))
+        return kept
+
+    @torch.inference_mode()
+    def _embed(self, action: Action) -> Tensor:
+        if action not in self._texts:
+            prompts = prompts_for(action, self._config.prompts)
+            self._texts[action] = self._backbone.encode_text(prompts.texts)
+        return self._texts[action]
+
+    def _path(self, sample: Sample, depth: int) -> Path:
+        digest = sample_digest(self._dataset, sample)
+        return self._folders[depth] / f"{digest[:32]}.safetensors"
+
+    def _video(self, sample: Sample) -> str:
+        if self._stretch_s is None:
+            return sample.video
+        return f"{sample.video}, stretch {int(sample.time_ns / (1e9 * self._stretch_s))}"
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """A setting and how it does on every example.
+
+    Attributes:
+        setting: What was tried.
+        hits: (S,) whether the fused point is in a box.
+        distances: (S,) to the nearest box over the image's diagonal.
+    """
+
+    setting: GroundingConfig
+    hits: Mask
+    distances: npt.NDArray[np.float64]
+
+    def score(self, seen: Mask) -> tuple[int, float]:
+        """What a search maximises on the examples it sees: hits, then nearness."""
+        return int(self.hits[seen].sum()), -float(self.distances[seen].sum())
+
+
+class Examples:
+    """Examples side by side, to judge settings on.
+
+    Args:
+        examples: Taken one by one; all of one backbone and input size.
+        count: How many there are at most.
+        folder: For temporary files with what is computed on, so that memory need not hold it; in
+            memory where None.
+        device: Where settings are judged.
+
+    Attributes:
+        videos: (S,) the examples' videos.
+
+    Raises:
+        InvalidValueError: There is no example.
+    """
+
+    def __init__(
+        self,
+        examples: Iterable[Example],
+        count: int,
+        *,
+        folder: Path | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self._device = device
+        self._grams: dict[int, Grams] = {}
+        self._examples: list[Example] = []
+        for row, example in enumerate(examples):
+            for depth, one in example.grams.items():
+                if depth not in self._grams:
+                    self._grams[depth] = one.map(lambda of_one: _room(count, of_one, folder))
+                for all_, of_one in zip(self._grams[depth].tensors, one.tensors):
+                    all_[row] = of_one[0]
+            self._examples.append(replace(example, grams={}))
+        if not self._examples:
+            raise InvalidValueError("samples", "one or more with a box and a frame", "none")
+        self.videos = np.array([example.video for example in self._examples])
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        """Every K that can be judged."""
+        return tuple(sorted(self._grams))
+
+    @torch.inference_mode()
+    def judge(self, setting: GroundingConfig) -> Trial:
+        """How a setting does on every example.
+
+        Its points are those of :meth:`videogem_ros.core.Grounder.locate`; for what rounding can
+        do, see :meth:`videogem_ros.evaluation.gram.Corners.locate`.
+
+        Args:
+            setting: Of one of ``depths``; resize, input size and prompts are the examples'.
+        """
+        outcomes = []
+        for rows, corners in self._chunks:
+            grams = self._rows(setting.depth, rows)
+            points = corners.locate(grams.cosines(setting), setting)[:, -1]
+            for (x, y), example in zip(points.tolist(), self._examples[rows]):
+                image_hw = example.image_hw
+                point = to_source(x, y, example.placement.content_hw, image_hw)
+                outcomes.append(judge(point, None, example.boxes, image_hw))
+        return Trial(
+            setting,
+            np.array([outcome.hit for outcome in outcomes], dtype=bool),
+            np.array([outcome.distance for outcome in outcomes], dtype=np.float64),
+        )
+
+    def _rows(self, depth: int, rows: slice) -> Grams:
+        return self._grams[depth].map(lambda all_: all_[rows].to(self._device))
+
+    @cached_property
+    def _chunks(self) -> list[tuple[slice, Corners]]:
+        """Runs of examples that lie alike in the network's input."""
+        grid_hw = self._grams[self.depths[0]].grid_hw
+        chunks: list[tuple[slice, Corners]] = []
+        start = 0
+        for placement, run in itertools.groupby(self._examples, lambda example: example.placement):
+            corners = Corners.of(grid_hw, placement, self._device)
+            stop = start + len(list(run))
+            chunks += [
+                (slice(first, min(first + CHUNK, stop)), corners)
+                for first in range(start, stop, CHUNK)
+            ]
+            start = stop
+        return chunks
+
+
+def _room(count: int, one: Tensor, folder: Path | None) -> Tensor:
+    """(count, ...) for many like (1, ...), in memory or in a file without a name."""
+    shape = (count, *one.shape[1:])
+    if folder is None:
+        return torch.empty(shape, dtype=one.dtype)
+    with tempfile.NamedTemporaryFile(dir=folder) as file:
+        size = torch.Size(shape).numel()
+        return torch.from_file(file.name, shared=True, size=size, dtype=one.dtype).view(shape)
