@@ -5,7 +5,7 @@ import pytest
 
 from videogem_ros.errors import InvalidValueError
 from videogem_ros.language import parse_actions
-from videogem_ros.tabletop import SceneConfig, benchmark_clip, make_clip
+from videogem_ros.tabletop import SceneConfig, benchmark_clip, benchmark_numbers, make_clip
 from videogem_ros.tabletop.clip import BENCHMARK_CLIPS, BENCHMARK_EMPTY, FRAMES, RATE_HZ
 from videogem_ros.tabletop.vocabulary import KINDS, VERBS
 
@@ -86,11 +86,19 @@ def test_the_benchmark_ends_with_clips_without_action() -> None:
         assert empty.absent
 
 
+def test_a_part_of_the_benchmark_is_spread_over_it() -> None:
+    assert benchmark_numbers(5) == [0, 100, 200, 300, 400]
+    assert benchmark_numbers() == list(range(BENCHMARK_CLIPS))
+    numbers = benchmark_numbers(40)
+    assert sum(number >= BENCHMARK_CLIPS - BENCHMARK_EMPTY for number in numbers) == 8
+
+
 @pytest.mark.parametrize(
     ("call", "field"),
     [
         (lambda: benchmark_clip(BENCHMARK_CLIPS), "number"),
         (lambda: benchmark_clip(-1), "number"),
+        (lambda: benchmark_numbers(501), "clips"),
         (lambda: clip(0, frames=1), "frames"),
         (lambda: clip(0, sampled=0), "sampled"),
         (lambda: make_clip(np.random.default_rng(0), hw=(8, 8)), "hw"),

@@ -57,7 +57,9 @@ if TYPE_CHECKING:
     show_default=True,
     help="Share of clips in which nothing is done.",
 )
-@click.option("--benchmark", is_flag=True, help="The first N clips of the tabletop benchmark.")
+@click.option(
+    "--benchmark", is_flag=True, help="Clips of the fixed benchmark, spread over it."
+)
 @click.pass_context
 def tabletop(
     context: click.Context,
@@ -76,14 +78,15 @@ def tabletop(
     on, and to evaluate on. docs/tabletop.md says what is drawn.
     """
     from videogem_ros.adapters.bag.tabletop import write_clips
-    from videogem_ros.tabletop import BENCHMARK_CLIPS, SceneConfig, benchmark_clip
+    from videogem_ros.tabletop import SceneConfig, benchmark_clip, benchmark_numbers
 
     if benchmark:
         for name in ("seed", "frames", "hw", "empty"):
             if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
                 raise click.UsageError(f"the benchmark is fixed: --{name} does not go with it")
-        count = min(clips or BENCHMARK_CLIPS, BENCHMARK_CLIPS)
-        drawn: Iterable[Clip] = (benchmark_clip(number, depth=True) for number in range(count))
+        numbers = benchmark_numbers(clips) if clips else benchmark_numbers()
+        count = len(numbers)
+        drawn: Iterable[Clip] = (benchmark_clip(number, depth=True) for number in numbers)
     else:
         count = clips or 10
         config = SceneConfig(empty=empty)

@@ -7,6 +7,7 @@ from videogem_ros.tabletop.clip import (
     Clip,
     Performed,
     benchmark_clip,
+    benchmark_numbers,
     make_clip,
 )
 from videogem_ros.tabletop.scene import Scene, SceneConfig, View, draw_scene
@@ -23,6 +24,7 @@ __all__ = [
     "Thing",
     "View",
     "benchmark_clip",
+    "benchmark_numbers",
     "draw_scene",
     "make_clip",
 ]

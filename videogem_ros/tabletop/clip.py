@@ -158,6 +158,17 @@ def benchmark_clip(
     return make_clip(random, hw=hw, config=config, depth=depth, sampled=sampled)
 
 
+def benchmark_numbers(count: int = BENCHMARK_CLIPS) -> list[int]:
+    """Numbers of so many clips of the benchmark, spread evenly over it.
+
+    Raises:
+        InvalidValueError: The benchmark has not so many clips.
+    """
+    if not 1 <= count <= BENCHMARK_CLIPS:
+        raise InvalidValueError("clips", f"from 1 to {BENCHMARK_CLIPS}", count)
+    return [place * BENCHMARK_CLIPS // count for place in range(count)]
+
+
 def _absent(scene: Scene, random: np.random.Generator) -> tuple[str, ...]:
     """Commands that nothing in the scene obeys, of different kinds in turn."""
     pairs = list(zip(scene.verbs, scene.things))
