@@ -50,7 +50,7 @@ class Scale:
         power = 10.0 ** math.floor(math.log10(span / ticks))
         step = next(power * n for n in (1, 2, 5, 10) if power * n * ticks >= span)
         first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-        return cls(first * step, last * step, step)
+        return cls(first * step, max(last, first + 1) * step, step)
 
     @property
     def ticks(self) -> list[float]:

@@ -25,6 +25,7 @@ A number that does not exist is null.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -101,12 +102,14 @@ def write_text(path: Path, text: str) -> None:
     partial = path.with_name(f".partial-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
+        # A file name that is no UTF-8 has letters of its own, which JSON writes so as well.
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
         partial.replace(path)
     except OSError as error:
         raise VideoGemError(f"cannot write {path}: {error.strerror}") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink()
 
 
 def _dump(value: object, indent: int | None = None) -> str:
