@@ -57,9 +57,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Share of clips in which nothing is done.",
 )
-@click.option(
-    "--benchmark", is_flag=True, help="Clips of the fixed benchmark, spread over it."
-)
+@click.option("--benchmark", is_flag=True, help="Clips of the fixed benchmark, spread over it.")
 @click.pass_context
 def tabletop(
     context: click.Context,
