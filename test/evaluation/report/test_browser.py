@@ -46,6 +46,13 @@ CONTRAST = """() => {
 }"""
 """Elements whose own text has less contrast than WCAG 2 asks for (1.4.3, level AA)."""
 
+PLACES = """() => [...document.querySelectorAll(".classes tbody tr")].map(row => {
+  const bar = row.querySelector(".bar").getBoundingClientRect();
+  const plot = row.querySelector("svg.cell").getBoundingClientRect();
+  return [bar.width / plot.width, Number(row.querySelector(".number").textContent)];
+})"""
+"""Of each class the share of the plot that its bar takes, and its accuracy as text."""
+
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
@@ -92,11 +99,7 @@ def test_a_laptop_needs_no_scrolling_inside_tables(browser: Browser, report: Pat
 
 def test_plots_stand_where_their_axis_says(browser: Browser, report: Path):
     page = visit(browser, report)
-    places = page.evaluate("""() => [...document.querySelectorAll(".classes tbody tr")].map(row => {
-      const bar = row.querySelector(".bar").getBoundingClientRect();
-      const plot = row.querySelector("svg.cell").getBoundingClientRect();
-      return [bar.width / plot.width, Number(row.querySelector(".number").textContent)];
-    })""")
+    places = page.evaluate(PLACES)
     assert len(places) == 8
     for share, percent in places:
         assert 100 * share == pytest.approx(percent, abs=0.6)
