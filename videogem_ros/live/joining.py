@@ -26,7 +26,8 @@ from videogem_ros.window import NS_PER_S
 IMAGES_KEPT = 64
 """Images that wait for their groundings; a node that is slower than so many is not joined."""
 
-_GROUNDED = (Status.FOUND, Status.NOT_PRESENT, Status.NO_DEPTH, Status.NO_TRANSFORM)
+GROUNDED = (Status.FOUND, Status.NOT_PRESENT, Status.NO_DEPTH, Status.NO_TRANSFORM)
+"""What a message says that has points."""
 
 
 @dataclass
@@ -62,7 +63,7 @@ class ResultJoiner:
 
     def on_grounding(self, message: Any) -> None:
         """Takes a ``videogem_ros/ActionGrounding``; those without a point are passed over."""
-        if message.status not in _GROUNDED:
+        if message.status not in GROUNDED:
             return
         stamp_ns = header_stamp_ns(message)
         result = self._results.get(stamp_ns)

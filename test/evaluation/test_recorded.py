@@ -1,0 +1,252 @@
+"""Groundings of a replay and of a node, recorded and judged."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from example_groundings import grounding_of
+from labelled_bags import (
+    HW,
+    IMAGES,
+    START_NS,
+    STORE,
+    detection,
+    film,
+    header,
+    image,
+    labels,
+    write_bag,
+)
+
+from videogem_ros.adapters.encodings import image_message_fields
+from videogem_ros.cli import main
+from videogem_ros.core import Grounder
+from videogem_ros.core.backbones import Backbone
+from videogem_ros.datatypes import Frame
+from videogem_ros.errors import InvalidValueError, RecordingError
+from videogem_ros.evaluation.bags import BagDataset, read_labelled_bag
+from videogem_ros.evaluation.groundings import RecordedGroundings
+from videogem_ros.evaluation.metrics import judge
+from videogem_ros.evaluation.recorded import RecordedBench
+from videogem_ros.language import parse_actions
+from videogem_ros.live.messages import Answer, Circumstances, MessageBuilder, Status
+from videogem_ros.live.types import typestore
+
+LIFT, PRESS = "lift the cup", "press the button"
+BOTH = "lift the cup and press the button"
+LIVE = typestore()
+BUILD = MessageBuilder(lambda name, /, **fields: LIVE.types[name](**fields))
+
+
+def command(text: str, log_ns: int) -> tuple[str, int, Any]:
+    return "/action", log_ns, STORE.types["std_msgs/msg/String"](text)
+
+
+@pytest.fixture(scope="module")
+def noise(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Noise of 6 images at 10 Hz, with labels of two actions, commanded together."""
+    messages = [command(BOTH, START_NS - 1)]
+    random = np.random.default_rng(3)
+    for number in range(6):
+        stamp_ns = START_NS + number * 10**8
+        picture = image(stamp_ns)
+        picture.data[:] = random.integers(0, 256, picture.data.shape, dtype=np.uint8)
+        found = [detection(LIFT, (8, 12), (16, 24), "left"), detection(PRESS, (16, 12), (32, 6))]
+        found.append(detection("open the door", (0, 0), (0, 0)))
+        messages += [
+            (IMAGES, stamp_ns, picture),
+            ("/labels", stamp_ns + 1, labels(stamp_ns, *found)),
+        ]
+    return write_bag(tmp_path_factory.mktemp("noise") / "noise", messages)
+
+
+@pytest.fixture(scope="module")
+def replayed(
+    noise: Path, tiny_clip_config: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    out = tmp_path_factory.mktemp("replayed") / "out"
+    options = ["--backbone", f"openclip:{tiny_clip_config}", "--weights", "random:0"]
+    arguments = ["replay", str(noise), "--out", str(out), *options, "--device=cpu", "--every", "2"]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    return out
+
+
+def test_a_replay_is_judged_as_the_same_grounding_without_it(
+    noise: Path, replayed: Path, tiny_image_backbone: Backbone
+) -> None:
+    dataset = BagDataset([read_labelled_bag(noise)])
+    with RecordedGroundings(replayed) as recorded:
+        run = RecordedBench(dataset, [recorded]).run()
+    grounder = Grounder(tiny_image_backbone)
+    samples = {sample.key: sample for sample in dataset.samples}
+    assert len(run.records) == 6  # two actions in every second of six images
+    assert run.main == "recorded/fused"
+    for record in run.records:
+        sample = samples[record.key]
+        assert (record.label, record.boxes) == (sample.label, sample.boxes)
+        assert (record.groups, record.image_hw) == (sample.groups, HW)
+        window, _ = dataset.window(sample, 1)
+        # Both at once, as replay does: rounding decides between equal heights of a heatmap.
+        both = grounder.ground(window, parse_actions(BOTH))
+        (same,) = [one for one in both if one.action.verb == sample.actions[0].verb]
+        for name, point in same.points.items():
+            heatmap = same.heatmap.to_image() if name == "fused" else None
+            expected = judge((point.x, point.y), heatmap, sample.boxes, HW, same.score)
+            outcome = vars(record.outcomes[f"recorded/{name}"])
+            assert outcome == pytest.approx(vars(expected), abs=1e-3)
+        assert record.outcomes["centre"] == judge((15.5, 11.5), None, sample.boxes, HW)
+        np.testing.assert_allclose(record.layer_weights["recorded"], same.layer_weights, atol=1e-5)
+    assert run.skipped == {
+        "labelled image that was not grounded": 9,
+        "labelled action that was not asked for": 3,
+    }
+    assert run.timing == {"images": 5, "dropped_frames": 2}
+    assert run.notes == ("out does not tell when groundings arrived: no latency or age",)
+
+
+def test_lines_alone_will_do(noise: Path, replayed: Path, tmp_path: Path) -> None:
+    shutil.copy(replayed / "groundings.jsonl", tmp_path / "own.jsonl")
+    dataset = BagDataset([read_labelled_bag(noise)])
+    with RecordedGroundings(tmp_path / "own.jsonl") as recorded:
+        bench = RecordedBench(dataset, [recorded])
+        run = bench.run()
+        assert bench.case(run.records[0])[1] is None
+    assert len(run.records) == 6
+    assert {record.outcomes["recorded/fused"].iou for record in run.records} == {None}
+
+
+def test_a_case_shows_the_frame_and_its_own_heatmap(noise: Path, replayed: Path) -> None:
+    dataset = BagDataset([read_labelled_bag(noise)])
+    with RecordedGroundings(replayed) as recorded:
+        bench = RecordedBench(dataset, [recorded])
+        heatmaps = []
+        for record, sample in zip(bench.run().records, dataset.samples):
+            picture, heatmap = bench.case(record)
+            frame, _ = dataset.window(sample, 1)
+            assert picture.shape == (*HW, 3)
+            assert heatmap is not None
+            assert heatmap.shape == HW
+            assert 0 <= heatmap.min() <= heatmap.max() <= 1
+            if sample.key == record.key:
+                np.testing.assert_array_equal(picture, frame.newest.image)
+            heatmaps.append(heatmap.tobytes())
+    assert len(set(heatmaps)) == len(heatmaps)
+
+
+def live_messages(status: Status = Status.FOUND) -> list[tuple[str, int, Any]]:
+    """What a node says of every second image, 70 ms after it was taken."""
+    messages = []
+    for number in range(0, 6, 2):
+        stamp_ns = START_NS + number * 10**8
+        frame = Frame(np.zeros((*HW, 3), np.uint8), stamp_ns, "camera")
+        for index, xy in enumerate(((5.0, 5.0), (30.0, 2.0))):
+            values = np.zeros(HW, np.float32)
+            values[4:8, 4:8] = 1
+            grounding = grounding_of(frame, xy=xy, values=values, score=0.75)
+            answer = Answer(status, "", grounding.action, index, grounding)
+            about = Circumstances(
+                stamp_ns, "camera", stamp_ns + 6 * 10**7, 1, 0.04, "openclip:ViT-B-16"
+            )
+            message = BUILD.grounding(answer, about)
+            message.verb, message.object = (("lift", "cup"), ("press", "button"))[index]
+            message.action = BOTH
+            messages.append(("/robot/videogem/grounding", stamp_ns + 7 * 10**7 + index, message))
+            where = "heatmap" if index == 0 else "action_2/heatmap"
+            heatmap = LIVE.types["sensor_msgs/msg/Image"](
+                header(stamp_ns), **image_message_fields(values[::2, ::2], "32FC1")
+            )
+            messages.append((f"/robot/videogem/{where}", stamp_ns + 8 * 10**7, heatmap))
+    return messages
+
+
+def test_a_node_is_judged_with_its_latency(tmp_path: Path) -> None:
+    box = detection(LIFT, (6, 6), (4, 4))
+    away = detection(PRESS, (2, 2), (2, 2))
+    messages = film(6, {number: [box, away] for number in range(6)}) + live_messages()
+    store = STORE
+    live = {name: LIVE.fielddefs[name] for name in LIVE.fielddefs if name.startswith("videogem_")}
+    store.register(live)
+    path = write_bag(tmp_path / "drive", messages, store=store)
+    dataset = BagDataset([read_labelled_bag(path)])
+    with RecordedGroundings(path) as recorded:
+        run = RecordedBench(dataset, [recorded]).run()
+    assert run.backbone == "openclip:ViT-B-16"
+    assert [
+        (record.label, outcome.hit, outcome.iou, outcome.score)
+        for record in run.records
+        for outcome in (record.outcomes["recorded/fused"],)
+    ] == 3 * [(LIFT, True, 1.0, 0.75), (PRESS, False, 0.0, 0.75)]
+    assert run.records[0].action == BOTH
+    assert run.timing is not None
+    assert run.timing["latency_ms_median"] == pytest.approx(70)
+    assert run.timing["compute_ms_median"] == pytest.approx(40)
+    assert run.timing["rate_hz"] == pytest.approx(5)
+    assert run.timing["age_ms_max"] == pytest.approx(270)
+    assert (run.timing["images"], run.timing["dropped_frames"]) == (5, 2)
+    assert not run.notes
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "no groundings in it"),
+        ("{", "own.jsonl line 1: expected a grounding as replay writes it"),
+        ('{"stamp_ns": 1}', "own.jsonl line 1: expected a grounding"),
+        ("3", "own.jsonl line 1: expected a grounding"),
+        (b"\xff", "cannot be read"),
+        (None, "neither a bag nor a folder with groundings.jsonl"),
+    ],
+)
+def test_what_holds_no_groundings_is_refused(
+    tmp_path: Path, content: str | bytes | None, message: str
+) -> None:
+    path = tmp_path / "own.jsonl"
+    if content is not None:
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+    with pytest.raises((RecordingError, InvalidValueError), match=message):
+        RecordedGroundings(path)
+
+
+def test_a_bag_without_groundings_or_with_those_of_several_nodes_is_refused(
+    tmp_path: Path,
+) -> None:
+    path = write_bag(tmp_path / "none", film(1, {}))
+    with pytest.raises(RecordingError, match="no messages of videogem_ros/msg/ActionGrounding"):
+        RecordedGroundings(path)
+    messages = live_messages()
+    messages += [("/other/grounding", log_ns, message) for _, log_ns, message in messages[::2]]
+    path = write_bag(tmp_path / "two", messages, store=LIVE)
+    with pytest.raises(RecordingError, match="several nodes' groundings in it: /other/grounding"):
+        RecordedGroundings(path)
+    path = write_bag(tmp_path / "idle", live_messages(Status.NO_COMMAND), store=LIVE)
+    with pytest.raises(RecordingError, match="no groundings in it"):
+        RecordedGroundings(path)
+
+
+def test_groundings_of_other_images_are_refused_with_the_reason(
+    replayed: Path, tmp_path: Path
+) -> None:
+    path = write_bag(
+        tmp_path / "drive", film(2, {1: [detection(LIFT, (5, 5), (2, 2))]}, period_ns=5)
+    )
+    dataset = BagDataset([read_labelled_bag(path)])
+    lines = (replayed / "groundings.jsonl").read_text().splitlines()
+    small = json.loads(lines[0]) | {"stamp_ns": START_NS + 5, "image_hw": [12, 16]}
+    (tmp_path / "small.jsonl").write_text(json.dumps(small))
+    with RecordedGroundings(replayed) as recorded:
+        with pytest.raises(RecordingError, match="1 x labelled image that was not grounded"):
+            RecordedBench(dataset, [recorded]).run()
+        with pytest.raises(InvalidValueError, match="one for each of the 1 bags"):
+            RecordedBench(dataset, [recorded, recorded])
+    with (
+        RecordedGroundings(tmp_path / "small.jsonl") as recorded,
+        pytest.raises(RecordingError, match="in an image of another size, 16 x 12"),
+    ):
+        RecordedBench(dataset, [recorded]).run()

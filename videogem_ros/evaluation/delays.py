@@ -1,0 +1,159 @@
+"""How late a node's groundings came, and how many images it passed over."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from videogem_ros.evaluation.bags import Recording
+from videogem_ros.evaluation.groundings import RecordedGroundings
+from videogem_ros.window import NS_PER_S
+
+APART_S = 60.0
+"""A latency that nobody waits for: the camera's stamps and the recorder have different clocks."""
+
+_NS_PER_MS = 1e6
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """The first grounding of an image.
+
+    Attributes:
+        taken_ns: When the image was taken.
+        received_ns: When the grounding arrived.
+    """
+
+    taken_ns: int
+    received_ns: int
+
+    @property
+    def latency_ns(self) -> int:
+        return self.received_ns - self.taken_ns
+
+
+@dataclass(frozen=True)
+class _Ages:
+    """Age of the newest grounded image, from the first to the last arrival.
+
+    Attributes:
+        lasted_ns: Time from the first arrival to the last.
+        integral: Of the age over that time, ns².
+        oldest_ns: The greatest age.
+    """
+
+    lasted_ns: int
+    integral: float
+    oldest_ns: int
+
+
+def delays(
+    recordings: Sequence[tuple[Recording, RecordedGroundings]],
+) -> tuple[dict[str, float], tuple[str, ...]]:
+    """Measures the groundings of one recording or several.
+
+    ===================  ======================================================================
+    ``latency_ms_*``     From an image's stamp to the arrival of its first grounding.
+    ``age_ms_*``         Of the newest image that was grounded, at any moment between the first
+                         arrival and the last: what whoever acts on groundings knows is so old.
+    ``compute_ms_*``     That the node took for an image, by its own account.
+    ``rate_hz``          Images grounded per second.
+    ``images``           Between the first and the last grounded one, both included.
+    ``dropped_frames``   Of these, images that were not grounded.
+    ===================  ======================================================================
+
+    Args:
+        recordings: The images and what was found in them.
+
+    Returns:
+        What is known of these figures by name, and lines that must be said about them.
+    """
+    figures: dict[str, float] = {}
+    answers, notes = [], []
+    for recording, recorded in recordings:
+        found, note = _answers(recording, recorded)
+        answers.append(found)
+        notes += [note] if note else []
+    if latencies := [answer.latency_ns / _NS_PER_MS for found in answers for answer in found]:
+        figures |= _spread("latency_ms", latencies)
+    ages = [_ages(found) for found in answers if len(found) > 1]
+    lasted_ns = sum(age.lasted_ns for age in ages)
+    if lasted_ns:
+        figures["age_ms_mean"] = sum(age.integral for age in ages) / lasted_ns / _NS_PER_MS
+        figures["age_ms_max"] = max(age.oldest_ns for age in ages) / _NS_PER_MS
+        arrivals = sum(len(found) - 1 for found in answers if len(found) > 1)
+        figures["rate_hz"] = arrivals / lasted_ns * NS_PER_S
+    computed = {
+        (recorded.path, grounding.stamp_ns): grounding.compute_ms
+        for _, recorded in recordings
+        for grounding in recorded.groundings
+        if grounding.compute_ms is not None
+    }
+    if computed:
+        figures |= _spread("compute_ms", list(computed.values()))
+    grounded = [_grounded(recording, recorded) for recording, recorded in recordings]
+    figures["images"] = sum(len(of_one) for of_one in grounded)
+    figures["dropped_frames"] = sum(of_one.count(False) for of_one in grounded)
+    return figures, tuple(dict.fromkeys(notes))
+
+
+def _answers(recording: Recording, recorded: RecordedGroundings) -> tuple[list[_Answer], str]:
+    """First groundings in the order of their arrival, and what is to be said of their times."""
+    received_ns: dict[int, int] = {}
+    for grounding in recorded.groundings:
+        if grounding.received_ns is not None:
+            received_ns.setdefault(grounding.stamp_ns, grounding.received_ns)
+    if not received_ns:
+        return [], f"{recorded.path.name} does not tell when groundings arrived: no latency or age"
+    answers = [_Answer(*times) for times in received_ns.items()]
+    if not _apart(answers):
+        return answers, ""
+    taken_ns = {image.stamp_ns: image.log_ns for image in recording.images}
+    known = [
+        _Answer(taken_ns[stamp_ns], at_ns)
+        for stamp_ns, at_ns in received_ns.items()
+        if stamp_ns in taken_ns
+    ]
+    problem = f"{recorded.path.name}: the images' stamps are not of the recorder's clock: "
+    if recorded.path != recording.path or not known or _apart(known):
+        return [], f"{problem}no latency or age"
+    return known, f"{problem}latency and age count from the images' arrival"
+
+
+def _apart(answers: Sequence[_Answer]) -> bool:
+    latencies = [answer.latency_ns for answer in answers]
+    return min(latencies) < 0 or statistics.median(latencies) > APART_S * NS_PER_S
+
+
+def _ages(answers: Sequence[_Answer]) -> _Ages:
+    """The age is a saw: it grows with time, and falls when a newer image's grounding arrives."""
+    lasted_ns, integral, oldest_ns, newest_ns = 0, 0.0, 0, 0
+    for answer, following in itertools.pairwise(answers):
+        newest_ns = max(newest_ns, answer.taken_ns)
+        begin_ns, end_ns = answer.received_ns - newest_ns, following.received_ns - newest_ns
+        lasted_ns += end_ns - begin_ns
+        integral += (begin_ns + end_ns) / 2 * (end_ns - begin_ns)
+        oldest_ns = max(oldest_ns, end_ns)
+    return _Ages(lasted_ns, integral, oldest_ns)
+
+
+def _grounded(recording: Recording, recorded: RecordedGroundings) -> list[bool]:
+    """Of each image between the first grounded one and the last, whether it was grounded."""
+    stamps = {grounding.stamp_ns for grounding in recorded.groundings}
+    first_ns, last_ns = min(stamps), max(stamps)
+    taken = {image.stamp_ns for image in recording.images}
+    return [stamp_ns in stamps for stamp_ns in taken if first_ns <= stamp_ns <= last_ns]
+
+
+def _spread(name: str, values: Sequence[float]) -> dict[str, float]:
+    p95, p99 = np.percentile(values, (95, 99))
+    return {
+        f"{name}_median": statistics.median(values),
+        f"{name}_p95": float(p95),
+        f"{name}_p99": float(p99),
+        f"{name}_max": max(values),
+    }

@@ -1,0 +1,219 @@
+"""Groundings that a node, or a replay, left behind.
+
+- ``videogem_ros/ActionGrounding`` messages in a bag (``ros2 bag record``). The time at which they
+  were recorded tells how late they came.
+- ``groundings.jsonl`` in a folder of ``videogem-ros record`` or ``replay``: without such times.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import numpy.typing as npt
+
+from videogem_ros.adapters.bag.results import BAG, LINES, action_namespace
+from videogem_ros.adapters.bag.rosbag import Message, is_rosbag
+from videogem_ros.adapters.bag.storage import UNREADABLE, Storage
+from videogem_ros.datatypes import PROMPT_KINDS
+from videogem_ros.errors import InvalidValueError, RecordingError
+from videogem_ros.live.joining import GROUNDED
+from videogem_ros.live.topics import SHARED_OUTPUTS, action_topic
+from videogem_ros.window import NS_PER_S
+
+_POINTS = ("fused", *PROMPT_KINDS)
+
+
+@dataclass(frozen=True)
+class RecordedGrounding:
+    """One grounding as it was recorded.
+
+    Attributes:
+        stamp_ns: Header stamp of the image.
+        index: Place of the action in the command, from 0.
+        action: Text that was asked for.
+        verb: Of it; empty where there is none.
+        object: Of it; empty where there is none.
+        points: x and y by "fused", "verb", "object", "action", in pixels of the image.
+        score: Presence score in [0, 1].
+        image_hw: Height and width of the image.
+        layer_weights: (K, L).
+        received_ns: When it was recorded; None where that is not known.
+        compute_ms: Time that the node took for the window; None where that is not known.
+        backbone: Name of the node's backbone; empty where that is not known.
+    """
+
+    stamp_ns: int
+    index: int
+    action: str
+    verb: str
+    object: str
+    points: Mapping[str, tuple[float, float]]
+    score: float
+    image_hw: tuple[int, int]
+    layer_weights: tuple[tuple[float, ...], ...]
+    received_ns: int | None = None
+    compute_ms: float | None = None
+    backbone: str = ""
+
+
+class RecordedGroundings:
+    """Groundings of a recording, with their heatmaps where those were recorded too.
+
+    A context manager that closes the recording.
+
+    Args:
+        path: A bag with one topic of ``ActionGrounding``, a folder that ``videogem-ros record`` or
+            ``replay`` made, or its groundings.jsonl.
+
+    Attributes:
+        path: The recording.
+        groundings: All that tell a place, in the order in which they were recorded.
+
+    Raises:
+        RecordingError: There is none, or it cannot be read.
+        InvalidValueError: A line of groundings.jsonl is none.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._storage: Storage | None = None
+        lines = path / LINES if path.is_dir() else path
+        if lines.suffix == Path(LINES).suffix and lines.exists():
+            self.groundings = _from_lines(lines)
+            bag, topics = lines.with_name(BAG), [action_namespace(i) for i in self._indices]
+            self._storage = Storage(bag) if bag.exists() else None
+        elif path.exists() and is_rosbag(path):
+            self._storage = Storage(path)
+            topic, self.groundings = _from_bag(self._storage)
+            node = topic.rpartition("/")[0]
+            topics = [f"{node}/{action_topic('', i)}".rstrip("/") for i in self._indices]
+        else:
+            raise RecordingError(f"{path}: neither a bag nor a folder with {LINES}")
+        if not self.groundings:
+            raise RecordingError(f"{path}: no groundings in it")
+        self._heatmaps = self._find_heatmaps([f"{namespace}/heatmap" for namespace in topics])
+
+    def heatmap(self, grounding: RecordedGrounding) -> npt.NDArray[np.float32] | None:
+        """Of any resolution, over the whole image, in [0, 1]; None where there is none."""
+        place = self._heatmaps.get((grounding.stamp_ns, grounding.index))
+        if place is None:
+            return None
+        topic, log_ns = place
+        messages = self._messages([topic], range(log_ns, log_ns + 1))
+        data = next(item.data for item in messages if item.stamp_ns == grounding.stamp_ns)
+        return np.frombuffer(data.data, "<f4").reshape(data.height, data.width)
+
+    @property
+    def _indices(self) -> Sequence[int]:
+        return sorted({grounding.index for grounding in self.groundings})
+
+    def _find_heatmaps(self, topics: Sequence[str]) -> dict[tuple[int, int], tuple[str, int]]:
+        """Topic and log time by stamp and place of the action."""
+        index_of = dict(zip(topics, self._indices))
+        return {
+            (message.stamp_ns, index_of[message.topic]): (message.topic, message.log_ns)
+            for message in self._messages(topics)
+            if getattr(message.data, "encoding", "") == "32FC1"
+        }
+
+    def _messages(self, topics: Sequence[str], log_ns: range | None = None) -> Iterator[Message]:
+        return _messages(self._storage, topics, log_ns) if self._storage else iter(())
+
+    def __enter__(self) -> RecordedGroundings:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._storage:
+            self._storage.close()
+
+
+def _messages(
+    storage: Storage, topics: Sequence[str], log_ns: range | None = None
+) -> Iterator[Message]:
+    """Messages of topics, but for those that cannot be deserialised."""
+    with storage.readable():
+        for connection, recorded_ns, raw in storage.raw_messages(topics, log_ns):
+            with suppress(*UNREADABLE):
+                data = storage.deserialize(connection, raw)
+                yield Message(connection.topic, connection.msgtype, recorded_ns, data)
+
+
+def _from_bag(storage: Storage) -> tuple[str, tuple[RecordedGrounding, ...]]:
+    msgtype = SHARED_OUTPUTS["grounding"]
+    there = storage.connections()
+    topics = sorted({item.topic for item in there if item.msgtype == msgtype and item.msgcount})
+    if len(topics) != 1:
+        problem = f"several nodes' groundings in it: {', '.join(topics)}"
+        problem = problem if topics else f"no messages of {msgtype} in it"
+        raise RecordingError(f"{storage.path}: {problem}")
+    found = []
+    for message in _messages(storage, topics):
+        data = message.data
+        if data.status not in GROUNDED:
+            continue
+        points = {name: getattr(data, f"{name}_point") for name in _POINTS}
+        compute = data.compute_time
+        found.append(
+            RecordedGrounding(
+                stamp_ns=message.stamp_ns,
+                index=data.action_index,
+                action=data.action,
+                verb=data.verb,
+                object=data.object,
+                points={name: (point.x, point.y) for name, point in points.items()},
+                score=float(data.score),
+                image_hw=(data.image_height, data.image_width),
+                layer_weights=tuple(
+                    tuple(getattr(data, f"layer_weights_{kind}").tolist()) for kind in PROMPT_KINDS
+                ),
+                received_ns=message.log_ns,
+                compute_ms=(compute.sec * NS_PER_S + compute.nanosec) / 1e6,
+                backbone=data.backbone,
+            )
+        )
+    return topics[0], tuple(found)
+
+
+def _from_lines(path: Path) -> tuple[RecordedGrounding, ...]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecordingError(f"{path}: cannot be read ({error})") from error
+    found: list[RecordedGrounding] = []
+    indices: Counter[int] = Counter()  # a frame's lines are in the order of its actions
+    for number, line in enumerate(lines, 1):
+        try:
+            fields = json.loads(line)
+            stamp_ns = int(fields["stamp_ns"])
+            points = {name: fields["points"][name] for name in _POINTS}
+            height, width = fields["image_hw"]
+            found.append(
+                RecordedGrounding(
+                    stamp_ns=stamp_ns,
+                    index=indices[stamp_ns],
+                    action=fields["action"],
+                    verb=fields["verb"] or "",
+                    object=fields["object"] or "",
+                    points={name: (float(at["x"]), float(at["y"])) for name, at in points.items()},
+                    score=float(fields["score"]),
+                    image_hw=(height, width),
+                    layer_weights=tuple(tuple(row) for row in fields["layer_weights"]),
+                )
+            )
+        except (ValueError, TypeError, KeyError) as error:
+            expected = "a grounding as replay writes it"
+            raise InvalidValueError(f"{path.name} line {number}", expected, repr(error)) from error
+        indices[stamp_ns] += 1
+    return tuple(found)
