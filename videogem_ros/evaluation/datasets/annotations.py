@@ -130,6 +130,15 @@ def mapping(value: Any, field: str) -> Mapping[Any, Any]:
     return value
 
 
+def by_name(value: Any, field: str) -> Mapping[str, Any]:
+    """The value itself, if it is a mapping whose keys are texts."""
+    members = mapping(value, field)
+    for key in members:
+        if not isinstance(key, str):
+            raise InvalidValueError(field, "names", key)
+    return members
+
+
 def sequence(value: Any, field: str) -> Sequence[Any]:
     """The value's members, if it is a list, a tuple or an array."""
     if isinstance(value, np.ndarray) and value.ndim:

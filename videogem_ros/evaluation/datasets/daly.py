@@ -15,6 +15,7 @@ from videogem_ros.errors import InvalidValueError
 from videogem_ros.evaluation.datasets.actions import labelled
 from videogem_ros.evaluation.datasets.annotated import Annotation
 from videogem_ros.evaluation.datasets.annotations import (
+    by_name,
     corners,
     item,
     mapping,
@@ -44,12 +45,12 @@ class Daly:
 
     def __init__(self, content: Sequence[Any], footage: Footage) -> None:
         self._videos = item(content[0], "annot", "daly.pkl")
-        splits = content[0].get("splits") or [()]
-        self._test = frozenset(sequence(splits[0], "splits"))
+        splits = sequence(content[0].get("splits", ()), "splits")
+        self._test = frozenset(map(str, sequence(splits[0], "splits") if splits else ()))
 
     def entries(self) -> Iterator[tuple[str, str, Any]]:
         """Video, action and keyframe."""
-        for video, fields in mapping(self._videos, "annot").items():
+        for video, fields in by_name(self._videos, "annot").items():
             place = f"annot {video}"
             for action, instances in mapping(item(fields, "annot", place), place).items():
                 for instance in sequence(instances, f"{place} {action}"):

@@ -16,9 +16,9 @@ from typing import Any
 from videogem_ros.evaluation.datasets.actions import labelled
 from videogem_ros.evaluation.datasets.annotated import Annotation
 from videogem_ros.evaluation.datasets.annotations import (
+    by_name,
     corners,
     item,
-    mapping,
     sequence,
     whole,
     words,
@@ -46,7 +46,7 @@ class GroundingYouTube:
     spacing = Spacing(NS_PER_S // 4)
 
     def __init__(self, content: Sequence[Any], footage: Footage) -> None:
-        self._videos = mapping(content[0], "box_anno.json")
+        self._videos = by_name(content[0], "box_anno.json")
         self._footage = footage
 
     @property

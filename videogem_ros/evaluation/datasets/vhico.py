@@ -15,6 +15,7 @@ from videogem_ros.errors import InvalidValueError
 from videogem_ros.evaluation.datasets.actions import labelled
 from videogem_ros.evaluation.datasets.annotated import Annotation
 from videogem_ros.evaluation.datasets.annotations import (
+    by_name,
     corners,
     item,
     mapping,
@@ -49,7 +50,7 @@ class VHico:
     def entries(self) -> Iterator[tuple[str, Any]]:
         """Video and annotation."""
         for name, videos in mapping(self._classes, "annos").items():
-            for video, of_video in mapping(videos, f"annos {name}").items():
+            for video, of_video in by_name(videos, f"annos {name}").items():
                 for annotation in sequence(of_video, f"annos {name} {video}"):
                     yield video, annotation
 

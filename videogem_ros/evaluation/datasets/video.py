@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
@@ -85,16 +85,20 @@ class VideoReader:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.index = frame_index(path)
-        self._open = ExitStack()
-        self._container, self._stream = self._open.enter_context(opened(path))
         self._places = {moment: place for place, moment in enumerate(self.index.pts)}
-        self._decoding: Iterator[av.VideoFrame] = iter(())
         self._last: int | None = None
         self._kept: dict[int, Frame] = {}
+        self._file = ExitStack()
+        self._open()
+
+    def _open(self) -> None:
+        self._file.close()
+        self._container, self._stream = self._file.enter_context(opened(self.path))
+        self._decoding = self._container.decode(self._stream)
 
     def close(self) -> None:
         """Closes the file."""
-        self._open.close()
+        self._file.close()
 
     def frames(self, places: Sequence[int]) -> list[Frame]:
         """Frames at places; those before the first or after the last are the first or the last.
@@ -117,10 +121,13 @@ class VideoReader:
         keys = self.index.keys
         key = keys[max(bisect_right(keys, place) - 1, 0)]
         try:
-            ahead = self._last is not None and key <= self._last < place
-            found = self._advance(place, begin=None if ahead else key)
-            if found is None:  # some containers seek only roughly, and come out behind the frame
-                found = self._advance(place, begin=0)
+            if self._last is None or not key <= self._last < place:
+                self._container.seek(self.index.pts[key], stream=self._stream)
+                self._decoding = self._container.decode(self._stream)
+            found = self._advance(place)
+            if found is None:  # a container that seeks only roughly came out behind the frame
+                self._open()
+                found = self._advance(place)
         except av.FFmpegError as error:
             self._last = None
             raise RecordingError(f"{self.path}: damaged video ({error.strerror})") from error
@@ -128,11 +135,8 @@ class VideoReader:
             raise RecordingError(f"{self.path}: frame {place} cannot be decoded")
         return Frame(upright(found), self.index.stamps_ns[place])
 
-    def _advance(self, place: int, begin: int | None) -> av.VideoFrame | None:
-        """Decodes from a keyframe, or from where it is, up to a place; None if it is passed by."""
-        if begin is not None:
-            self._container.seek(self.index.pts[begin], stream=self._stream)
-            self._decoding = self._container.decode(self._stream)
+    def _advance(self, place: int) -> av.VideoFrame | None:
+        """Decodes on up to a place; None if it is passed by."""
         self._last = None
         for frame in self._decoding:
             at = self._places.get(frame.pts) if frame.pts is not None else None

@@ -17,6 +17,7 @@ from videogem_ros.errors import InvalidValueError
 from videogem_ros.evaluation.datasets.actions import described
 from videogem_ros.evaluation.datasets.annotated import Annotation
 from videogem_ros.evaluation.datasets.annotations import (
+    by_name,
     corners,
     item,
     mapping,
@@ -55,7 +56,7 @@ class YouCookInteractions:
 
     def __init__(self, content: Sequence[Any], footage: Footage) -> None:
         boxes, segments, youcook = content
-        self._videos = mapping(boxes, "annotations.pkl")
+        self._videos = by_name(boxes, "annotations.pkl")
         self._segments: dict[str, list[_Segment]] = {}
         for video, segment in _segments(segments):
             self._segments.setdefault(video, []).append(segment)
