@@ -11,10 +11,10 @@ import itertools
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,7 @@ from videogem_ros.core import Backbone, Grounder
 from videogem_ros.core.backbones.preprocessing import Placement, place, to_source
 from videogem_ros.core.configuration import GroundingConfig
 from videogem_ros.core.prompts import prompts_for
-from videogem_ros.datatypes import Action, Window
+from videogem_ros.datatypes import Action, Features, Frame, Window
 from videogem_ros.errors import InvalidValueError, RecordingError, VideoGemError
 from videogem_ros.evaluation.cache import grounder_digest, sample_digest
 from videogem_ros.evaluation.gram import Corners, Grams
@@ -115,6 +115,21 @@ class _Kept:
             raise RecordingError(f"cannot write {path}: {error}") from error
 
 
+@dataclass(frozen=True, eq=False)
+class _Loaded:
+    """What a sample's example is made of.
+
+    Attributes:
+        paths: By K, where the cache keeps it; empty without one.
+        kept: By K, what the cache had.
+        frames: The sample's, where that is not all.
+    """
+
+    paths: Mapping[int, Path]
+    kept: dict[int, _Kept]
+    frames: Place | None
+
+
 class ExampleEncoder:
     """Makes examples of a data set's samples.
 
@@ -165,6 +180,8 @@ class ExampleEncoder:
             depth: Grounder(backbone, with_depth(self._config, depth)) for depth in depths
         }
         self._texts: dict[Action, Tensor] = {}
+        # Samples that share a frame mostly come one after another.
+        self._features = lru_cache(maxsize=len(self._grounders))(self._encode)
         self._folders = {}
         if cache:
             self._folders = {
@@ -184,49 +201,44 @@ class ExampleEncoder:
                 if isinstance(found, VideoGemError):
                     self.skipped[str(found)] += 1
                     continue
-                kept, frames = found
-                if frames:
-                    kept |= self._encode(sample, *frames, missing=self._grounders.keys() - kept)
-                image_hw = next(iter(kept.values())).image_hw
+                if found.frames:
+                    self._complete(found, sample, *found.frames)
+                image_hw = next(iter(found.kept.values())).image_hw
                 yield Example(
                     self._video(sample),
                     boxes_in_source(sample, image_hw),
                     image_hw,
                     place(image_hw, self._input_hw, self._config.resize),
-                    {depth: one.grams for depth, one in kept.items()},
+                    {depth: kept.grams for depth, kept in found.kept.items()},
                 )
 
-    def _load(self, sample: Sample) -> tuple[dict[int, _Kept], Place | None] | VideoGemError:
-        """What the cache has of a sample, and its frames where that is not all."""
-        kept = {
-            depth: found
-            for depth in self._folders
-            if (found := _Kept.read(self._path(sample, depth)))
-        }
+    def _load(self, sample: Sample) -> _Loaded | VideoGemError:
+        digest = sample_digest(self._dataset, sample)[:32] if self._folders else ""
+        paths = {depth: to / f"{digest}.safetensors" for depth, to in self._folders.items()}
+        kept = {depth: one for depth, path in paths.items() if (one := _Kept.read(path))}
         if len(kept) == len(self._grounders):
-            return kept, None
+            return _Loaded(paths, kept, None)
         try:
-            return kept, load_window(self._dataset, sample, self._backbone.window_frames)
+            frames = load_window(self._dataset, sample, self._backbone.window_frames)
         except VideoGemError as error:
             return error
+        return _Loaded(paths, kept, frames)
 
-    def _encode(
-        self, sample: Sample, window: Window, frame: int, missing: Set[int]
-    ) -> dict[int, _Kept]:
-        kept: dict[int, _Kept] = {}
-        text = None
-        for depth in sorted(missing):
-            grounder = self._grounders[depth]
-            features = grounder.encode(window, (frame,))
-            self.passes += 1
-            if text is None:  # the choice among actions does not depend on K
-                text = self._embed(grounder.choose(features, sample.actions))
+    def _complete(self, loaded: _Loaded, sample: Sample, window: Window, frame: int) -> None:
+        """Encodes what the cache did not have."""
+        for depth in sorted(self._grounders.keys() - loaded.kept.keys()):
+            features = self._features(depth, window.frames, frame)
+            # All K have the same class token, so the choice is the same.
+            action = self._grounders[depth].choose(features, sample.actions)
             with torch.inference_mode():
-                grams = Grams.of(features, text, self._backbone.tower).map(Tensor.cpu)
-            kept[depth] = _Kept(window.hw, grams)
-            if self._folders:
-                kept[depth].write(self._path(sample, depth))
-        return kept
+                grams = Grams.of(features, self._embed(action), self._backbone.tower)
+            loaded.kept[depth] = kept = _Kept(window.hw, grams.map(Tensor.cpu))
+            if loaded.paths:
+                kept.write(loaded.paths[depth])
+
+    def _encode(self, depth: int, frames: tuple[Frame, ...], frame: int) -> Features:
+        self.passes += 1
+        return self._grounders[depth].encode(Window(frames), (frame,))
 
     @torch.inference_mode()
     def _embed(self, action: Action) -> Tensor:
@@ -234,10 +246,6 @@ class ExampleEncoder:
             prompts = prompts_for(action, self._config.prompts)
             self._texts[action] = self._backbone.encode_text(prompts.texts)
         return self._texts[action]
-
-    def _path(self, sample: Sample, depth: int) -> Path:
-        digest = sample_digest(self._dataset, sample)
-        return self._folders[depth] / f"{digest[:32]}.safetensors"
 
     def _video(self, sample: Sample) -> str:
         if self._stretch_s is None:

@@ -585,6 +585,26 @@ class Parameters:
         }
 
 
+def grounding_parameters(config: GroundingConfig) -> dict[str, Value]:
+    """The parameters that configure a grounder so: :meth:`Parameters.grounding_config`'s inverse.
+
+    Args:
+        config: Of a grounder.
+
+    Returns:
+        Flat name to value, in the order of ``PARAMETERS``.
+    """
+    height, width = config.image_hw or (0, 0)
+    values = {
+        **{name: getattr(config, field) for name, field in _GROUNDING_FIELDS.items()},
+        **{f"prompts.{field}": value for field, value in vars(config.prompts).items()},
+        **{f"presence.{field}": value for field, value in vars(config.presence).items()},
+        "input_height": height,
+        "input_width": width,
+    }
+    return {name: values[name] for name in _BY_NAME if name in values}
+
+
 def load_parameter_file(path: Path, node_name: str = NODE_NAME) -> dict[str, Any]:
     """Parameters of one node in a ROS 2 parameter file.
 
