@@ -18,20 +18,28 @@ from videogem_ros.tabletop.geometry import (
     Colour,
     Mesh,
     around,
+    circle,
     cross,
     join,
     limbs,
     polygons,
     rectangle,
     shade,
+    sheet,
 )
 from videogem_ros.tabletop.objects import BOX_SWING, DRAWER_WAY, SCALE, SHAPES, build
 
 PATH = 0.11
 """Metres that an object is pushed or pulled."""
 
-RISE = 0.085
+RISE = 0.09
 """Metres that an object is lifted or lowered."""
+
+LEAST_RISE = 0.025
+"""Metres above the table where that begins or ends."""
+
+RIM = 0.0035
+"""Metres of shade around a finger."""
 
 ARM = 0.9
 """Metres from wrist to where an arm ends, outside every image."""
@@ -132,10 +140,10 @@ def pose(body: Body, hand: Hand, motion: Motion, time: float) -> Pose:
 
 def idle_hand(hand: Hand, xyz: Array) -> Mesh:
     """An open hand that lies on the table and does nothing."""
-    wrist = xyz + 0.07 * hand.back + 0.024 * UP
+    wrist = xyz + 0.08 * hand.back + 0.028 * UP
     tips = [
         xyz + shift * hand.side - 0.012 * hand.back + 0.006 * UP
-        for shift in ((-0.045, 0.045) if not hand.human else (-0.04, -0.014, 0.012, 0.036))
+        for shift in ((-0.055, 0.055) if not hand.human else (-0.055, -0.02, 0.018, 0.05))
     ]
     return join(_arm(hand, wrist), _fingers(hand, wrist, tips))
 
@@ -177,41 +185,49 @@ class _Act:
 
 
 def _slide(act: _Act, phase: float) -> Pose:
-    """A flat hand at the object's near side; away from the arm with the phase."""
+    """A hand beside the object, fingers side by side; away from the arm with the phase."""
     hand = act.hand
     offset = (0.5 - phase) * PATH * hand.back
-    middle = act.xyz + offset
-    near = middle + 0.9 * act.reach * hand.back + min(0.7 * act.height, 0.05) * UP
-    spread = min(act.reach, 0.03)
-    tips = [near + shift * hand.side for shift in (-spread, -0.3 * spread, 0.3 * spread, spread)]
-    wrist = near + 0.06 * hand.back + 0.02 * UP
+    near = act.xyz + offset + act.reach * hand.back + min(0.7 * act.height, 0.05) * UP
+    tips = [near + shift * hand.side for shift in (-0.036, -0.012, 0.012, 0.036)]
+    wrist = near + 0.08 * hand.back + 0.02 * UP
     return act.with_hand(act.object_at(offset), wrist, tips)
 
 
-def _from_above(act: _Act, height: float, turn: float) -> Pose:
-    """Fingers around the object from above."""
+def _clasp(act: _Act, height: float) -> Pose:
+    """Arms of fingers around both sides of the object, from the hand's own height."""
     hand = act.hand
-    across = around(UP, turn) @ hand.side
-    ahead = cross(UP, across)
-    middle = act.xyz + (height + act.height) * UP
-    grip = min(act.reach, 0.05) + 0.004
-    low = middle - min(0.5 * act.height, 0.035) * UP
+    lift = (LEAST_RISE + height) * UP
+    middle = act.xyz + lift + 0.6 * act.height * UP
+    grip = min(act.reach, 0.055) + 0.012
     tips = [
-        low + grip * across,
-        low + grip * (0.8 * across + 0.5 * ahead),
-        low - grip * (0.8 * across + 0.5 * ahead),
-        low - grip * across,
+        middle - grip * hand.side - 0.3 * act.reach * hand.back,
+        middle - grip * hand.side + 0.4 * act.reach * hand.back,
+        middle + grip * hand.side + 0.4 * act.reach * hand.back,
+        middle + grip * hand.side - 0.3 * act.reach * hand.back,
     ]
-    wrist = middle + 0.055 * UP + 0.012 * hand.back
-    return act.with_hand(act.object_at(height * UP, turn), wrist, tips)
+    wrist = middle + (act.reach + 0.06) * hand.back + 0.02 * UP
+    return act.with_hand(act.object_at(lift), wrist, tips)
+
+
+def _claw(act: _Act, turn: float) -> Pose:
+    """Fingers spread around the object from straight above."""
+    hand = act.hand
+    middle = act.xyz + act.height * UP
+    grip = min(act.reach, 0.05) + 0.008
+    low = middle - min(0.4 * act.height, 0.03) * UP
+    angles = turn + np.array([0.25, 0.9, 2.25, 2.9]) * np.pi / 2
+    ways = [np.cos(angle) * hand.side + np.sin(angle) * cross(UP, hand.side) for angle in angles]
+    wrist = middle + 0.075 * UP + 0.01 * hand.back
+    return act.with_hand(act.object_at(np.zeros(3), turn), wrist, [low + grip * w for w in ways])
 
 
 def _rotate(act: _Act) -> Pose:
-    return _from_above(act, 0.0, (act.phase - 0.5) * act.motion.turn)
+    return _claw(act, (act.phase - 0.5) * act.motion.turn)
 
 
 def _hold(act: _Act) -> Pose:
-    return _from_above(act, 0.0, (act.motion.begin - 0.5) * act.motion.turn)
+    return _claw(act, (act.motion.begin - 0.5) * act.motion.turn)
 
 
 def _swing(act: _Act) -> float:
@@ -223,9 +239,9 @@ def _press(act: _Act) -> Pose:
     """One finger, straight down."""
     hand = act.hand
     tip = act.xyz + (act.height + 0.012 * (1 + _swing(act)) / 2) * UP
-    wrist = tip + 0.085 * UP + 0.02 * hand.back
-    knuckle = tip + 0.05 * UP + 0.008 * hand.back
-    curled = [knuckle + shift * hand.side - 0.012 * UP for shift in (-0.022, 0.02)]
+    wrist = tip + 0.045 * UP + 0.085 * hand.back
+    knuckle = tip + 0.035 * UP + 0.045 * hand.back
+    curled = [knuckle + shift * hand.side - 0.012 * UP for shift in (-0.028, 0.028)]
     return act.with_hand(
         act.object_at(np.zeros(3)), wrist, [tip, *curled] if hand.human else [tip, tip]
     )
@@ -235,15 +251,19 @@ def _wipe(act: _Act) -> Pose:
     """A cloth under the flat hand, to and fro."""
     hand = act.hand
     middle = act.xyz + act.height * UP + 0.6 * act.reach * _swing(act) * hand.side
-    corners = np.column_stack([0.9 * rectangle(0.078, 0.066), np.full(4, 0.006)])
+    corners = np.column_stack([rectangle(0.115, 0.095), np.full(4, 0.006)])
     turned = corners @ around(UP, hand.azimuth + 0.3).T + middle
+    hem = turned + 0.12 * (turned - middle) - 1e-3 * UP
     white = (246.0, 240.0, 205.0) if hand.human else (222.0, 236.0, 246.0)
-    cloth = polygons(turned[None], white, both_sides=True)
+    cloth = join(
+        polygons(hem[None], (90.0, 150.0, 215.0), both_sides=True),
+        polygons(turned[None], white, both_sides=True),
+    )
     tips = [
         middle + shift * hand.side - 0.018 * hand.back + 0.01 * UP
-        for shift in (-0.024, -0.008, 0.008, 0.024)
+        for shift in (-0.033, -0.011, 0.011, 0.033)
     ]
-    posed = act.with_hand(act.object_at(np.zeros(3)), middle + 0.042 * hand.back + 0.03 * UP, tips)
+    posed = act.with_hand(act.object_at(np.zeros(3)), middle + 0.055 * hand.back + 0.03 * UP, tips)
     return Pose(posed.thing, join(cloth, posed.contact), posed.arm)
 
 
@@ -256,15 +276,16 @@ def _pour(act: _Act) -> Pose:
     axis = tilt @ UP
     mouth = act.xyz + lift + 1.02 * act.height * axis
     ground = mouth - mouth[2] * UP + 0.01 * axis
-    stream = limbs(np.stack([mouth, ground])[None], 0.004, (205.0, 225.0, 240.0))
+    stream = limbs(np.stack([mouth, ground])[None], 0.006, _WATER)
+    puddle = sheet(circle(0.034), 0.001, _WATER).moved(np.eye(3), ground - ground[2] * UP)
     grip = act.xyz + lift + 0.45 * act.height * axis
     near = grip + 0.95 * act.reach * hand.back
     tips = [
         near - 0.6 * act.reach * hand.back + shift * axis + act.reach * UP
-        for shift in (-0.016, 0.0, 0.016)
+        for shift in (-0.022, 0.0, 0.022)
     ]
-    posed = act.with_hand(thing, near + 0.05 * hand.back + 0.012 * UP, tips)
-    return Pose(join(stream, posed.thing), posed.contact, posed.arm)
+    posed = act.with_hand(thing, near + 0.065 * hand.back + 0.012 * UP, tips)
+    return Pose(join(puddle, stream, posed.thing), posed.contact, posed.arm)
 
 
 def _opened(act: _Act, opening: float) -> Pose:
@@ -277,15 +298,17 @@ def _opened(act: _Act, opening: float) -> Pose:
     else:
         edge = (0.068 + DRAWER_WAY * opening) * hand.back + 0.036 * UP
     place = act.xyz + scale * edge
-    tips = [place + shift * hand.side for shift in (-0.014, 0.014, 0.004)]
-    return act.with_hand(thing, place + 0.05 * hand.back + 0.03 * UP, tips)
+    tips = [place + shift * hand.side for shift in (-0.02, 0.0, 0.02)]
+    return act.with_hand(thing, place + 0.07 * hand.back + 0.035 * UP, tips)
 
+
+_WATER = (190.0, 222.0, 245.0)
 
 _ACTS = {
     "push": lambda act: _slide(act, act.phase),
     "pull": lambda act: _slide(act, 1 - act.phase),
-    "lift": lambda act: _from_above(act, RISE * act.phase, 0.0),
-    "lower": lambda act: _from_above(act, RISE * (1 - act.phase), 0.0),
+    "lift": lambda act: _clasp(act, RISE * act.phase),
+    "lower": lambda act: _clasp(act, RISE * (1 - act.phase)),
     "open": lambda act: _opened(act, 0.08 + 0.84 * act.phase),
     "close": lambda act: _opened(act, 0.92 - 0.84 * act.phase),
     "rotate": _rotate,
@@ -299,11 +322,11 @@ _ACTS = {
 def _arm(hand: Hand, wrist: Array) -> Mesh:
     away = hand.back + hand.slope * UP
     cuff = wrist + 0.03 * away
-    radius = 0.026 if hand.human else 0.018
+    radius = 0.03 if hand.human else 0.02
     arm = limbs(np.stack([wrist + ARM * away, cuff])[None], radius, hand.sleeve)
     if hand.human:
         return arm
-    joint = limbs(np.stack([cuff + 0.02 * away, cuff])[None], 0.024, shade(hand.sleeve, 0.6))
+    joint = limbs(np.stack([cuff + 0.02 * away, cuff])[None], 0.028, shade(hand.sleeve, 0.6))
     return join(arm, joint)
 
 
@@ -312,14 +335,16 @@ def _fingers(hand: Hand, wrist: Array, tips: list[Array]) -> Mesh:
     middle = np.mean(tips, axis=0)
     palm = wrist + 0.35 * (middle - wrist)
     ends = np.stack(tips if hand.human else [tips[0], tips[-1]])
-    outwards = _unit(ends - middle)
     reach = np.linalg.norm(ends - palm, axis=1, keepdims=True)
-    bends = palm + 0.6 * (ends - palm) + 0.25 * reach * outwards
-    radius = 0.0065 if hand.human else 0.008
+    bends = palm + 0.6 * (ends - palm) + 0.25 * reach * _unit(ends - middle)
+    knuckles = np.broadcast_to(palm, bends.shape)
+    joints = np.concatenate([np.stack([knuckles, bends], 1), np.stack([bends, ends], 1)])
+    radius = 0.009 if hand.human else 0.011
+    # A dark rim tells fingers from each other and from the palm behind them.
     return join(
-        limbs(np.stack([wrist, palm])[None], 0.021, shade(hand.skin, 0.92)),
-        limbs(np.stack([np.broadcast_to(palm, bends.shape), bends], 1), radius, hand.skin),
-        limbs(np.stack([bends, ends], axis=1), radius, shade(hand.skin, 1.06)),
+        limbs(np.stack([wrist, palm])[None], 0.027, shade(hand.skin, 0.9)),
+        limbs(joints, radius + RIM, shade(hand.skin, 0.35)),
+        limbs(joints, radius, shade(hand.skin, 1.1)),
     )
 
 
