@@ -19,7 +19,6 @@ from videogem_ros.core import (
 from videogem_ros.core.backbones import Backbone
 from videogem_ros.core.backbones.openclip import OpenClipBackbone
 from videogem_ros.core.fusion import NAMES
-from videogem_ros.core.grounder import TEXT_CACHE
 from videogem_ros.core.prompts import prompts_for
 from videogem_ros.datatypes import PROMPT_KINDS, Action, Features, Frame, Grounding, Window
 from videogem_ros.errors import InvalidValueError
@@ -70,6 +69,13 @@ class CountingBackbone(OpenClipBackbone):
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         self.encoded.extend(texts)
         return super().encode_text(texts)
+
+
+@pytest.fixture
+def text_cache(monkeypatch: pytest.MonkeyPatch) -> int:
+    """A text cache that is soon full."""
+    monkeypatch.setattr("videogem_ros.core.grounder.TEXT_CACHE", 60)
+    return 60
 
 
 @pytest.fixture(params=["image", "video"])
@@ -143,17 +149,28 @@ def test_a_text_is_encoded_once(tiny_image_backbone: OpenClipBackbone) -> None:
     assert len(backbone.encoded) == 12
 
 
+def test_no_grounding_depends_on_what_was_asked_for_before(tiny: Backbone) -> None:
+    (fresh,) = Grounder(tiny).ground(window(8), [CUT])
+    experienced = Grounder(tiny)
+    experienced.ground(window(8), [POUR, OPEN, action("cut", "drawer")])
+    (found,) = experienced.ground(window(8), [CUT])
+    for name in NAMES:
+        np.testing.assert_array_equal(found.heatmaps[name].values, fresh.heatmaps[name].values)
+    assert found.points == fresh.points
+    assert found.score == fresh.score
+
+
 def test_the_text_cache_forgets_what_was_not_asked_for_longest(
-    tiny_image_backbone: OpenClipBackbone,
+    tiny_image_backbone: OpenClipBackbone, text_cache: int
 ) -> None:
     backbone = CountingBackbone(tiny_image_backbone)
     grounder = Grounder(backbone)
     features = grounder.encode(window(1))
     grounder.locate(features, window(1), [POUR])
-    many = [action(f"verb{number}", f"thing{number}") for number in range(TEXT_CACHE // 3)]
-    for start in range(0, len(many), 50):
-        grounder.locate(features, window(1), many[start : start + 50])
-    assert len(grounder._embeddings) <= TEXT_CACHE
+    many = [action(f"verb{number}", f"thing{number}") for number in range(text_cache // 3)]
+    for start in range(0, len(many), 8):
+        grounder.locate(features, window(1), many[start : start + 8])
+    assert len(grounder._embeddings) <= text_cache
     encoded = len(backbone.encoded)
     grounder.locate(features, window(1), [many[-1]])
     assert len(backbone.encoded) == encoded  # recent, and the neutral texts always are
@@ -162,13 +179,13 @@ def test_the_text_cache_forgets_what_was_not_asked_for_longest(
 
 
 def test_more_texts_than_the_cache_holds_are_grounded_all_the_same(
-    tiny_image_backbone: Backbone,
+    tiny_image_backbone: Backbone, text_cache: int
 ) -> None:
     grounder = Grounder(tiny_image_backbone, GroundingConfig("uniform"))
-    many = [action(f"verb{n}", f"thing{n}") for n in range(TEXT_CACHE // 3 + 10)]
+    many = [action(f"verb{n}", f"thing{n}") for n in range(text_cache // 3 + 10)]
     groundings = grounder.ground(window(1, (16, 16)), many)
     assert [g.action for g in groundings] == many
-    assert len(grounder._embeddings) <= TEXT_CACHE
+    assert len(grounder._embeddings) <= text_cache
 
 
 def test_no_action_asks_nothing(tiny_image_backbone: OpenClipBackbone) -> None:

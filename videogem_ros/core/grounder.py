@@ -262,12 +262,12 @@ class Grounder:
         return self.backbone.tower.embed(features.class_terms.float().sum(dim=1))
 
     def _embed_texts(self, texts: Sequence[str]) -> Tensor:
-        """(len(texts), E) unit vectors; those not seen before are encoded in one pass."""
+        """(len(texts), E) unit vectors; those not seen before are encoded."""
         known = self._embeddings
-        unseen = [text for text in dict.fromkeys(texts) if text not in known]
-        if unseen:
-            known.update(zip(unseen, self.backbone.encode_text(unseen)))
         for text in texts:
+            if text not in known:
+                # Alone: rounding depends on a batch's size, so on what was asked for before.
+                (known[text],) = self.backbone.encode_text([text])
             known.move_to_end(text)
         stacked = torch.stack([known[text] for text in texts])
         while len(known) > TEXT_CACHE:
