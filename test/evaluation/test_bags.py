@@ -149,6 +149,14 @@ def test_several_bags_are_one_data_set(tmp_path: Path) -> None:
         dataset(paths[0], tmp_path / "a" / ".." / "a" / "drive")
 
 
+def test_samples_of_one_image_share_its_frames(tmp_path: Path) -> None:
+    found = [detection(LIFT, (5, 5), (2, 2)), detection(PRESS, (5, 5), (2, 2))]
+    bag = dataset(write_bag(tmp_path / "drive", film(20, dict.fromkeys(range(20), found))))
+    windows = [bag.window(sample, 1)[0] for sample in bag.samples]
+    assert all(first is second for first, second in zip(windows[::2], windows[1::2]))
+    assert bag.window(bag.samples[0], 1)[0] is not windows[0]  # not all of them are kept
+
+
 def test_threads_and_copies_read_the_same_frames(tmp_path: Path) -> None:
     labelled = {number: [detection(LIFT, (5, 5), (2, 2))] for number in range(20)}
     bag = dataset(write_bag(tmp_path / "drive", film(20, labelled), storage="sqlite3"))

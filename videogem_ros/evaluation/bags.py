@@ -28,6 +28,9 @@ from videogem_ros.evaluation.records import Sample
 from videogem_ros.language import parse_actions
 from videogem_ros.window import FrameBuffer, WindowConfig
 
+WINDOWS_KEPT = 8
+"""Windows whose frames are kept, as the samples of an image come one after another."""
+
 
 @dataclass(frozen=True)
 class BagImage:
@@ -203,7 +206,7 @@ class BagDataset:
         self.skipped: Counter[str] = sum((item.skipped for item in recordings), Counter())
         self._config = windows or WindowConfig()
         self._windows: dict[tuple[str, int], dict[int, tuple[BagImage, ...]]] = {}
-        self._open = _OpenBag()
+        self._reader = _Reader()
         for name in names:
             self._add_samples(name)
 
@@ -228,10 +231,7 @@ class BagDataset:
         images = self._windows_of(sample.video, frames).get(sample.time_ns)
         if images is None:
             raise RecordingError(f"{sample.key}: the images before do not span {frames} frames")
-        recording = self.recordings[sample.video]
-        source = self._open.bag(recording)
-        read = {image: _read_image(source, image) for image in dict.fromkeys(images)}
-        return Window(tuple(read[image] for image in images)), frames - 1
+        return self._reader.window(self.recordings[sample.video], images), frames - 1
 
     def _add_samples(self, name: str) -> None:
         by_image: dict[int, dict[str, list[ImageLabel]]] = {}
@@ -299,26 +299,44 @@ def _windows(
     return found
 
 
+class _Reader:
+    """Reads windows one by one and keeps the last ones: samples of one image share its frames.
+
+    A copy, in another process, starts anew.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._source: RosbagSource | None = None
+        self._windows: dict[tuple[Path, tuple[BagImage, ...]], Window] = {}
+
+    def window(self, recording: Recording, images: tuple[BagImage, ...]) -> Window:
+        """The images of a recording, read once."""
+        key = recording.path, images
+        with self._lock:
+            if key not in self._windows:
+                source = self._open(recording)
+                read = {image: _read_image(source, image) for image in dict.fromkeys(images)}
+                self._windows[key] = Window(tuple(read[image] for image in images))
+                for outlived in list(self._windows)[:-WINDOWS_KEPT]:
+                    del self._windows[outlived]
+            return self._windows[key]
+
+    def _open(self, recording: Recording) -> RosbagSource:
+        """The recording's bag, which is kept open until another one is asked for."""
+        if self._source is None or self._source.path != recording.path:
+            if self._source is not None:
+                self._source.close()
+            self._source = RosbagSource(recording.path, recording.image_topic)
+        return self._source
+
+    def __reduce__(self) -> tuple[type[_Reader], tuple[()]]:
+        return _Reader, ()
+
+
 def _read_image(source: RosbagSource, image: BagImage) -> Frame:
     logged = range(image.log_ns, image.log_ns + 1)
     for message in source.iter_messages([source.image_topic or ""], logged):
         if message.stamp_ns == image.stamp_ns and (frame := source.frame(message)):
             return frame
     raise RecordingError(f"{source.path}: the image of {image.stamp_ns} ns can no longer be read")
-
-
-class _OpenBag(threading.local):
-    """The bag that a thread reads from, kept open while it is the same; a copy has none."""
-
-    source: RosbagSource | None = None
-
-    def bag(self, recording: Recording) -> RosbagSource:
-        """The recording's bag, opened where it is not."""
-        if self.source is None or self.source.path != recording.path:
-            if self.source is not None:
-                self.source.close()
-            self.source = RosbagSource(recording.path, recording.image_topic)
-        return self.source
-
-    def __reduce__(self) -> tuple[type[_OpenBag], tuple[()]]:
-        return _OpenBag, ()
