@@ -73,6 +73,7 @@ def test_a_plain_number_has_three_digits(value: float, text: str):
         (CENTRE, "Image centre", "needs no model"),
         ("WWW-CLIP", "WWW-CLIP", ""),
         ("mine/other", "mine/other", ""),
+        ("recorded/fused", "recorded, fused point", ""),
     ],
 )
 def test_methods_have_the_names_that_readers_know(method: str, title: str, detail: str):

@@ -55,6 +55,12 @@ def run() -> Run:
 
 
 @pytest.fixture(scope="module")
+def small() -> Run:
+    """Without the ablation, for what does not depend on it."""
+    return example_run(24, ablate=False)
+
+
+@pytest.fixture(scope="module")
 def page(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Element:
     return page_of(run, tmp_path_factory.mktemp("report"), example_frame)
 
@@ -79,8 +85,8 @@ def test_published_figures_stand_beside_them(page: Element):
     assert rows["VideoGEM, ViCLIP"][1] == "57.21"
 
 
-def test_a_data_set_without_published_figures_has_none(run: Run, tmp_path: Path):
-    page = page_of(replace(run, dataset="my kitchen"), tmp_path)
+def test_a_data_set_without_published_figures_has_none(small: Run, tmp_path: Path):
+    page = page_of(replace(small, dataset="my kitchen"), tmp_path)
     assert "Published" not in text(section(page, "results"))
     assert text(page.find(".//h1")) == "my kitchen"
 
@@ -128,6 +134,17 @@ def test_layer_weights_are_drawn_for_each_prompt(page: Element):
     captions = [text(caption) for caption in layers.iter("figcaption")]
     assert captions == ["Verb prompt", "Object prompt", "Action prompt"]
     assert "the static weights" in text(layers)
+
+
+@pytest.mark.parametrize(
+    "rows", [(), ((), (), ()), ((1.0, 2.0),), ((1.0,), (1.0, 2.0), (1.0,))], ids=str
+)
+def test_layer_weights_of_another_form_are_not_drawn(rows: tuple, small: Run, tmp_path: Path):
+    records = tuple(
+        replace(record, layer_weights={"recorded": rows} if rows else {})
+        for record in small.records
+    )
+    assert section(page_of(replace(small, records=records), tmp_path), "layers") is None
 
 
 def test_timing_notes_and_what_was_left_out_are_shown(run: Run, page: Element):
@@ -179,26 +196,26 @@ def test_boxes_and_point_are_drawn_in_pixels_of_the_source_image(run: Run, page:
     assert drawing.find(f"{svg}path[@class='error']") is not None
 
 
-def test_a_picture_that_cannot_be_had_says_why(run: Run, tmp_path: Path):
+def test_a_picture_that_cannot_be_had_says_why(small: Run, tmp_path: Path):
     def gallery(record: Record):
         raise RecordingError(f"{record.video}: the file ends early")
 
-    page = page_of(run, tmp_path, gallery)
+    page = page_of(small, tmp_path, gallery)
     shown = section(page, "gallery")
     assert not list(shown.iter("img"))
     assert "the file ends early" in text(shown)
 
 
-def test_a_gallery_without_heatmaps_shows_the_frames(run: Run, tmp_path: Path):
-    page = page_of(run, tmp_path, lambda record: (example_frame(record)[0], None))
+def test_a_gallery_without_heatmaps_shows_the_frames(small: Run, tmp_path: Path):
+    page = page_of(small, tmp_path, lambda record: (example_frame(record)[0], None))
     assert list(section(page, "gallery").iter("img"))
 
 
-def test_large_frames_are_shown_smaller(run: Run, tmp_path: Path):
+def test_large_frames_are_shown_smaller(small: Run, tmp_path: Path):
     def gallery(record: Record):
         return np.zeros((1080, 1920, 3), np.uint8), np.zeros((28, 28), np.float32)
 
-    (image, *_) = section(page_of(run, tmp_path, gallery), "gallery").iter("img")
+    (image, *_) = section(page_of(small, tmp_path, gallery), "gallery").iter("img")
     data = base64.b64decode(image.get("src").partition(",")[2])
     assert cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR).shape == (315, 560, 3)
 
@@ -211,25 +228,26 @@ def test_a_run_without_records_says_so(tmp_path: Path):
     assert "Missing: 15" in text(page)
 
 
-def test_a_run_of_absent_actions_only_gives_a_page(run: Run, tmp_path: Path):
-    absent = tuple(record for record in run.records if not record.boxes)
-    page = page_of(replace(run, records=absent), tmp_path)
+def test_a_run_of_absent_actions_only_gives_a_page(small: Run, tmp_path: Path):
+    absent = tuple(record for record in small.records if not record.boxes)
+    page = page_of(replace(small, records=absent), tmp_path)
     assert "No sample with a box was grounded." in text(section(page, "results"))
 
 
-def test_long_lists_are_cut_and_counted(run: Run, tmp_path: Path):
+def test_long_lists_are_cut_and_counted(small: Run, tmp_path: Path):
     records = tuple(
-        replace(record, label=f"class {place:02}") for place, record in enumerate(run.records)
+        replace(record, label=f"class {place:02}")
+        for place, record in enumerate(example_run(60, ablate=False).records)
     )
     missing = Counter({f"video_{place:03}": 1 + place % 3 for place in range(100)})
-    page = page_of(replace(run, records=records, missing=missing), tmp_path)
+    page = page_of(replace(small, records=records, missing=missing), tmp_path)
     assert len(table_rows(section(page, "classes"))) == 40
     assert "The 40 classes with most samples of" in text(section(page, "classes"))
     assert "Missing: 199" in text(page)
     assert "And 40 more, all of them in results.json." in text(page)
 
 
-def test_hostile_texts_stay_text(run: Run, tmp_path: Path):
+def test_hostile_texts_stay_text(small: Run, tmp_path: Path):
     records = tuple(
         replace(
             record,
@@ -237,12 +255,12 @@ def test_hostile_texts_stay_text(run: Run, tmp_path: Path):
             label=f"{HOSTILE} {record.label}",
             video=HOSTILE,
             groups=(HOSTILE,),
-            outcomes={**record.outcomes, HOSTILE: record.outcomes[run.main]},
+            outcomes={**record.outcomes, HOSTILE: record.outcomes[small.main]},
         )
-        for record in run.records
+        for record in small.records
     )
     hostile = replace(
-        run,
+        small,
         dataset=HOSTILE,
         backbone=HOSTILE,
         records=records,
@@ -254,7 +272,7 @@ def test_hostile_texts_stay_text(run: Run, tmp_path: Path):
     )
 
     def gallery(record: Record):
-        if record.key < records[30].key:
+        if record.key < records[12].key:
             raise RecordingError(HOSTILE)
         return example_frame(record)
 

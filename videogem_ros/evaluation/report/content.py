@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -144,7 +145,13 @@ def layers(run: Run) -> Layers | None:
     weighting = _kind(run.main)
     if weighting not in known[0]:
         weighting = next(iter(known[0]))
-    weights = np.array([sample[weighting] for sample in known if weighting in sample])  # n, K, L
+    rows = [sample[weighting] for sample in known if weighting in sample]
+    lengths, _ = Counter(tuple(map(len, sample)) for sample in rows).most_common(1)[0]
+    if len(lengths) != len(PROMPT_KINDS) or len(set(lengths)) > 1 or not lengths[0]:
+        return None  # recorded by another program, perhaps
+    weights = np.array(
+        [sample for sample in rows if tuple(map(len, sample)) == lengths]
+    )  # n, K, L
     static: Sequence[float] = GroundingConfig().static_weights
     reference = "the paper's static weights"
     if "static" in known[0]:

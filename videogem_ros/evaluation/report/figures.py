@@ -151,7 +151,8 @@ def title_of(method: str) -> tuple[str, str]:
     if method == CENTRE:
         return "Image centre", "needs no model"
     if method not in GRID:
-        return method, ""
+        system, _, prompt = method.rpartition("/")
+        return (f"{system}, {PROMPT_WORDS[prompt]}" if prompt in PROMPT_WORDS else method), ""
     weights = f"{GRID[method].weighting} weights"
     prompt = PROMPT_WORDS[GRID[method].prompt]
     if method in KNOWN_AS:

@@ -47,23 +47,23 @@ def print_table(
 
 def _methods(run: Run, summaries: Mapping[str, Summary]) -> Table:
     names = by_accuracy(summaries.values())
-    columns: dict[str, list[str]] = {}
+    columns: list[tuple[str, list[str]]] = []
     for metric in METRICS:
         estimates = [metric.of(summaries[name]) for name in names]
         figures = show_column(estimates, percent=metric.percent)
-        columns[metric.title] = [figure.value for figure in figures]
+        columns.append((metric.title, [figure.value for figure in figures]))
         if metric.name == "accuracy":
-            columns["95% interval"] = [figure.interval for figure in figures]
-    columns["n"] = [f"{summaries[name].samples:,}" for name in names]
+            columns.append(("95% interval", [figure.interval for figure in figures]))
+    columns.append(("n", [f"{summaries[name].samples:,}" for name in names]))
     return _table(f"{run.dataset}, {run.backbone}", "Method", names, columns, main=run.main)
 
 
 def _groups(groups: Groups) -> Table:
-    columns = {
-        title_of(method)[0]: [figures[place].value for _, _, figures in groups.rows]
+    columns = [
+        (title_of(method)[0], [figures[place].value for _, _, figures in groups.rows])
         for place, method in enumerate(groups.methods)
-    }
-    columns["n"] = [f"{count:,}" for _, count, _ in groups.rows]
+    ]
+    columns.append(("n", [f"{count:,}" for _, count, _ in groups.rows]))
     return _table("Accuracy, %", "Group", [name for name, _, _ in groups.rows], columns)
 
 
@@ -71,16 +71,16 @@ def _table(
     title: str,
     first: str,
     names: Sequence[str],
-    columns: Mapping[str, Sequence[str]],
+    columns: Sequence[tuple[str, Sequence[str]]],
     main: str | None = None,
 ) -> Table:
     """A table whose figures fit into 80 columns; names wrap where they must."""
     table = Table(title=Text(title), title_justify="left", box=None, padding=(0, 2, 0, 0))
     table.add_column(first, overflow="fold")
-    for heading in columns:
+    for heading, _ in columns:
         broken = Text(heading.replace(" ", "\n"))
         table.add_column(broken, justify="right", no_wrap=True)
-    for name, *texts in zip(names, *columns.values()):
+    for name, *texts in zip(names, *(texts for _, texts in columns)):
         known = Text(f"  {KNOWN_AS[name]}" if name in KNOWN_AS else "", style="dim")
         style = "bold" if name == main else ""
         table.add_row(Text(name) + known, *map(Text, texts), style=style)
