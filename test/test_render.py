@@ -182,3 +182,16 @@ def test_a_sheet_of_twelve_frames_suits_a_slide() -> None:
 def test_a_sheet_needs_a_cell() -> None:
     with pytest.raises(InvalidValueError, match="at least one cell"):
         draw_contact_sheet("recording", [])
+
+
+def test_a_sheet_may_have_a_title_of_its_own() -> None:
+    frame = frame_of((48, 64), colour=GREEN)
+    found = grounding_of(frame)
+    cells = [sheet_cell(frame.image, [found], 0.0)]
+    usual, same, other = (
+        draw_contact_sheet("recording", cells, title)
+        for title in (None, found.action.phrase, "Best")
+    )
+    np.testing.assert_array_equal(usual, same)
+    rows = np.nonzero((usual != other).any(axis=(1, 2)))[0]
+    assert 0 < rows.min() < rows.max() < 90  # above the subtitle

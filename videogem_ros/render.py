@@ -263,14 +263,17 @@ def sheet_cell(image: Picture, groundings: Sequence[Grounding], time_s: float) -
     return SheetCell(picture, time_s, tuple(lines))
 
 
-def draw_contact_sheet(subtitle: str, cells: Sequence[SheetCell]) -> Picture:
-    """Draws a grid of overlays under a title that names the actions.
+def draw_contact_sheet(
+    subtitle: str, cells: Sequence[SheetCell], title: str | None = None
+) -> Picture:
+    """Draws a grid of overlays under a title.
 
     The number of columns is the one that leaves few holes and comes near to a 16:9 slide.
 
     Args:
         subtitle: A line below the title: recording, backbone, number of groundings.
         cells: At least one cell, in order of time.
+        title: Names of the actions where None.
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -300,7 +303,8 @@ def draw_contact_sheet(subtitle: str, cells: Sequence[SheetCell]) -> Picture:
     sheet = Image.new("RGB", size(columns), _WHITE)
     draw = ImageDraw.Draw(sheet, "RGBA")
     room = sheet.width - 2 * _MARGIN_PX
-    _write(draw, (_MARGIN_PX, 58), "  ·  ".join(actions), 40, _INK, room_px=room)
+    headline = "  ·  ".join(actions) if title is None else title
+    _write(draw, (_MARGIN_PX, 58), headline, 40, _INK, room_px=room)
     _write(draw, (_MARGIN_PX, 108), subtitle, 22, _QUIET, room_px=room)
     for index, cell in enumerate(cells):
         row, column = divmod(index, columns)
