@@ -1,0 +1,192 @@
+"""The paper's ablation on the tabletop benchmark, with both backbones that the package ships.
+
+    python benchmarks/tabletop.py [--clips 500] [--json FILE] [--pictures DIR]
+    python benchmarks/tabletop.py --backbone openclip:ViT-B-16 --weights openai
+
+Pointing accuracy in percent, by layer weighting and by prompt: GEM is uniform weights, VideoGEM
+static+dynamic and the three prompts' points fused. Then, of VideoGEM:
+
+pose, motion    actions that one look at the hand decides, and those that only motion does
+twins           actions on objects that look the same, told apart by motion alone
+swap test       pairs of actions of one clip of which both texts find their own action, not both
+                where the two boxes overlap
+presence        area under the ROC curve of the score: actions that are there against texts asked
+                in clips without any action ("empty"), or asked for something else than what
+                happens ("absent", the harder one)
+IoU             of the fused heatmap at half its maximum with the box
+
+An image backbone sees a clip's last frame, a video backbone frames spread evenly over the clip;
+the boxes are those of the last frame. docs/tabletop.md tells more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress
+
+from videogem_ros.core import Grounder, load_backbone
+from videogem_ros.core.configuration import WEIGHTINGS
+from videogem_ros.evaluation.methods import VIDEOGEM
+from videogem_ros.evaluation.metrics import Estimate, summarise
+from videogem_ros.evaluation.records import CENTRE, Record, Run, Sample, method_name
+from videogem_ros.evaluation.report import choose_cases
+from videogem_ros.evaluation.runner import EvaluationConfig, evaluate
+from videogem_ros.evaluation.tabletop import ABSENT, EMPTY, TabletopBenchmark, swaps, with_absent
+from videogem_ros.render import SheetCell, draw_contact_sheet, sheet_cell
+from videogem_ros.tabletop.clip import BENCHMARK_CLIPS, START_NS
+
+SHIPPED = ("openclip:tabletop", "viclip:tabletop")
+PROMPTS = ("verb", "object", "action", "fused")
+ROWS = {"uniform": "GEM (uniform)"} | {name: name for name in WEIGHTINGS[1:]}
+MAIN = VIDEOGEM.name
+CELLS = 12
+"""Pictures of a sheet."""
+
+
+def measure(run: Run) -> dict[str, Estimate]:
+    """Every number of the table by its name."""
+    records = run.records
+    methods = [method_name(weighting, prompt) for weighting in ROWS for prompt in PROMPTS]
+    summaries = summarise(records, [CENTRE, *methods])
+    main = summaries[MAIN]
+    numbers = {name: summary.accuracy for name, summary in summaries.items()}
+    numbers |= {name: main.per_group[name] for name in main.per_group}
+    if pairs := swaps(records):
+        numbers["swap test"] = summarise(pairs, [MAIN])[MAIN].accuracy
+    for group in (EMPTY, ABSENT):
+        if area := summarise(with_absent(records, group), [MAIN])[MAIN].auc:
+            numbers[f"presence, {group}"] = area
+    if main.iou:
+        numbers["IoU"] = main.iou
+    return numbers
+
+
+def lines(numbers: Mapping[str, Estimate]) -> Iterator[str]:
+    """The numbers as tables in Markdown."""
+    yield "| weighting | " + " | ".join(PROMPTS) + " |"
+    yield "|---|" + "---:|" * len(PROMPTS)
+    yield f"| centre |{' |' * (len(PROMPTS) - 1)} {100 * numbers[CENTRE].value:.1f} |"
+    for weighting, title in ROWS.items():
+        cells = (f"{100 * numbers[method_name(weighting, p)].value:.1f}" for p in PROMPTS)
+        yield f"| {title} | {' | '.join(cells)} |"
+    yield ""
+    yield "| static+dynamic, fused | | 95 % interval | of |"
+    yield "|---|---:|---:|---:|"
+    grid = {CENTRE, *(method_name(weighting, prompt) for weighting in ROWS for prompt in PROMPTS)}
+    for name, found in {"all": numbers[MAIN], **numbers}.items():
+        if name not in grid:
+            interval = f"{100 * found.low:.1f} to {100 * found.high:.1f}"
+            yield f"| {name} | {100 * found.value:.1f} | {interval} | {found.count} |"
+
+
+def draw_cases(
+    run: Run, dataset: TabletopBenchmark, grounder: Grounder, folder: Path
+) -> list[Path]:
+    """Writes a contact sheet each of the best, of typical and of wrong groundings."""
+    there = [record for record in run.records if record.boxes]
+    wrong = [record for record in there if not record.outcomes[MAIN].hit]
+    right = [record for record in there if record.outcomes[MAIN].hit]
+    chosen = {
+        "best": choose_cases(right, MAIN, CELLS).best,
+        "typical": choose_cases(right, MAIN, CELLS).median,
+        "wrong": choose_cases(wrong, MAIN, CELLS).worst,
+    }
+    samples = {sample.key: sample for sample in dataset.samples}
+    presence = replace(grounder.config.presence, threshold=0.0)  # where, and not whether
+    grounder = grounder.with_config(replace(grounder.config, presence=presence))
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for kind, records in chosen.items():
+        if not records:
+            continue
+        cells = [draw_case(samples[record.key], dataset, grounder) for record in records]
+        sheet = draw_contact_sheet(f"{run.backbone}, fused heatmap", cells, kind.capitalize())
+        path = folder / f"{re.sub(r'[^A-Za-z0-9]+', '_', run.backbone)}_{kind}.png"
+        cv2.imwrite(str(path), sheet[..., ::-1])
+        written.append(path)
+    return written
+
+
+def draw_case(sample: Sample, dataset: TabletopBenchmark, grounder: Grounder) -> SheetCell:
+    window, place = dataset.window(sample, grounder.backbone.window_frames)
+    (found,) = grounder.ground(window, sample.actions, (place,))
+    time_s = (window.newest.stamp_ns - START_NS) / 1e9
+    cell = sheet_cell(window.newest.image, [found], time_s)
+    picture = cell.picture.copy()
+    scale = picture.shape[1] / window.hw[1]
+    (box,) = sample.boxes
+    # A box ends with its last pixel, not before it.
+    low, high = np.array(box[:2]) * scale, (np.array(box[2:]) + 1) * scale
+    corners = [tuple(np.rint(corner).astype(int).tolist()) for corner in (low, high)]
+    for colour, thickness in (((24, 26, 30), 5), ((255, 255, 255), 2)):
+        cv2.rectangle(picture, *corners, colour, thickness, cv2.LINE_AA)
+    return replace(cell, picture=picture)
+
+
+def run_one(
+    name: str, weights: str | None, device: str, dataset: TabletopBenchmark
+) -> tuple[Run, Grounder]:
+    """Evaluates a backbone, one encoder pass a clip."""
+    grounder = Grounder(load_backbone(name, weights, device))
+    with Progress(console=Console(stderr=True)) as progress:
+        task = progress.add_task(name, total=len(dataset.samples))
+        run = evaluate(
+            dataset,
+            grounder,
+            EvaluationConfig(ablate=True),
+            progress=lambda done, _: progress.update(task, completed=done),
+        )
+    return run, grounder
+
+
+def counted(records: Sequence[Record]) -> str:
+    there = sum(bool(record.boxes) for record in records)
+    videos = len({record.video for record in records})
+    return f"{videos} clips, {there} actions, {len(records) - there} texts of what is not there"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--backbone", help="another one than those shipped")
+    parser.add_argument("--weights", help="its weights")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--clips", type=int, default=BENCHMARK_CLIPS)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="the numbers go there, too")
+    parser.add_argument("--pictures", type=Path, metavar="DIR", help="contact sheets go there")
+    arguments = parser.parse_args()
+    if arguments.weights and not arguments.backbone:
+        parser.error("--weights of which --backbone?")
+    begin = time.perf_counter()
+    print("drawing the scenes", flush=True)
+    dataset = TabletopBenchmark(arguments.clips)
+    results = {}
+    for name in [arguments.backbone] if arguments.backbone else SHIPPED:
+        run, grounder = run_one(name, arguments.weights, arguments.device, dataset)
+        numbers = measure(run)
+        results[name] = {key: asdict(number) for key, number in numbers.items()}
+        print(f"\n{name}: {counted(run.records)}")
+        for note in run.notes:
+            print(note)
+        print("", *lines(numbers), sep="\n", flush=True)
+        if arguments.pictures:
+            written = draw_cases(run, dataset, grounder, arguments.pictures)
+            print("", *written, sep="\n", flush=True)
+    print(f"\n{time.perf_counter() - begin:.0f} s")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
