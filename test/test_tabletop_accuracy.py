@@ -1,0 +1,59 @@
+"""The shipped backbones point at the right thing: a broken path cannot stay green."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+import pytest
+
+from videogem_ros.core import Grounder, load_backbone
+from videogem_ros.errors import WeightsError
+from videogem_ros.evaluation.methods import VIDEOGEM
+from videogem_ros.evaluation.metrics import Summary, summarise
+from videogem_ros.evaluation.records import CENTRE, Record, Run
+from videogem_ros.evaluation.runner import evaluate
+from videogem_ros.evaluation.tabletop import EMPTY, TabletopBenchmark, swaps, with_absent
+
+CLIPS = 40
+"""Of the benchmark's 500; about 80 actions, and 60 pairs of them."""
+
+ACCURACY, SWAP, PRESENCE = 0.70, 0.60, 0.80
+"""Floors: below what either backbone reaches, by more than so few clips vary, and far above what
+anything reaches that does not look or read."""
+
+CENTRE_AT_MOST = 0.2
+
+BACKBONES = ("openclip:tabletop", "viclip:tabletop")
+
+
+@functools.cache
+def run_of(name: str) -> Run:
+    try:
+        backbone = load_backbone(name)
+    except (WeightsError, ValueError) as error:
+        pytest.skip(f"no weights are shipped yet: {error}")
+    return evaluate(TabletopBenchmark(CLIPS), Grounder(backbone))
+
+
+def videogem(records: Sequence[Record]) -> Summary:
+    return summarise(records, [VIDEOGEM.name])[VIDEOGEM.name]
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_the_fused_point_is_on_the_right_thing(name: str) -> None:
+    records = run_of(name).records
+    assert videogem(records).accuracy.value >= ACCURACY
+    assert summarise(records, [CENTRE])[CENTRE].accuracy.value <= CENTRE_AT_MOST
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_the_text_decides_which_thing(name: str) -> None:
+    assert videogem(swaps(run_of(name).records)).accuracy.value >= SWAP
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_the_score_tells_when_nothing_happens(name: str) -> None:
+    area = videogem(with_absent(run_of(name).records, EMPTY)).auc
+    assert area is not None
+    assert area.value >= PRESENCE
