@@ -21,6 +21,7 @@ COMMANDS = {
     "echo": "Print the messages of a topic.",
     "demo": "Run node, player and recorder on this machine.",
     "label": "Label a recording from a table, for evaluate bag.",
+    "tune": "Fit layer weights, K, D and fusion to a labelled set.",
     "tabletop": "Draw a labelled recording to try things on, and to evaluate on.",
 }
 """Subcommand to one-line help; ``videogem_ros.cli.<name>`` holds the command of the same name."""

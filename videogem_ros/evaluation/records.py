@@ -75,15 +75,17 @@ class Dataset(Protocol):
 
     Attributes:
         name: As reports show it.
-        samples: Those whose frames are there, in a fixed order.
         missing: Samples whose video or frames are not there, by video.
         skipped: Annotations that cannot be used, by reason.
     """
 
     name: str
-    samples: Sequence[Sample]
     missing: Counter[str]
     skipped: Counter[str]
+
+    @property
+    def samples(self) -> Sequence[Sample]:
+        """Those whose frames are there, in a fixed order."""
 
     def sources(self, sample: Sample) -> Sequence[Path]:
         """Files (or folders) that a sample's frames are in; none where they are in memory.

@@ -1,0 +1,43 @@
+"""The bar that long commands show on standard error."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+@contextlib.contextmanager
+def progress_bar(doing: str, things: str) -> Iterator[Callable[[int, int], None]]:
+    """Shows how many are done, how fast, and the time that is left.
+
+    Args:
+        doing: What stands before the bar.
+        things: What is counted.
+
+    Yields:
+        To be told how many are done and how many there are; what is done already when it is
+        called first counts for no speed.
+    """
+    columns = (
+        TextColumn(doing),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(f"{things}, {{task.fields[rate]:.1f}}/s,"),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("", total=None, rate=0.0)
+        begin, first = time.perf_counter(), None
+
+        def report(done: int, total: int) -> None:
+            nonlocal first
+            first = done if first is None else first
+            rate = (done - first) / max(time.perf_counter() - begin, 1e-9)
+            progress.update(task, completed=done, total=total, rate=rate)
+
+        yield report

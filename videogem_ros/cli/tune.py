@@ -1,0 +1,335 @@
+"""``videogem-ros tune``: layer weights, K, D and fusion fitted to a labelled set."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from videogem_ros.cli.options import grounding_options, load_grounder, warn_of
+from videogem_ros.cli.progress import progress_bar
+from videogem_ros.errors import InvalidValueError, RecordingError
+
+if TYPE_CHECKING:
+    from videogem_ros.core import Grounder, GroundingConfig
+    from videogem_ros.evaluation.examples import Example, Examples
+    from videogem_ros.evaluation.metrics import Estimate
+    from videogem_ros.evaluation.records import Dataset
+    from videogem_ros.evaluation.tuning import Tuning
+
+TABLETOP = "tabletop"
+
+FEW_VIDEOS = 20
+"""With fewer of them, intervals from resampled videos are too narrow."""
+
+TUNED = (
+    "self_self_depth",
+    "weighting",
+    "static_weights",
+    "dynamic_depth",
+    "dynamic_scale",
+    "fusion",
+    "fusion_weights",
+)
+"""Parameters that are searched."""
+
+
+@click.command(short_help="Fit layer weights, K, D and fusion to a labelled set.")
+@click.argument("sources", metavar="DATASET|BAGS...", nargs=-1, required=True)
+@click.option(
+    "--out",
+    required=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="The parameter file, for the node and for --config; replaced if it is there.",
+)
+@click.option(
+    "--root",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Videos or extracted frames of a data set.",
+)
+@click.option(
+    "--annotations",
+    metavar="PATH",
+    type=click.Path(path_type=Path),
+    help="Annotation file of a data set, or folder of them.  [default: in DIR]",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Only the first N samples of a data set, or N of the tabletop clips.",
+)
+@click.option(
+    "--depth",
+    "depths",
+    multiple=True,
+    type=click.IntRange(1),
+    metavar="K",
+    help="A K to try; several times for several. Each costs an encoder pass a sample.  [default: "
+    "that of the setting to compare with, two less and two more]",
+)
+@click.option(
+    "--settings",
+    type=click.IntRange(1),
+    default=300,
+    show_default=True,
+    metavar="N",
+    help="Settings to judge in each search.",
+)
+@click.option(
+    "--folds",
+    type=click.IntRange(2),
+    default=5,
+    show_default=True,
+    metavar="N",
+    help="Parts that the videos are dealt into, each held out of one search in its turn.",
+)
+@click.option(
+    "--hold-out",
+    is_flag=True,
+    help="Hold out one of the parts only: one search, and what it finds is what is measured.",
+)
+@click.option(
+    "--stretch-s",
+    type=click.FloatRange(0, min_open=True),
+    metavar="S",
+    help="Count so many seconds of a recording as a video of their own, where there are few.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Decides who is held out and what is tried.",
+)
+@click.option(
+    "--cache",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Keep what the encoder gives there, for the next time and to need less memory.",
+)
+@click.option(
+    "--unproven",
+    is_flag=True,
+    help="Write what was found also where held-out videos do not show that it is better.",
+)
+@grounding_options
+def tune(
+    sources: tuple[str, ...],
+    *,
+    out: Path,
+    root: Path | None,
+    depths: tuple[int, ...],
+    cache: Path | None,
+    unproven: bool,
+    **options: Any,
+) -> None:
+    """Fit layer weights, K, D, dynamics and fusion to labelled frames.
+
+    The labels are those of a data set by its name, with --root, of labelled bags, or "tabletop",
+    the package's own scenes. What the options below or --config say is the setting to start from
+    and to compare with. Samples pass the encoder once for each K; settings are then judged
+    without it. Accuracy is told for videos that a search did not see. Where it is not better
+    there, FILE gets the setting that was there before.
+    """
+    from videogem_ros.evaluation.tuning import TuningConfig
+    from videogem_ros.evaluation.tuning import tune as search
+
+    if out.is_dir() or not out.resolve().parent.is_dir():
+        raise InvalidValueError("--out", "a file in a folder that is there", str(out))
+    names = ("settings", "folds", "hold_out", "seed")
+    config = TuningConfig(**{name: options[name] for name in names})
+    dataset = _open(sources, root, options)
+    grounder = load_grounder(options)
+    try:
+        examples = _encode(dataset, grounder, depths, cache, options["stretch_s"])
+        with progress_bar("searching", "settings") as report:
+            tuning = search(examples, grounder.config, config, progress=report)
+    except KeyboardInterrupt:
+        kept = f"; what was encoded is kept in {cache}" if cache else ""
+        click.echo(f"interrupted, {out} was not written{kept}", err=True)
+        click.get_current_context().exit(130)  # as a shell reports SIGINT
+    _print(tuning)
+    about = _about(tuning, dataset.name, unproven=unproven)
+    taken = tuning.found if tuning.better or unproven else tuning.default
+    _write(out, _parameters(taken, options), about)
+    click.echo("\n".join((*about, f"Written to {out}.")))
+    warn_of(grounder.backbone)
+
+
+def _open(sources: Sequence[str], root: Path | None, options: Mapping[str, Any]) -> Dataset:
+    """A data set by its name, or labelled bags."""
+    from videogem_ros.evaluation.datasets import DATASETS, open_dataset
+
+    name = sources[0]
+    if name in (*DATASETS, TABLETOP) and len(sources) > 1:
+        raise click.UsageError(f"{name} is a data set and stands alone")
+    if name == TABLETOP:
+        from videogem_ros.evaluation.tabletop import TabletopBenchmark
+
+        limit = options["limit"]
+        return TabletopBenchmark(limit) if limit else TabletopBenchmark()
+    if name in DATASETS:
+        if root is None:
+            raise click.UsageError(f"{name} needs --root, the folder of its videos or frames")
+        given = {option: options[option] for option in ("annotations", "limit")}
+        return open_dataset(name, root, **given)
+    from videogem_ros.evaluation.bags import BagDataset, read_labelled_bag
+    from videogem_ros.window import WindowConfig
+
+    windows = {option: options[option] for option in ("frame_interval_s", "start")}
+    return BagDataset([read_labelled_bag(Path(bag)) for bag in sources], WindowConfig(**windows))
+
+
+def _encode(
+    dataset: Dataset,
+    grounder: Grounder,
+    depths: Sequence[int],
+    cache: Path | None,
+    stretch_s: float | None,
+) -> Examples:
+    """Encodes the samples once for each K, and tells of those that cannot be used."""
+    from videogem_ros.evaluation.examples import ExampleEncoder, Examples
+
+    backbone, default = grounder.backbone, grounder.config
+    if not depths:
+        around = (default.depth - 2, default.depth + 2)
+        depths = [depth for depth in around if 1 <= depth <= len(backbone.tower.blocks)]
+    encoder = ExampleEncoder(
+        dataset,
+        backbone,
+        default,
+        sorted({default.depth, *depths}),
+        cache=cache,
+        stretch_s=stretch_s,
+    )
+    count = len(encoder.samples)
+
+    def told() -> Iterator[Example]:
+        with progress_bar("encoding", "samples") as report:
+            report(0, count)
+            for done, example in enumerate(encoder, start=1):
+                report(done, count)
+                yield example
+
+    try:
+        return Examples(told(), count, folder=cache, device=grounder.device)
+    finally:
+        without = Counter({"no box, so nothing to hit": len(dataset.samples) - count})
+        missing = Counter({f"no frames of {name}": n for name, n in dataset.missing.items()})
+        for reason, number in (without + missing + dataset.skipped + encoder.skipped).items():
+            click.echo(f"left out {number}: {reason}", err=True)
+
+
+def _print(tuning: Tuning) -> None:
+    """The setting before and the one found, and their accuracies on held-out videos."""
+    from videogem_ros.live.parameters import grounding_parameters
+
+    before, found = (grounding_parameters(one) for one in (tuning.default, tuning.found))
+    settings = _table("parameter", "before", "found")
+    for name in TUNED:
+        settings.add_row(name, _shown(before[name]), _shown(found[name]))
+    accuracy = _table("held out", "videos", "samples", "before %", "tuned %", "tuned less before")
+    for number, fold in enumerate(tuning.folds, start=1):
+        one, other = (100 * hits / fold.samples for hits in (fold.default, fold.tuned))
+        accuracy.add_row(
+            f"part {number}",
+            f"{fold.videos}",
+            f"{fold.samples}",
+            f"{one:.1f}",
+            f"{other:.1f}",
+            f"{other - one:+.1f}",
+        )
+    accuracy.add_row(
+        "together",
+        f"{sum(fold.videos for fold in tuning.folds)}",
+        f"{tuning.difference.count}",
+        _percent(tuning.default_accuracy),
+        _percent(tuning.tuned_accuracy),
+        _percent(tuning.difference, "+"),
+    )
+    console = Console()
+    if not console.is_terminal:
+        console.width = 200  # a pipe has no border to fit into
+    console.print(settings, accuracy, sep="\n\n", end="\n\n")
+
+
+def _table(*titles: str) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for title in titles:
+        table.add_column(title)
+    return table
+
+
+def _shown(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _percent(estimate: Estimate, sign: str = "") -> str:
+    value, low, high = (
+        f"{100 * number:{sign}.1f}" for number in (estimate.value, estimate.low, estimate.high)
+    )
+    return f"{value} ({low} to {high})"
+
+
+def _about(tuning: Tuning, dataset: str, *, unproven: bool) -> list[str]:
+    """The verdict and what it rests on, in lines."""
+    videos = sum(fold.videos for fold in tuning.folds)
+    lines = [
+        f"Searched on {dataset}; {tuning.difference.count} samples of {videos} videos were held "
+        f"out of a search. There, accuracy is {_percent(tuning.tuned_accuracy)} % tuned and "
+        f"{_percent(tuning.default_accuracy)} % before,",
+        f"a difference of {_percent(tuning.difference, '+')} points (95 % intervals).",
+    ]
+    if videos < FEW_VIDEOS:
+        lines.append(f"Intervals from {videos} videos are rough, and rather too narrow.")
+    if tuning.better:
+        lines.append("The setting found is better than the one before.")
+    elif unproven:
+        lines.append("It is not shown to be better than the setting before.")
+    else:
+        lines.append("Nothing better was found, so this is the setting that was there before.")
+    return lines
+
+
+def _parameters(setting: GroundingConfig, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What a parameter file has to say for a setting: all that is searched or not the default."""
+    from videogem_ros.core.configuration import backbone_name
+    from videogem_ros.live.parameters import Parameters, grounding_parameters
+
+    usual = Parameters().values
+    values = {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in grounding_parameters(setting).items()
+        if name in TUNED or value != usual[name]
+    }
+    weights = {"weights": options["weights"]} if options["weights"] else {}
+    name = backbone_name(options["backbone"], options["weights"])
+    return {"backbone": name, **weights, **values}
+
+
+def _write(path: Path, parameters: Mapping[str, Any], about: Sequence[str]) -> None:
+    import yaml
+
+    text = "".join(f"# {line}\n" for line in about)
+    text += yaml.safe_dump(
+        {"/**": {"ros__parameters": dict(parameters)}},
+        sort_keys=False,
+        default_flow_style=None,  # lists in one line
+        allow_unicode=True,
+    )
+    partial = path.with_name(f".partial-{path.name}")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise RecordingError(f"cannot write {path}: {error.strerror}") from error
+    finally:
+        partial.unlink(missing_ok=True)
