@@ -1,11 +1,12 @@
 """A headless Chromium for pages on disk, and pictures of them.
 
-``python test/evaluation/report/browser.py PAGE.html PICTURE.png [WIDTH] [light|dark]`` takes one.
+``python test/evaluation/report/browser.py PAGE.html PICTURE.png [WIDTH [light|dark [UNTIL]]]``
 """
 
 from __future__ import annotations
 
 import contextlib
+import io
 import shutil
 import sys
 from collections.abc import Iterator
@@ -36,13 +37,21 @@ def open_browser() -> Iterator[Browser]:
             browser.close()
 
 
-def main(page: str, picture: str, width: str = "1280", scheme: str = "light") -> None:
-    """Takes a picture of a whole page."""
-    size = {"width": int(width), "height": 900}
+def main(
+    page: str, picture: str, width: str = "1180", scheme: str = "light", until: str = ""
+) -> None:
+    """Takes a picture of a page, in 256 colours, down to the element that UNTIL selects."""
+    from PIL import Image
+
     with open_browser() as browser:
-        tab = browser.new_page(viewport=size, color_scheme=scheme)
+        tab = browser.new_page(viewport={"width": int(width), "height": 900}, color_scheme=scheme)
         tab.goto(Path(page).resolve().as_uri())
-        tab.screenshot(path=picture, full_page=True)
+        box = tab.locator(until or "footer").bounding_box()
+        height = box["y"] + (0 if until else box["height"])
+        clip = {"x": 0, "y": 0, "width": int(width), "height": height}
+        taken = tab.screenshot(full_page=True, clip=clip)
+    few = Image.open(io.BytesIO(taken)).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    few.save(picture, optimize=True)
 
 
 if __name__ == "__main__":

@@ -36,12 +36,14 @@ class Row:
         plot: Of its accuracy.
         figures: One for each of :data:`~videogem_ros.evaluation.report.figures.METRICS`.
         samples: How many it was asked for.
+        boxed: How many of them show the action, and so count for the accuracy.
     """
 
     method: str
     plot: Markup
     figures: tuple[Figure, ...]
     samples: int
+    boxed: int
 
 
 @dataclass(frozen=True)
@@ -196,6 +198,7 @@ def _rows(
             plots.interval(summary.accuracy, scale, _kind(summary.method), reference),
             tuple(column[place] for column in columns),
             summary.samples,
+            summary.accuracy.count,
         )
         for place, summary in enumerate(chosen)
     ]
