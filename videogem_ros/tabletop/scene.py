@@ -16,6 +16,9 @@ from videogem_ros.tabletop.geometry import Array, Camera, Colour, Mesh, join
 from videogem_ros.tabletop.hands import Body, Hand, Motion, idle_hand, pose
 from videogem_ros.tabletop.vocabulary import COLOURS, KINDS, MATERIALS, MOTION, SIZES, VERBS
 
+SIDEWAYS = 1.7
+"""Radians that an arm may come from the side; 0 is straight from the camera's side."""
+
 NEAREST_M = 0.06
 """Nothing is drawn that is nearer to the camera, metres."""
 
@@ -196,10 +199,10 @@ def draw_scene(random: np.random.Generator, config: SceneConfig | None = None) -
         for thing, spot in zip(things, spots)
     )
     acts = tuple(
-        (_draw_hand(random, spot, spots), _draw_motion(verb, random)) if verb else None
+        (_draw_hand(random, spot, spots, camera), _draw_motion(verb, random)) if verb else None
         for verb, spot in zip(verbs, spots)
     )
-    idle = tuple((_draw_hand(random, spot, spots), spot) for spot in spots[len(things) :])
+    idle = tuple((_draw_hand(random, spot, spots, camera), spot) for spot in spots[len(things) :])
     plain = random.random() < config.plain
     angle, height = random.uniform(-np.pi, np.pi), random.uniform(0.9, 2.5)
     lamp = np.array([np.cos(angle), np.sin(angle), height])
@@ -316,10 +319,13 @@ def _draw_spots(
         tight *= 0.95
 
 
-def _draw_hand(random: np.random.Generator, spot: Array, spots: Sequence[Array]) -> Hand:
-    """A hand whose arm keeps clear of the other spots, as well as a few tries allow."""
+def _draw_hand(
+    random: np.random.Generator, spot: Array, spots: Sequence[Array], camera: Camera
+) -> Hand:
+    """A hand from the camera's side of the table, whose arm keeps clear of the other spots."""
     others = np.array([other for other in spots if other is not spot]).reshape(-1, 3) - spot
-    azimuths = random.uniform(-np.pi, np.pi, 8)
+    to_camera = np.arctan2(*-camera.rotation[2, 1::-1])
+    azimuths = to_camera + random.uniform(-SIDEWAYS, SIDEWAYS, 8)
     ways = np.stack([np.cos(azimuths), np.sin(azimuths)], axis=1)
     along = np.clip(ways @ others[:, :2].T, 0, None)  # (8, others)
     gaps = np.linalg.norm(others[None, :, :2] - along[..., None] * ways[:, None], axis=-1)
