@@ -16,6 +16,7 @@ from videogem_ros.evaluation.report.figures import (
     METRICS,
     by_accuracy,
     show_column,
+    timing_table,
     title_of,
 )
 
@@ -23,7 +24,7 @@ from videogem_ros.evaluation.report.figures import (
 def print_table(
     run: Run, console: Console, summaries: Mapping[str, Summary] | None = None
 ) -> None:
-    """Prints a run's methods, groups, what was left out, and notes.
+    """Prints a run's methods, groups, timing, what was left out, and notes.
 
     Args:
         run: The finished evaluation.
@@ -38,6 +39,8 @@ def print_table(
     by_group = groups(run, summaries)
     if by_group is not None:
         console.print(_groups(by_group))
+    if run.timing:
+        console.print(_timing(run.timing))
     for what, counts in (("missing", run.missing), ("skipped", run.skipped)):
         if counts:
             console.print(Text(f"{what}: {_counted(counts)}"))
@@ -65,6 +68,12 @@ def _groups(groups: Groups) -> Table:
     ]
     columns.append(("n", [f"{count:,}" for _, count, _ in groups.rows]))
     return _table("Accuracy, %", "Group", [name for name, _, _ in groups.rows], columns)
+
+
+def _timing(timing: Mapping[str, float]) -> Table:
+    statistics, rows = timing_table(timing)
+    columns = [(name, [texts.get(name, "") for texts in rows.values()]) for name in statistics]
+    return _table("Timing", "Quantity", list(rows), columns)
 
 
 def _table(
