@@ -65,6 +65,10 @@ setup(
         "torch>=2.4",
         "torchvision",
     ],
-    extras_require={"dds": ["cyclonedds>=11,<12"], "dev": DEVELOPMENT},
+    extras_require={
+        "dds": ["cyclonedds>=11,<12"],
+        "ray": ["ray>=2.60,<3"],
+        "dev": DEVELOPMENT,
+    },
     entry_points={"console_scripts": ["videogem-ros = videogem_ros.cli:main"]},
 )

@@ -61,7 +61,8 @@ class Scenes:
         samples: Any; the noise follows from their time.
         files: Files that all frames are said to be in.
         broken: Keys of samples that cannot be decoded.
-        deadly: A file; the first process that decodes while it is there removes it and dies.
+        deadly: A file; the first process that decodes the last but one sample removes it and dies.
+        poison: Keys of samples that kill whoever decodes them.
         asked: Keys of samples whose frames were asked for.
     """
 
@@ -70,6 +71,7 @@ class Scenes:
     files: Sequence[Path] = ()
     broken: frozenset[str] = frozenset()
     deadly: Path | None = None
+    poison: frozenset[str] = frozenset()
     missing: Counter[str] = field(default_factory=Counter)
     skipped: Counter[str] = field(default_factory=Counter)
     asked: list[str] = field(default_factory=list)
@@ -81,6 +83,8 @@ class Scenes:
         self.asked.append(sample.key)
         if self.deadly and sample.key == self.samples[-2].key and self.deadly.exists():
             self.deadly.unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
+        if sample.key in self.poison:
             os.kill(os.getpid(), signal.SIGKILL)
         if sample.key in self.broken:
             raise RecordingError("film.mp4: no frame at that time")

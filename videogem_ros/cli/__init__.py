@@ -20,6 +20,7 @@ COMMANDS = {
     "record": "Record what a live node finds, as replay does.",
     "echo": "Print the messages of a topic.",
     "demo": "Run node, player and recorder on this machine.",
+    "evaluate": "Measure groundings against boxes: data sets, recordings, other systems.",
     "label": "Label a recording from a table, for evaluate bag.",
     "tune": "Fit layer weights, K, D and fusion to a labelled set.",
     "tabletop": "Draw a labelled recording to try things on, and to evaluate on.",

@@ -1,0 +1,207 @@
+"""``videogem-ros evaluate``: the paper's data sets, drawn scenes, recordings of one's own."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+from rich.console import Console
+
+from videogem_ros.cli.options import grounding_options, load_grounder, warn_of
+from videogem_ros.cli.progress import progress_bar
+from videogem_ros.cli.reporting import (
+    batch_of,
+    cache_of,
+    check_files,
+    continuable,
+    evaluation_options,
+    report,
+    with_settings,
+)
+from videogem_ros.evaluation.datasets import DATASETS
+
+if TYPE_CHECKING:
+    from videogem_ros.core import Grounder
+    from videogem_ros.evaluation.records import Dataset
+    from videogem_ros.evaluation.runner import Bench, EvaluationConfig, Work
+
+TABLETOP = "tabletop"
+BAG = "bag"
+
+_ABOUT = {
+    **DATASETS,
+    TABLETOP: "The package's own drawn scenes; needs no files.",
+    BAG: "Labelled recordings, grounded here or by a live node.",
+}
+
+
+class _Evaluations(click.Group):
+    """A subcommand for each data set, and one for recordings, which has its own file."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_ABOUT)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name == BAG:
+            from videogem_ros.cli.evaluate_bag import bag
+
+            return bag
+        return _command(cmd_name) if cmd_name in _ABOUT else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Data sets"):
+            formatter.write_dl(list(_ABOUT.items()))
+
+
+@click.group(cls=_Evaluations)
+def evaluate() -> None:
+    """Measure groundings against boxes: the pointing game and what goes with it.
+
+    Prints a table; with --out, writes a report to look at and results to compute with.
+
+    Exit codes: 0 where all samples were evaluated, 3 where some lack their frames or cannot be
+    used, which the report names, 1 where there is no report.
+    """
+
+
+_FILES = (
+    click.option(
+        "--root",
+        required=True,
+        metavar="DIR",
+        type=click.Path(path_type=Path),
+        help="Folder of the videos, or of folders of extracted frames.",
+    ),
+    click.option(
+        "--annotations",
+        metavar="PATH",
+        type=click.Path(path_type=Path),
+        help="The annotation file, or a folder that has all of them.  [default: in DIR]",
+    ),
+)
+
+_OPTIONS: tuple[Callable[[Any], Any], ...] = (
+    click.option(
+        "--limit",
+        type=click.IntRange(1),
+        metavar="N",
+        help="Only the first N samples; of the tabletop benchmark, N of its clips.",
+    ),
+    click.option(
+        "--method",
+        type=click.Choice(("videogem", "gem")),
+        default="videogem",
+        show_default=True,
+        help="What the evaluation is about: VideoGEM with --weighting and --fusion, or GEM, which "
+        "has no layer weights and the action prompt only. GEM is in the table either way.",
+    ),
+    evaluation_options,
+    click.option(
+        "--loaders",
+        type=click.IntRange(1),
+        default=2,
+        show_default=True,
+        metavar="N",
+        help="Threads that decode the next frames meanwhile.",
+    ),
+    click.option(
+        "--ray",
+        metavar="ADDRESS",
+        help='Spread the work over a Ray cluster; "local" for processes on this machine.',
+    ),
+    click.option(
+        "--workers",
+        type=click.IntRange(1),
+        metavar="N",
+        help="How many, with --ray.  [default: one for each CPU, or GPU, of the cluster]",
+    ),
+    grounding_options,
+)
+
+
+@functools.cache
+def _command(name: str) -> click.Command:
+    """The subcommand of a data set."""
+
+    def command(**options: Any) -> None:
+        _evaluate(name, options)
+
+    for option in reversed((*(_FILES if name in DATASETS else ()), *_OPTIONS)):
+        command = option(command)
+    return click.command(name, help=_ABOUT[name])(command)
+
+
+def _evaluate(name: str, options: Mapping[str, Any]) -> None:
+    from videogem_ros.evaluation.methods import GEM, Method
+    from videogem_ros.evaluation.runner import Bench, EvaluationConfig
+    from videogem_ros.evaluation.runner import evaluate as ground_all
+
+    gem = _is_gem(options["method"])
+    check_files(options)
+    dataset = _open_dataset(name, options)
+    grounder = load_grounder(options)
+    config = EvaluationConfig(
+        main=GEM if gem else Method.of(grounder.config),
+        ablate=options["ablate"],
+        batch=batch_of(options, grounder),
+        loaders=options["loaders"],
+    )
+    cache = cache_of(options)
+    work = _ray_work(name, options, config, grounder) if options["ray"] else None
+    with continuable(cache), progress_bar("evaluating", "samples") as told:
+        run = ground_all(dataset, grounder, config, cache=cache, progress=told, work=work)
+    run = replace(run, notes=(*getattr(dataset, "notes", ()), *run.notes))
+    warn_of(grounder.backbone)
+    report(with_settings(run, grounder, options), Bench(dataset, grounder, config).case, options)
+
+
+def _is_gem(method: str) -> bool:
+    context = click.get_current_context()
+    given = [
+        f"--{name}"
+        for name in ("weighting", "fusion")
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    ]
+    if method == "gem" and given:
+        raise click.UsageError(f"GEM has no {' and no '.join(given)}; leave it out")
+    return method == "gem"
+
+
+def _open_dataset(name: str, options: Mapping[str, Any]) -> Dataset:
+    from videogem_ros.evaluation.datasets import open_dataset
+    from videogem_ros.evaluation.tabletop import TabletopBenchmark
+
+    limit = options["limit"]
+    if name == TABLETOP:
+        return TabletopBenchmark(limit) if limit else TabletopBenchmark()
+    with Console(stderr=True).status("reading the annotations"):
+        return open_dataset(name, options["root"], annotations=options["annotations"], limit=limit)
+
+
+def _ray_work(
+    name: str, options: Mapping[str, Any], config: EvaluationConfig, grounder: Grounder
+) -> Work:
+    from videogem_ros.evaluation.cluster import ray_work
+
+    gpu = grounder.device.type == "cuda"
+    # Ray shows each worker its own GPU alone.
+    theirs = {**options, "device": "cuda" if gpu else "cpu"}
+    return ray_work(
+        functools.partial(_open_bench, name, theirs, config),
+        options["ray"],
+        workers=options["workers"],
+        batch=config.batch,
+        gpu=gpu,
+    )
+
+
+def _open_bench(name: str, options: Mapping[str, Any], config: EvaluationConfig) -> Bench:
+    """What a worker runs."""
+    from videogem_ros.evaluation.runner import Bench
+
+    return Bench(_open_dataset(name, options), load_grounder(options), config)

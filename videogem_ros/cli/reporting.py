@@ -1,0 +1,161 @@
+"""What every evaluation offers: other systems beside ours, a cache, a report, an exit code."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+from rich.console import Console
+
+from videogem_ros.errors import InvalidValueError
+
+if TYPE_CHECKING:
+    from videogem_ros.core import Grounder
+    from videogem_ros.evaluation.records import Run
+    from videogem_ros.evaluation.report import Gallery
+
+INCOMPLETE = 3
+"""Exit code where there is a report, but not of all samples."""
+
+GPU_BATCH = 32
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+_PATH = click.Path(path_type=Path)
+
+
+def _named_files(
+    _: click.Context, __: click.Parameter, values: Sequence[str]
+) -> list[tuple[str, Path]]:
+    """NAME=FILE, several times."""
+    parts = [value.partition("=") for value in values]
+    for value, (name, _sign, path) in zip(values, parts):
+        if not (name and path):
+            raise click.BadParameter(f"{value!r} is not NAME=FILE")
+    return [(name, Path(path)) for name, _sign, path in parts]
+
+
+_OPTIONS = (
+    click.option(
+        "--predictions",
+        multiple=True,
+        metavar="NAME=FILE",
+        callback=_named_files,
+        help="Another system beside ours: a CSV file with the columns video, time (of the "
+        "annotated frame in its video, seconds; of a bag's image, its header stamp), x, y, and "
+        "perhaps action and score.",
+    ),
+    click.option(
+        "--ablate", is_flag=True, help="Compare every layer weighting with every prompt."
+    ),
+    click.option(
+        "--out",
+        metavar="DIR",
+        type=_PATH,
+        help="Write report.html and results.json there.  [default: the table alone]",
+    ),
+    click.option(
+        "--cache",
+        metavar="DIR",
+        type=_PATH,
+        help="Keep the samples' results there and take those that are there already, so that an "
+        "interrupted evaluation continues.  [default: cache in --out]",
+    ),
+    click.option(
+        "--batch",
+        type=click.IntRange(1),
+        metavar="N",
+        help="Frames of an image backbone in one encoder pass.  [default: 1, on a GPU "
+        f"{GPU_BATCH}]",
+    ),
+)
+
+
+def evaluation_options(command: _Command) -> _Command:
+    """Adds the options that evaluations have in common."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def check_files(options: Mapping[str, Any]) -> None:
+    """What can be known of predictions and report before an hour's work.
+
+    Raises:
+        InvalidValueError: There is no such file, or no room for a folder.
+    """
+    for name, path in options["predictions"]:
+        if not path.is_file():
+            raise InvalidValueError(f"--predictions {name}", "a CSV file", str(path))
+    out: Path | None = options["out"]
+    if out and out.exists() and not out.is_dir():
+        raise InvalidValueError("--out", "a folder", str(out))
+
+
+def cache_of(options: Mapping[str, Any]) -> Path | None:
+    """Where results are kept."""
+    out: Path | None = options["out"]
+    cache: Path | None = options["cache"] or (out and out / "cache")
+    return cache
+
+
+def batch_of(options: Mapping[str, Any], grounder: Grounder) -> int:
+    """How many frames pass the encoder together."""
+    return options["batch"] or (GPU_BATCH if grounder.device.type == "cuda" else 1)
+
+
+def with_settings(run: Run, grounder: Grounder, options: Mapping[str, Any]) -> Run:
+    """A run that says which weights were used and how they were computed with."""
+    settings = {
+        "weights": options["weights"] or "the backbone's usual ones",
+        "computed in": f"{options['dtype']} on {grounder.device.type}",
+    }
+    return replace(run, settings={**run.settings, **settings})
+
+
+def report(run: Run, gallery: Gallery, options: Mapping[str, Any]) -> None:
+    """Takes other systems in, prints the table, writes the report.
+
+    Ends the command with ``INCOMPLETE`` where samples are not in the run.
+
+    Raises:
+        VideoGemError: Predictions cannot be used, or the report cannot be written.
+    """
+    from videogem_ros.evaluation.metrics import summarise
+    from videogem_ros.evaluation.predictions import add_predictions, coverage
+    from videogem_ros.evaluation.report import print_table, write_report
+
+    for name, path in options["predictions"]:
+        records = add_predictions(run.records, name, path)
+        run = replace(run, records=tuple(records), notes=(*run.notes, coverage(records, name)))
+    summaries = summarise(run.records)
+    console = Console()
+    if not console.is_terminal:
+        console.width = 200  # a pipe has no border to fit into
+    print_table(run, console, summaries)
+    if options["out"]:
+        click.echo(write_report(run, options["out"], gallery, summaries=summaries))
+    missing, skipped = sum(run.missing.values()), sum(run.skipped.values())
+    if missing or skipped:
+        click.echo(
+            f"not all was evaluated: {missing} without frames, {skipped} that cannot be used",
+            err=True,
+        )
+        click.get_current_context().exit(INCOMPLETE)
+
+
+@contextlib.contextmanager
+def continuable(cache: Path | None) -> Iterator[None]:
+    """Tells of an interrupted evaluation where its results are kept, and ends as a shell does."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        kept = "nothing was kept, for want of --out or --cache"
+        if cache:
+            kept = f"what was done is kept in {cache}; the same command continues"
+        click.echo(f"interrupted; {kept}", err=True)
+        click.get_current_context().exit(130)  # as a shell reports SIGINT
