@@ -1,6 +1,6 @@
 # Everything sets itself up: a machine with Python 3.10+ and make is enough.
 #
-#   make demo    ground a sample recording live: node, player and recorder; into out/demo
+#   make demo    ground a tabletop recording live: node, player and recorder; into out/demo
 #   make test    lint, types and tests
 #   make ros     tests against a sourced ROS 2 (colcon, launch)
 

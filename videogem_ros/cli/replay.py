@@ -88,6 +88,7 @@ def replay(
         session, grounder = load_session(grounding)
         if actions:
             session.set_actions(actions)
+        warn_of(grounder.backbone)
         model = grounder.backbone.name.rpartition("/")[2]  # of one's own configuration, its name
         about = f"{recording.resolve().name}  ·  {model}"
         about += f"  ·  {said}" if (said := caveat(grounder.backbone)) else ""
@@ -99,7 +100,6 @@ def replay(
                     if signals:
                         break
     _report(run, source, results)
-    warn_of(grounder.backbone)
     if signals:
         click.get_current_context().exit(128 + signals[0])  # as a shell reports it
     if not results.frames:
