@@ -223,6 +223,26 @@ def test_patches_of_a_video_stand_row_by_row_in_their_own_frame(
     assert moved == [[5, 1 * 4 + 3]]
 
 
+@torch.inference_mode()
+def test_a_batch_of_image_windows_equals_its_frames(tiny_image_backbone: Backbone) -> None:
+    encoder, windows = Encoder(tiny_image_backbone.tower), noise(3, 2, 3, 64, 64)
+    patch_terms, class_terms = encoder.walk(encoder.tokens(windows))
+    alone = encoder(windows.flatten(0, 1))
+    torch.testing.assert_close(patch_terms, alone.patch_terms, atol=2e-6, rtol=2e-6)
+    torch.testing.assert_close(class_terms, alone.class_terms, atol=2e-6, rtol=2e-6)
+
+
+@torch.inference_mode()
+def test_a_batch_of_video_windows_equals_them_one_by_one(tiny_video_backbone: Backbone) -> None:
+    encoder, windows = Encoder(tiny_video_backbone.tower), noise(3, 8, 3, 64, 64)
+    patch_terms, class_terms = encoder.walk(encoder.tokens(windows))
+    by_frame = patch_terms.unflatten(2, (16, 8)).permute(0, 3, 1, 2, 4)  # time is fastest
+    for window, patches, classes in zip(windows, by_frame, class_terms):
+        alone = encoder(window)
+        torch.testing.assert_close(patches, alone.patch_terms, atol=2e-6, rtol=2e-6)
+        torch.testing.assert_close(classes, alone.class_terms[0], atol=2e-6, rtol=2e-6)
+
+
 def part(grid_hw: tuple[int, int]) -> Features:
     patches = grid_hw[0] * grid_hw[1]
     return Features(torch.zeros(1, 8, patches, 4), torch.zeros(1, 8, 4), grid_hw, (0,))

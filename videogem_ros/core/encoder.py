@@ -95,18 +95,19 @@ class Encoder:
         """What the first block is given, before the norm.
 
         Args:
-            pixels: As :meth:`__call__` takes them.
+            pixels: As :meth:`__call__` takes them, or a batch of such windows (B, T, 3, H, W).
 
         Returns:
-            The class token, then the patches with their positions: of an image tower, (T, 1 + N,
-            D), row by row; of a video tower, (1, 1 + N T, D), time fastest.
+            The class token, then the patches with their positions, B being 1 for a single window:
+            of an image tower, (B T, 1 + N, D), row by row; of a video tower, (B, 1 + N T, D), time
+            fastest.
         """
-        grid_hw = self._grid(pixels)
+        grid_hw = self._grid(pixels[0] if pixels.ndim == 5 else pixels)
         token = self.tower.class_embedding + self.tower.position_embedding[0]
-        x = self._patches(pixels) + self.positions(grid_hw)[1:]
+        x = self._patches(pixels.flatten(0, -4)) + self.positions(grid_hw)[1:]
         if self.tower.temporal_embedding is not None:
-            x = x + self.tower.temporal_embedding[:, None]
-            x = x.transpose(0, 1).flatten(0, 1)[None]  # (T, N, D) to (1, N T, D)
+            x = x.unflatten(0, (-1, self.tower.frames)) + self.tower.temporal_embedding[:, None]
+            x = x.transpose(1, 2).flatten(1, 2)  # (B, T, N, D) to (B, N T, D)
         return torch.cat([token.expand(x.shape[0], 1, -1), x], dim=1)
 
     def _encode_video(

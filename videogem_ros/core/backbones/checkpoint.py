@@ -17,6 +17,11 @@ from videogem_ros.errors import InvalidValueError, WeightsError
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 """Endings of weight files; all but the first are pickles, read with ``weights_only=True``."""
 
+TABLETOP = "tabletop"
+"""Model name of the small backbones that are part of the package, in either family."""
+SHIPPED = Path(__file__).parent / "shipped"
+"""Folder of their configuration and weights."""
+
 _Module = TypeVar("_Module", bound=nn.Module)
 
 

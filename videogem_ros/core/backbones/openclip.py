@@ -14,6 +14,8 @@ from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor, nn
 
 from videogem_ros.core.backbones.checkpoint import (
+    SHIPPED,
+    TABLETOP,
     fill,
     hub_file,
     is_file_name,
@@ -21,11 +23,18 @@ from videogem_ros.core.backbones.checkpoint import (
     read_state,
     seeded,
 )
-from videogem_ros.core.backbones.preprocessing import OPENAI_MEAN, OPENAI_STD, Preprocessing
+from videogem_ros.core.backbones.preprocessing import (
+    OPENAI_MEAN,
+    OPENAI_PREPROCESSING,
+    OPENAI_STD,
+    Preprocessing,
+)
 from videogem_ros.core.tower import Norm, VisionTower, blocks_of
 from videogem_ros.errors import InvalidValueError, WeightsError
 
 DEFAULT_WEIGHTS = "openai"
+TABLETOP_CONFIGURATION = SHIPPED / "tabletop_image.json"
+TABLETOP_WEIGHTS = SHIPPED / "tabletop_image.safetensors"
 HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 """What a tag's hub repository calls its weights."""
 PAPER_INPUT = 448
@@ -81,13 +90,13 @@ def load(
     model: str, weights: str | None, device: torch.device, dtype: torch.dtype
 ) -> OpenClipBackbone:
     """Build an open_clip model and fill it; see :func:`videogem_ros.core.load_backbone`."""
-    weights = weights or DEFAULT_WEIGHTS
+    weights = weights or (str(TABLETOP_WEIGHTS) if model == TABLETOP else DEFAULT_WEIGHTS)
     config, name = _configuration(model)
     # What cannot be walked or spoken to is refused before gigabytes are downloaded or drawn.
     with torch.device("meta"):
         tower_of(build(config, model).get_submodule("visual"), model)
     tokenizer = _tokenizer(config, name)
-    preprocessing = Preprocessing(OPENAI_MEAN, OPENAI_STD, "bicubic", antialias=True)
+    preprocessing = OPENAI_PREPROCESSING
     seed = random_seed(weights)
     if seed is not None:
         with seeded(seed):
@@ -115,6 +124,8 @@ def load(
 
 def _configuration(model: str) -> tuple[dict[str, Any], str | None]:
     """A model configuration and, for one of open_clip's own, its name."""
+    if model == TABLETOP:
+        model = str(TABLETOP_CONFIGURATION)
     if model.endswith(".json"):
         try:
             config = json.loads(Path(model).read_text(encoding="utf-8"))

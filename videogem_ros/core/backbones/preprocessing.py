@@ -32,6 +32,7 @@ class Preprocessing:
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
+OPENAI_PREPROCESSING = Preprocessing(OPENAI_MEAN, OPENAI_STD, "bicubic", antialias=True)
 
 
 @dataclass(frozen=True)

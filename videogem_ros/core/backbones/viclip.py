@@ -11,6 +11,8 @@ from open_clip.transformer import QuickGELU, TextTransformer, Transformer
 from torch import Tensor, nn
 
 from videogem_ros.core.backbones.checkpoint import (
+    SHIPPED,
+    TABLETOP,
     fill,
     hub_file,
     is_file_name,
@@ -18,18 +20,19 @@ from videogem_ros.core.backbones.checkpoint import (
     read_state,
     seeded,
 )
-from videogem_ros.core.backbones.preprocessing import Preprocessing
+from videogem_ros.core.backbones.preprocessing import OPENAI_PREPROCESSING, Preprocessing
 from videogem_ros.core.tower import Norm, VisionTower, blocks_of
 from videogem_ros.errors import InvalidValueError, WeightsError
 
 HUB_REPOSITORY = "OpenGVLab/ViCLIP"
 DEFAULT_WEIGHTS = "internvid-10m-flt"
+TABLETOP_WEIGHTS = SHIPPED / "tabletop_video.safetensors"
 PREPROCESSING = Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "bilinear", False)
 
 
 @dataclass(frozen=True)
 class ViClipConfig:
-    """Sizes of a ViCLIP.
+    """Sizes of a ViCLIP, and what its pixels come as.
 
     Attributes:
         embed_dim: P, of the space shared by video and text.
@@ -45,6 +48,7 @@ class ViClipConfig:
         text_layers: Blocks of the text tower.
         context_length: Tokens of a text, start and end included.
         vocab_size: Of the CLIP BPE tokenizer.
+        preprocessing: How frames become its input.
     """
 
     embed_dim: int = 512
@@ -60,6 +64,7 @@ class ViClipConfig:
     text_layers: int = 12
     context_length: int = 32
     vocab_size: int = 49408
+    preprocessing: Preprocessing = PREPROCESSING
 
 
 MODELS = {
@@ -72,6 +77,19 @@ MODELS = {
         heads=16,
         text_width=768,
         text_heads=12,
+    ),
+    TABLETOP: ViClipConfig(
+        embed_dim=128,
+        image_size=144,
+        patch_size=12,
+        width=128,
+        layers=8,
+        heads=2,
+        quick_gelu=False,
+        text_width=64,
+        text_heads=4,
+        text_layers=3,
+        preprocessing=OPENAI_PREPROCESSING,
     ),
 }
 
@@ -185,7 +203,7 @@ class ViClipBackbone:
         self.name = name
         self.model = model
         self.tower = model.vision_encoder.tower()
-        self.preprocessing = PREPROCESSING
+        self.preprocessing = model.vision_encoder.config.preprocessing
         self.input_hw = self.tower.input_hw
         self.logit_scale = 1 / float(model.temp)
         self.untrained = untrained
@@ -209,7 +227,7 @@ def load(
     model: str, weights: str | None, device: torch.device, dtype: torch.dtype
 ) -> ViClipBackbone:
     """Build a ViCLIP and fill it; see :func:`videogem_ros.core.load_backbone`."""
-    weights = weights or DEFAULT_WEIGHTS
+    weights = weights or (str(TABLETOP_WEIGHTS) if model == TABLETOP else DEFAULT_WEIGHTS)
     if model not in MODELS:
         choices = ", ".join(f"viclip:{name}" for name in MODELS)
         raise InvalidValueError("backbone", f"one of {choices}", f"viclip:{model}")
