@@ -70,11 +70,12 @@ NOTHING = (
 """Texts of a scene in which nothing is done: the neutral prompts of the presence score."""
 
 TEMPLATES = PromptConfig()
-_FREE = {
+FREE_FORMS = {
     "verb": ("{}", "someone is about to {} something", "{} something", "a hand: {}"),
     "object": ("{}", "the {}", "a photo of the {}", "a hand at the {}"),
     "action": ("{}", "please {}", "a hand on a table: {}", "{} on the table"),
 }
+"""What people say instead of the template of a verb, an object or an action."""
 
 
 def noun_phrase(claim: Claim, random: np.random.Generator | None = None) -> str:
@@ -134,7 +135,7 @@ def caption(claim: Claim, random: np.random.Generator) -> Caption:
         form, words, template = "action", action_text(claim, random), TEMPLATES.action
     if random.random() < 0.5:
         return Caption(template.format(**{form: words}), claim)
-    return Caption(_one(_FREE[form], random).format(words), claim)
+    return Caption(_one(FREE_FORMS[form], random).format(words), claim)
 
 
 def true_of(claim: Claim, performed: Iterable[tuple[str | None, Thing]]) -> list[int]:
