@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from example_groundings import grounding_of
 from labelled_bags import (
     HW,
     IMAGES,
@@ -18,30 +17,24 @@ from labelled_bags import (
     STORE,
     detection,
     film,
-    header,
     image,
     labels,
     write_bag,
 )
+from live_bags import COMMAND, LIVE, live_messages, store_of_all
 
-from videogem_ros.adapters.encodings import image_message_fields
 from videogem_ros.cli import main
 from videogem_ros.core import Grounder
 from videogem_ros.core.backbones import Backbone
-from videogem_ros.datatypes import Frame
 from videogem_ros.errors import InvalidValueError, RecordingError
 from videogem_ros.evaluation.bags import BagDataset, read_labelled_bag
 from videogem_ros.evaluation.groundings import RecordedGroundings
 from videogem_ros.evaluation.metrics import judge
 from videogem_ros.evaluation.recorded import RecordedBench
 from videogem_ros.language import parse_actions
-from videogem_ros.live.messages import Answer, Circumstances, MessageBuilder, Status
-from videogem_ros.live.types import typestore
+from videogem_ros.live.messages import Status
 
 LIFT, PRESS = "lift the cup", "press the button"
-BOTH = "lift the cup and press the button"
-LIVE = typestore()
-BUILD = MessageBuilder(lambda name, /, **fields: LIVE.types[name](**fields))
 
 
 def command(text: str, log_ns: int) -> tuple[str, int, Any]:
@@ -51,7 +44,7 @@ def command(text: str, log_ns: int) -> tuple[str, int, Any]:
 @pytest.fixture(scope="module")
 def noise(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Noise of 6 images at 10 Hz, with labels of two actions, commanded together."""
-    messages = [command(BOTH, START_NS - 1)]
+    messages = [command(COMMAND, START_NS - 1)]
     random = np.random.default_rng(3)
     for number in range(6):
         stamp_ns = START_NS + number * 10**8
@@ -94,7 +87,7 @@ def test_a_replay_is_judged_as_the_same_grounding_without_it(
         assert (record.groups, record.image_hw) == (sample.groups, HW)
         window, _ = dataset.window(sample, 1)
         # Both at once, as replay does: rounding decides between equal heights of a heatmap.
-        both = grounder.ground(window, parse_actions(BOTH))
+        both = grounder.ground(window, parse_actions(COMMAND))
         (same,) = [one for one in both if one.action.verb == sample.actions[0].verb]
         for name, point in same.points.items():
             heatmap = same.heatmap.to_image() if name == "fused" else None
@@ -140,40 +133,11 @@ def test_a_case_shows_the_frame_and_its_own_heatmap(noise: Path, replayed: Path)
     assert len(set(heatmaps)) == len(heatmaps)
 
 
-def live_messages(status: Status = Status.FOUND) -> list[tuple[str, int, Any]]:
-    """What a node says of every second image, 70 ms after it was taken."""
-    messages = []
-    for number in range(0, 6, 2):
-        stamp_ns = START_NS + number * 10**8
-        frame = Frame(np.zeros((*HW, 3), np.uint8), stamp_ns, "camera")
-        for index, xy in enumerate(((5.0, 5.0), (30.0, 2.0))):
-            values = np.zeros(HW, np.float32)
-            values[4:8, 4:8] = 1
-            grounding = grounding_of(frame, xy=xy, values=values, score=0.75)
-            answer = Answer(status, "", grounding.action, index, grounding)
-            about = Circumstances(
-                stamp_ns, "camera", stamp_ns + 6 * 10**7, 1, 0.04, "openclip:ViT-B-16"
-            )
-            message = BUILD.grounding(answer, about)
-            message.verb, message.object = (("lift", "cup"), ("press", "button"))[index]
-            message.action = BOTH
-            messages.append(("/robot/videogem/grounding", stamp_ns + 7 * 10**7 + index, message))
-            where = "heatmap" if index == 0 else "action_2/heatmap"
-            heatmap = LIVE.types["sensor_msgs/msg/Image"](
-                header(stamp_ns), **image_message_fields(values[::2, ::2], "32FC1")
-            )
-            messages.append((f"/robot/videogem/{where}", stamp_ns + 8 * 10**7, heatmap))
-    return messages
-
-
 def test_a_node_is_judged_with_its_latency(tmp_path: Path) -> None:
     box = detection(LIFT, (6, 6), (4, 4))
     away = detection(PRESS, (2, 2), (2, 2))
     messages = film(6, {number: [box, away] for number in range(6)}) + live_messages()
-    store = STORE
-    live = {name: LIVE.fielddefs[name] for name in LIVE.fielddefs if name.startswith("videogem_")}
-    store.register(live)
-    path = write_bag(tmp_path / "drive", messages, store=store)
+    path = write_bag(tmp_path / "drive", messages, store=store_of_all())
     dataset = BagDataset([read_labelled_bag(path)])
     with RecordedGroundings(path) as recorded:
         run = RecordedBench(dataset, [recorded]).run()
@@ -183,7 +147,7 @@ def test_a_node_is_judged_with_its_latency(tmp_path: Path) -> None:
         for record in run.records
         for outcome in (record.outcomes["recorded/fused"],)
     ] == 3 * [(LIFT, True, 1.0, 0.75), (PRESS, False, 0.0, 0.75)]
-    assert run.records[0].action == BOTH
+    assert run.records[0].action == COMMAND
     assert run.timing is not None
     assert run.timing["latency_ms_median"] == pytest.approx(70)
     assert run.timing["compute_ms_median"] == pytest.approx(40)

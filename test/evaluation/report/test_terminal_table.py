@@ -40,6 +40,14 @@ def test_groups_counts_and_notes_follow():
     assert "note: Synthetic example." in out
 
 
+def test_timing_is_printed():
+    (line,) = [
+        line for line in printed(example_run(40)).splitlines() if line.startswith("age, ms")
+    ]
+    assert line.split() == ["age,", "ms", "96.1", "181"]
+    assert "Timing" not in printed(empty_run())
+
+
 def test_eighty_columns_hold_every_figure():
     run = example_run(40)
     for line in printed(run, width=80).splitlines():
