@@ -176,7 +176,7 @@ def test_a_damaged_image_is_named(tmp_path):
 def test_images_of_different_sizes_make_no_window(tmp_path):
     folder = write_images(tmp_path / "v", {"1.jpg": 1})
     cv2.imwrite(str(folder / "2.jpg"), numbered_image(2, (40, 60)))
-    with pytest.raises(RecordingError, match="v: window.frames: expected frames of one size"):
+    with pytest.raises(RecordingError, match=r"v: window\.frames: expected frames of one size"):
         Footage(tmp_path, QUARTER).window("v", at(1), 8)
 
 
@@ -206,5 +206,5 @@ def test_several_threads_and_a_pickled_copy_read_at_once(tmp_path):
 
 
 def test_a_root_that_is_no_folder_is_named(tmp_path):
-    with pytest.raises(InvalidValueError, match="folder: expected one that exists, got .*nowhere"):
+    with pytest.raises(InvalidValueError, match=r"root: expected a folder, got .*nowhere"):
         Footage(tmp_path / "nowhere", QUARTER)

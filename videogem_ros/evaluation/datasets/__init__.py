@@ -54,7 +54,7 @@ def open_dataset(
         raise InvalidValueError("dataset", f"one of {', '.join(DATASETS)}", name)
     # PyAV and OpenCV are not needed to list the data sets.
     from videogem_ros.evaluation.datasets.annotated import AnnotatedDataset  # noqa: PLC0415
-    from videogem_ros.evaluation.datasets.annotations import find, load  # noqa: PLC0415
+    from videogem_ros.evaluation.datasets.files import find, load  # noqa: PLC0415
     from videogem_ros.evaluation.datasets.frames import Footage, files_in  # noqa: PLC0415
 
     home, _, kind = _HOMES[name].partition(".")
@@ -65,5 +65,6 @@ def open_dataset(
     elif len(chosen.files) == 1 and Path(annotations).is_file():
         paths = [Path(annotations)]
     else:
-        paths = find(chosen.files, files_in(Path(annotations)), Path(annotations))
+        files = files_in(Path(annotations), "annotations")
+        paths = find(chosen.files, files, Path(annotations))
     return AnnotatedDataset(chosen([load(path) for path in paths], footage), footage, limit)

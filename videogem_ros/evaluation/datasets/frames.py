@@ -173,7 +173,7 @@ class Footage:
         self._images: dict[str, list[Path]] = {}
         self._folders: dict[str, ImageFolder] = {}
         self._open = _OpenVideo()
-        for file in files_in(root):
+        for file in files_in(root, "root"):
             if file.suffix.lower() in IMAGES:
                 self._images.setdefault(_name(file.parent.name), []).append(file)
             else:
@@ -272,14 +272,14 @@ class _OpenVideo(threading.local):
         return _OpenVideo, ()
 
 
-def files_in(root: Path) -> list[Path]:
+def files_in(root: Path, field: str) -> list[Path]:
     """All files in a folder and its subfolders, in order; links are followed, each folder once.
 
     Raises:
-        InvalidValueError: No such folder.
+        InvalidValueError: No such folder; it names ``field``.
     """
     if not root.is_dir():
-        raise InvalidValueError("folder", "one that exists", str(root))
+        raise InvalidValueError(field, "a folder", str(root))
     seen: set[tuple[int, int]] = set()
     files: list[Path] = []
     for folder, folders, names in os.walk(root, followlinks=True):

@@ -16,7 +16,7 @@ from typing import Any
 from videogem_ros.errors import InvalidValueError
 from videogem_ros.evaluation.datasets.actions import described
 from videogem_ros.evaluation.datasets.annotated import Annotation
-from videogem_ros.evaluation.datasets.annotations import (
+from videogem_ros.evaluation.datasets.fields import (
     by_name,
     corners,
     item,
