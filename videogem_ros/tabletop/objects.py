@@ -180,9 +180,9 @@ def build(thing: Thing, colour: Colour, opening: float = 0.0) -> Mesh:
     """
     mesh = SHAPES[thing.kind].build(colour, opening)
     if thing.material == "wood":
-        mesh = join(mesh, _bands(mesh, (0.2, 0.6), 0.07, shade(colour, 0.6)))
+        mesh = join(mesh, _bands(mesh, (0.2, 0.6), 0.07, shade(colour, 0.7)))
     elif thing.material == "metal":
-        mesh = join(mesh, _bands(mesh, (0.45,), 0.16, shade(colour, 3.0)))
+        mesh = join(mesh, _bands(mesh, (0.45,), 0.16, shade(colour, 1.8)))
     return mesh.moved(np.eye(3), np.zeros(3), SCALE[thing.size])
 
 

@@ -195,7 +195,7 @@ def draw_scene(random: np.random.Generator, config: SceneConfig | None = None) -
     idle_count = int(random.integers(config.idle_hands[0], config.idle_hands[1] + 1))
     spots = _draw_spots(random, camera, [verb is not None for verb in verbs], idle_count)
     bodies = tuple(
-        Body(thing, _vary(COLOURS[thing.colour], random, 16), spot, random.uniform(-np.pi, np.pi))
+        Body(thing, _vary(COLOURS[thing.colour], random, 12), spot, random.uniform(-np.pi, np.pi))
         for thing, spot in zip(things, spots)
     )
     acts = tuple(
@@ -206,8 +206,8 @@ def draw_scene(random: np.random.Generator, config: SceneConfig | None = None) -
     plain = random.random() < config.plain
     angle, height = random.uniform(-np.pi, np.pi), random.uniform(0.9, 2.5)
     lamp = np.array([np.cos(angle), np.sin(angle), height])
-    warmth = random.uniform(-0.07, 0.07)
-    gain = random.uniform(0.75, 1.12) * np.array([1 + warmth, 1.0, 1 - warmth])
+    warmth = random.uniform(-0.05, 0.05)
+    gain = random.uniform(0.82, 1.1) * np.array([1 + warmth, 1.0, 1 - warmth])
     return Scene(
         bodies,
         acts,
@@ -222,9 +222,9 @@ def draw_scene(random: np.random.Generator, config: SceneConfig | None = None) -
         ),
         table=_draw_table(random, plain),
         sensor=Sensor(
-            blur=0.0 if plain else float(random.uniform(0, 1.4)),
-            noise=0.0 if plain else float(random.uniform(0, 9)),
-            gamma=float(random.uniform(0.85, 1.2)),
+            blur=0.0 if plain else float(random.uniform(0, 0.9)),
+            noise=0.0 if plain else float(random.uniform(0, 6)),
+            gamma=float(random.uniform(0.9, 1.12)),
             seed=int(random.integers(2**31)),
         ),
     )
@@ -286,8 +286,8 @@ def _draw_thing(
 def _draw_camera(random: np.random.Generator) -> Camera:
     return Camera.above(
         np.array([0.0, 0.0, 0.02]),
-        distance=float(random.uniform(0.62, 0.8)),
-        tilt=float(random.uniform(0.8, 1.35)),
+        distance=float(random.uniform(0.64, 0.76)),
+        tilt=float(random.uniform(0.9, 1.25)),
         heading=float(random.uniform(-np.pi, np.pi)),
         roll=float(random.uniform(-0.08, 0.08)),
         focal=float(random.uniform(0.9, 1.05)),
@@ -364,9 +364,9 @@ def _draw_table(random: np.random.Generator, plain: bool) -> Table:
     return Table(
         pattern="plain" if plain else pattern,
         colour=_vary((base, base, base), random, 45),
-        contrast=float(random.uniform(0.15, 0.8)),
+        contrast=float(random.uniform(0.1, 0.5)),
         scale=float(random.uniform(0.015, 0.06)),
-        clutter=0 if plain else int(random.integers(0, 9)),
+        clutter=0 if plain else int(random.integers(0, 7)),
         seed=int(random.integers(2**31)),
     )
 
