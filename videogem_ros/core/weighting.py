@@ -60,9 +60,9 @@ def weights_from(similarity: Tensor, config: GroundingConfig) -> Tensor:
     """
     terms = similarity.shape[-1]
     if config.uses_static:
-        base = torch.tensor(config.static_weights, device=similarity.device)
+        base = similarity.new_tensor(config.static_weights)
     else:
-        base = torch.ones(terms, device=similarity.device)
+        base = similarity.new_ones(terms)
     if not config.uses_dynamic:
         return base.view(1, 1, terms)
     last = config.dynamic_depth

@@ -316,29 +316,40 @@ class Examples:
         """Every K that can be judged."""
         return tuple(sorted(self._grams))
 
-    @torch.inference_mode()
     def judge(self, setting: GroundingConfig) -> Trial:
-        """How a setting does on every example.
-
-        Its points are those of :meth:`videogem_ros.core.Grounder.locate`; for what rounding can
-        do, see :meth:`videogem_ros.evaluation.gram.Corners.locate`.
-
-        Args:
-            setting: Of one of ``depths``; resize, input size and prompts are the examples'.
-        """
-        outcomes = []
-        for rows, corners in self._chunks:
-            grams = self._rows(setting.depth, rows)
-            points = corners.locate(grams.cosines(setting), setting)[:, -1]
-            for (x, y), example in zip(points.tolist(), self._examples[rows]):
-                image_hw = example.image_hw
-                point = to_source(x, y, example.placement.content_hw, image_hw)
-                outcomes.append(judge(point, None, example.boxes, image_hw))
+        """How a setting does on every example; see :meth:`points`."""
+        outcomes = [
+            judge(point, None, example.boxes, example.image_hw)
+            for point, example in zip(self.points(setting), self._examples)
+        ]
         return Trial(
             setting,
             np.array([outcome.hit for outcome in outcomes], dtype=bool),
             np.array([outcome.distance for outcome in outcomes], dtype=np.float64),
         )
+
+    @torch.inference_mode()
+    def points(self, setting: GroundingConfig) -> list[tuple[float, float]]:
+        """Where a setting sees the action in every example.
+
+        These are the points of :meth:`videogem_ros.core.Grounder.locate`; for what rounding can
+        do, see :meth:`videogem_ros.evaluation.gram.Corners.locate`.
+
+        Args:
+            setting: Of one of ``depths``; resize, input size and prompts are the examples'.
+
+        Returns:
+            x and y of the fused points, in pixels of the source images.
+        """
+        points = []
+        for rows, corners in self._chunks:
+            cosines = self._rows(setting.depth, rows).cosines(setting)
+            fused = corners.locate(cosines, setting)[:, -1].tolist()
+            points += [
+                to_source(x, y, example.placement.content_hw, example.image_hw)
+                for (x, y), example in zip(fused, self._examples[rows])
+            ]
+        return points
 
     def _rows(self, depth: int, rows: slice) -> Grams:
         return self._grams[depth].map(lambda all_: all_[rows].to(self._device))

@@ -130,7 +130,7 @@ class Corners:
 
     Between four patch centres the upsampled map is bilinear, so over the pixels there its extremes
     lie in the corner pixels, and the first maximum in row order is one of them; so it is for any
-    weighted sum of such maps. For patches of 16 pixels that leaves one pixel in 64.
+    weighted sum of such maps. For patches of 16 pixels that leaves about one pixel in 60.
 
     Attributes:
         rows: (h,) int64, rows of the content that hold such pixels.
@@ -180,7 +180,7 @@ class Corners:
         if config.fusion == "points":
             fused = fuse_points(points, config.fusion_weights)
         else:
-            weights = torch.tensor(config.fusion_weights, device=heatmaps.device)
+            weights = heatmaps.new_tensor(config.fusion_weights)
             fused = self._pixels(peaks(torch.einsum("skhw,k->shw", heatmaps, weights)))
         return torch.cat([points, fused[:, None]], dim=1)
 
