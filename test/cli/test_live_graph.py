@@ -425,7 +425,7 @@ def test_demo_runs_all_three_and_leaves_the_results(
     start: Start, tiny: tuple[str, ...], tmp_path: Path
 ) -> None:
     demo = start("demo", "--out", tmp_path / "demo", *tiny[:4], local=False)
-    assert demo.wait(90) == 0, demo.output
+    assert demo.wait(150) == 0, demo.output
     names = {file.name for file in (tmp_path / "demo").iterdir()}
     assert names >= {"groundings.mcap", "overlay.mp4", "contact_sheet.png", "groundings.jsonl"}
     assert "untrained weights: the points mean nothing" in demo.output
