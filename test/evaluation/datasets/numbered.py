@@ -44,7 +44,8 @@ def write_video(
     path.parent.mkdir(parents=True, exist_ok=True)
     time_base = Fraction(1, 1000)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=Fraction(25), options=options or {})
+        fast = {"preset": "ultrafast"} if codec == "libx264" else {}
+        stream = container.add_stream(codec, rate=25, options={**fast, **(options or {})})
         stream.height, stream.width = hw
         stream.pix_fmt = {"ffv1": "bgr0", "mjpeg": "yuvj420p"}.get(codec, "yuv420p")
         if codec != "mjpeg" and path.suffix != ".avi":

@@ -127,7 +127,7 @@ def youcook(tmp_path):
         "small": (240, 320),
         "wide": (480, 640),
     }.items():
-        write_video(tmp_path / f"{video}.mkv", regular(24, 4), hw=hw)
+        write_video(tmp_path / f"{video}.mkv", regular(20, 4), hw=hw)
     return tmp_path
 
 
