@@ -2,10 +2,10 @@
 
 ``box_anno.json``: {video: [{"second": 76, "box": [x1, y1, x2, y2], "step_name": "crack eggs"}]}.
 
-The paper takes a box as pixels of the frame it evaluates in. Its frames came from the copies of
-640 x 480 (one video: 480 x 640) that the data set's authors made, whatever the shape of the
-original, and on which the boxes were drawn: ``id2wh_new.json`` in their code, while ``id2wh.json``
-has the originals' sizes. Frames of any other size need the boxes scaled.
+The boxes belong to copies of 640 x 480 (one video: 480 x 640) of whatever shape the original has:
+the data set's authors have these sizes in ``id2wh_new.json`` of their code, beside the originals'
+in ``id2wh.json``, and no box begins outside of them. The paper's evaluation takes a box as pixels
+of its frames, which came from resized videos. Frames of any other size need the boxes scaled.
 """
 
 from __future__ import annotations
