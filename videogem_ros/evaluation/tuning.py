@@ -32,25 +32,34 @@ MOST_SCALE = 200.0
 FIRST_STEP, LAST_STEP = 0.3, 0.03
 """Standard deviation of a change at the beginning and at the end of a search, of a full range."""
 
-CHANGED, SWITCHED = 0.3, 0.1
-"""Share of the numbers that one step changes; how often it changes K, and the fusion."""
+CHANGED, SWITCHED = 0.3, 0.2
+"""Share of the numbers that one step changes; how often K, and the fusion, are drawn anew."""
 
 
 def starting_points(default: GroundingConfig, depths: Sequence[int]) -> list[GroundingConfig]:
-    """The settings that every search tries first: each K, weighting and fusion.
+    """The settings that every search tries first.
 
     Args:
         default: Gives the values, as far as they go; is itself the first, where its K is one of
             ``depths``.
         depths: The K that may be tried.
+
+    Returns:
+        For each K, every weighting with every fusion, and every term alone.
     """
-    variants = [
-        replace(with_depth(default, depth), weighting=weighting, fusion=fusion)
-        for depth in depths
-        for weighting in WEIGHTINGS
-        for fusion in FUSIONS
-    ]
-    return list(dict.fromkeys([default, *variants] if default.depth in depths else variants))
+    starts = [default] if default.depth in depths else []
+    for depth in depths:
+        base = with_depth(default, depth)
+        starts += [
+            replace(base, weighting=weighting, fusion=fusion)
+            for weighting in WEIGHTINGS
+            for fusion in FUSIONS
+        ]
+        starts += [
+            replace(base, weighting="static", static_weights=tuple(row))
+            for row in np.eye(depth + 1).tolist()
+        ]
+    return list(dict.fromkeys(starts))
 
 
 def neighbour(
