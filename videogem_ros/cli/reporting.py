@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 INCOMPLETE = 3
 """Exit code where there is a report, but not of all samples."""
 
-GPU_BATCH = 32
+GPU_BATCH = 16
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 

@@ -32,7 +32,8 @@ LARGEST_PORTION = 64
 """Samples; results are kept portion by portion."""
 
 ONE_MACHINE = ("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-"""Ray's own variable, on all systems; with it, servers listen on the loopback interface only."""
+"""A variable of Ray's, despite its name on all systems: servers listen on the loopback interface
+only. It is read when Ray is imported."""
 
 OBJECT_STORE_BYTES = 100_000_000
 """Shared memory of local workers: samples and records pass, no frames."""
@@ -86,15 +87,12 @@ def ray_work(
     """
     if workers is not None and workers < 1:
         raise InvalidValueError("workers", "one or more", workers)
-    if address == LOCAL:
-        os.environ.setdefault(*ONE_MACHINE)
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    ray = _import_ray()
+    _import_ray(address)  # or be told so before any work
 
     def work(samples: Sequence[Sample]) -> Generator[Batch, None, None]:
         if not samples:
             return
-        with _connected(ray, address, workers):
+        with connected(address, workers) as ray:
             resource = "GPU" if gpu else "CPU"
             available = int(ray.cluster_resources().get(resource, 0))
             if not available:
@@ -105,19 +103,26 @@ def ray_work(
     return work
 
 
-def _import_ray() -> ModuleType:
-    try:
-        import ray  # noqa: PLC0415 - an extra
-    except ImportError as error:
-        raise InvalidValueError(
-            "--ray", "Ray, which `pip install videogem_ros[ray]` brings", str(error)
-        ) from error
-    return ray
-
-
 @contextmanager
-def _connected(ray: ModuleType, address: str, workers: int | None) -> Iterator[None]:
-    options: dict[str, object] = {"address": address, "log_to_driver": False}
+def connected(address: str = LOCAL, workers: int | None = None) -> Iterator[ModuleType]:
+    """A connection to a Ray cluster; one that this process has already is taken and stays open.
+
+    Args:
+        address: As for :func:`ray_work`.
+        workers: CPUs of a local cluster; all of the machine's where None.
+
+    Yields:
+        The module ``ray``.
+
+    Raises:
+        InvalidValueError: Ray is not installed.
+        VideoGemError: The cluster cannot be reached or started.
+    """
+    ray = _import_ray(address)
+    if ray.is_initialized():
+        yield ray
+        return
+    options: dict[str, Any] = {"address": address}
     if address == LOCAL:
         options |= {
             "num_cpus": workers,
@@ -126,15 +131,28 @@ def _connected(ray: ModuleType, address: str, workers: int | None) -> Iterator[N
             "_node_ip_address": "127.0.0.1",
         }
     try:
-        ray.init(logging_level="error", **options)
+        ray.init(**options, log_to_driver=False, logging_level="error")
     except Exception as error:  # Ray raises bare ones, too
         ray.shutdown()
         reason = str(error).strip().partition("\n")[0]
         raise VideoGemError(f"cannot use a Ray cluster at {address!r}: {reason}") from error
     try:
-        yield
+        yield ray
     finally:
         ray.shutdown()
+
+
+def _import_ray(address: str) -> ModuleType:
+    if address == LOCAL:
+        os.environ.setdefault(*ONE_MACHINE)
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise InvalidValueError(
+            "--ray", "Ray, which `pip install videogem_ros[ray]` brings", str(error)
+        ) from error
+    return ray
 
 
 class _Pool:
