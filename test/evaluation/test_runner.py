@@ -10,6 +10,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+import torch
 from scenes import CUT, FREE, Scenes, sample_of, scenes
 from torch import Tensor
 
@@ -251,6 +252,17 @@ def test_nothing_to_evaluate_is_an_error(
 def test_numbers_below_one_are_refused(name: str) -> None:
     with pytest.raises(InvalidValueError, match=f"{name}: expected one or more, got 0"):
         EvaluationConfig(**{name: 0})
+
+
+def test_too_large_a_batch_for_the_gpu_is_told(
+    grounder: Grounder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: object) -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(grounder, "encode_each", full)
+    with pytest.raises(InvalidValueError, match="--batch: expected so many frames as fit"):
+        evaluate(scenes(4), grounder, EvaluationConfig(batch=4))
 
 
 # Progress, timing, gallery.

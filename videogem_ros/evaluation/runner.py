@@ -168,15 +168,22 @@ class Bench:
         if not new:
             return [self._encoded[key] for key in keys], 0.0
         begin = time.perf_counter()
-        if self.grounder.backbone.window_frames == 1:
-            features = self.grounder.encode_each([frames[place] for frames, place in new])
-        else:
-            features = [self.grounder.encode(Window(frames), (place,)) for frames, place in new]
+        try:
+            features = self._features(new)
+        except torch.cuda.OutOfMemoryError as error:
+            expected = "so many frames as fit into the GPU's memory"
+            raise InvalidValueError("--batch", expected, self.config.batch) from error
         known = self._encoded | dict(zip(new, features))
         self._encoded = {key: known[key] for key in keys}
         if self.grounder.device.type == "cuda":
             torch.cuda.synchronize(self.grounder.device)
         return [known[key] for key in keys], time.perf_counter() - begin
+
+    def _features(self, chosen: Sequence[tuple[tuple[Frame, ...], int]]) -> list[Features]:
+        """Of one frame of each window."""
+        if self.grounder.backbone.window_frames == 1:
+            return self.grounder.encode_each([frames[place] for frames, place in chosen])
+        return [self.grounder.encode(Window(frames), (place,)) for frames, place in chosen]
 
     def _action(self, sample: Sample, features: Features) -> Action:
         if len(sample.actions) == 1:
