@@ -5,13 +5,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
-from rich.console import Console
 
+from videogem_ros.cli.labelled import BAG, SETS, LabelledSets, open_set, set_options
 from videogem_ros.cli.options import grounding_options, load_grounder, warn_of
 from videogem_ros.cli.progress import progress_bar
 from videogem_ros.cli.reporting import (
@@ -23,42 +22,28 @@ from videogem_ros.cli.reporting import (
     report,
     with_settings,
 )
-from videogem_ros.evaluation.datasets import DATASETS
 
 if TYPE_CHECKING:
     from videogem_ros.core import Grounder
-    from videogem_ros.evaluation.records import Dataset
     from videogem_ros.evaluation.runner import Bench, EvaluationConfig, Work
 
-TABLETOP = "tabletop"
-BAG = "bag"
 
-_ABOUT = {
-    **DATASETS,
-    TABLETOP: "The package's own drawn scenes; needs no files.",
-    BAG: "Labelled recordings, grounded here or by a live node.",
-}
+def _command(name: str) -> click.Command:
+    """The subcommand of a labelled set; that of recordings has its own file."""
+    if name == BAG:
+        from videogem_ros.cli.evaluate_bag import bag
 
+        return bag
 
-class _Evaluations(click.Group):
-    """A subcommand for each data set, and one for recordings, which has its own file."""
+    def command(**options: Any) -> None:
+        _evaluate(name, options)
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_ABOUT)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name == BAG:
-            from videogem_ros.cli.evaluate_bag import bag
-
-            return bag
-        return _command(cmd_name) if cmd_name in _ABOUT else None
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Data sets"):
-            formatter.write_dl(list(_ABOUT.items()))
+    for option in reversed((set_options(name), *_OPTIONS)):
+        command = option(command)
+    return click.command(name, help=SETS[name])(command)
 
 
-@click.group(cls=_Evaluations)
+@click.group(cls=LabelledSets, make=_command)
 def evaluate() -> None:
     """Measure groundings against boxes: the pointing game and what goes with it.
 
@@ -69,29 +54,7 @@ def evaluate() -> None:
     """
 
 
-_FILES = (
-    click.option(
-        "--root",
-        required=True,
-        metavar="DIR",
-        type=click.Path(path_type=Path),
-        help="Folder of the videos, or of folders of extracted frames.",
-    ),
-    click.option(
-        "--annotations",
-        metavar="PATH",
-        type=click.Path(path_type=Path),
-        help="The annotation file, or a folder that has all of them.  [default: in DIR]",
-    ),
-)
-
 _OPTIONS: tuple[Callable[[Any], Any], ...] = (
-    click.option(
-        "--limit",
-        type=click.IntRange(1),
-        metavar="N",
-        help="Only the first N samples; of the tabletop benchmark, N of its clips.",
-    ),
     click.option(
         "--method",
         type=click.Choice(("videogem", "gem")),
@@ -124,18 +87,6 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
 )
 
 
-@functools.cache
-def _command(name: str) -> click.Command:
-    """The subcommand of a data set."""
-
-    def command(**options: Any) -> None:
-        _evaluate(name, options)
-
-    for option in reversed((*(_FILES if name in DATASETS else ()), *_OPTIONS)):
-        command = option(command)
-    return click.command(name, help=_ABOUT[name])(command)
-
-
 def _evaluate(name: str, options: Mapping[str, Any]) -> None:
     from videogem_ros.evaluation.methods import GEM, Method
     from videogem_ros.evaluation.runner import Bench, EvaluationConfig
@@ -143,7 +94,7 @@ def _evaluate(name: str, options: Mapping[str, Any]) -> None:
 
     gem = _is_gem(options["method"])
     check_files(options)
-    dataset = _open_dataset(name, options)
+    dataset = open_set(name, options)
     grounder = load_grounder(options)
     config = EvaluationConfig(
         main=GEM if gem else Method.of(grounder.config),
@@ -172,17 +123,6 @@ def _is_gem(method: str) -> bool:
     return method == "gem"
 
 
-def _open_dataset(name: str, options: Mapping[str, Any]) -> Dataset:
-    from videogem_ros.evaluation.datasets import open_dataset
-    from videogem_ros.evaluation.tabletop import TabletopBenchmark
-
-    limit = options["limit"]
-    if name == TABLETOP:
-        return TabletopBenchmark(limit) if limit else TabletopBenchmark()
-    with Console(stderr=True).status("reading the annotations"):
-        return open_dataset(name, options["root"], annotations=options["annotations"], limit=limit)
-
-
 def _ray_work(
     name: str, options: Mapping[str, Any], config: EvaluationConfig, grounder: Grounder
 ) -> Work:
@@ -204,4 +144,4 @@ def _open_bench(name: str, options: Mapping[str, Any], config: EvaluationConfig)
     """What a worker runs."""
     from videogem_ros.evaluation.runner import Bench
 
-    return Bench(_open_dataset(name, options), load_grounder(options), config)
+    return Bench(open_set(name, options), load_grounder(options), config)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +11,17 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from videogem_ros.cli.labelled import (
+    BAG,
+    SETS,
+    LabelledSets,
+    cache_of_bags,
+    open_set,
+    set_options,
+)
 from videogem_ros.cli.options import grounding_options, load_grounder, warn_of
 from videogem_ros.cli.progress import progress_bar
+from videogem_ros.cli.reporting import INCOMPLETE
 from videogem_ros.errors import InvalidValueError, RecordingError
 
 if TYPE_CHECKING:
@@ -21,8 +30,6 @@ if TYPE_CHECKING:
     from videogem_ros.evaluation.metrics import Estimate
     from videogem_ros.evaluation.records import Dataset
     from videogem_ros.evaluation.tuning import Tuning
-
-TABLETOP = "tabletop"
 
 FEW_VIDEOS = 20
 """With fewer of them, intervals from resampled videos are too narrow."""
@@ -39,117 +46,113 @@ TUNED = (
 """Parameters that are searched."""
 
 
-@click.command(short_help="Fit layer weights, K, D and fusion to a labelled set.")
-@click.argument("sources", metavar="DATASET|BAGS...", nargs=-1, required=True)
-@click.option(
-    "--out",
-    required=True,
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="The parameter file, for the node and for --config; replaced if it is there.",
-)
-@click.option(
-    "--root",
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    help="Videos or extracted frames of a data set.",
-)
-@click.option(
-    "--annotations",
-    metavar="PATH",
-    type=click.Path(path_type=Path),
-    help="Annotation file of a data set, or folder of them.  [default: in DIR]",
-)
-@click.option(
-    "--limit",
-    type=click.IntRange(1),
-    metavar="N",
-    help="Only the first N samples of a data set, or N of the tabletop clips.",
-)
-@click.option(
-    "--depth",
-    "depths",
-    multiple=True,
-    type=click.IntRange(1),
-    metavar="K",
-    help="A K to try; several times for several. Each costs an encoder pass a sample.  [default: "
-    "that of the setting to compare with, two less and two more]",
-)
-@click.option(
-    "--settings",
-    type=click.IntRange(1),
-    default=300,
-    show_default=True,
-    metavar="N",
-    help="Settings to judge in each search.",
-)
-@click.option(
-    "--folds",
-    type=click.IntRange(2),
-    default=5,
-    show_default=True,
-    metavar="N",
-    help="Parts that the videos are dealt into, each held out of one search in its turn.",
-)
-@click.option(
-    "--hold-out",
-    is_flag=True,
-    help="Hold out one of the parts only: one search, and what it finds is what is measured.",
-)
-@click.option(
-    "--stretch-s",
-    type=click.FloatRange(0, min_open=True),
-    metavar="S",
-    help="Count so many seconds of a recording as a video of their own, where there are few.",
-)
-@click.option(
-    "--seed",
-    type=click.IntRange(0),
-    default=0,
-    show_default=True,
-    help="Decides who is held out and what is tried.",
-)
-@click.option(
-    "--cache",
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    help="Keep what the encoder gives there, for the next time and to need less memory.",
-)
-@click.option(
-    "--unproven",
-    is_flag=True,
-    help="Write what was found also where held-out videos do not show that it is better.",
-)
-@grounding_options
-def tune(
-    sources: tuple[str, ...],
-    *,
-    out: Path,
-    root: Path | None,
-    depths: tuple[int, ...],
-    cache: Path | None,
-    unproven: bool,
-    **options: Any,
-) -> None:
+def _command(name: str) -> click.Command:
+    """The subcommand of a labelled set."""
+
+    def command(**options: Any) -> None:
+        _tune(name, options)
+
+    for option in reversed((set_options(name), *_OPTIONS)):
+        command = option(command)
+    return click.command(name, help=SETS[name])(command)
+
+
+@click.group(cls=LabelledSets, make=_command)
+def tune() -> None:
     """Fit layer weights, K, D, dynamics and fusion to labelled frames.
 
-    The labels are those of a data set by its name, with --root, of labelled bags, or "tabletop",
-    the package's own scenes. What the options below or --config say is the setting to start from
-    and to compare with. Samples pass the encoder once for each K; settings are then judged
-    without it. Accuracy is told for videos that a search did not see. Where it is not better
-    there, FILE gets the setting that was there before.
+    Samples pass the encoder once for each K; settings are then judged without it. Accuracy is
+    told for videos that a search did not see, beside that of the setting which the options or
+    --config say, from which the search starts. Where it is not better there, --out gets the
+    setting that was there before.
+
+    Exit codes: 0 where all samples were used, 3 where some lack their frames or cannot be used, 1
+    where nothing was written.
     """
+
+
+_OPTIONS: tuple[Callable[[Any], Any], ...] = (
+    click.option(
+        "--out",
+        required=True,
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help="The parameter file, for the node and for --config; replaced if it is there.",
+    ),
+    click.option(
+        "--depth",
+        "depths",
+        multiple=True,
+        type=click.IntRange(1),
+        metavar="K",
+        help="A K to try beside that of the setting to compare with; several times for several. "
+        "Each costs an encoder pass a sample.  [default: two less, and two more]",
+    ),
+    click.option(
+        "--settings",
+        type=click.IntRange(1),
+        default=300,
+        show_default=True,
+        metavar="N",
+        help="Settings to judge in each search.",
+    ),
+    click.option(
+        "--folds",
+        type=click.IntRange(2),
+        default=5,
+        show_default=True,
+        metavar="N",
+        help="Parts that the videos are dealt into, each held out of one search in its turn.",
+    ),
+    click.option(
+        "--hold-out",
+        is_flag=True,
+        help="Hold out one of the parts only: one search, and what it finds is what is measured.",
+    ),
+    click.option(
+        "--stretch-s",
+        type=click.FloatRange(0, min_open=True),
+        metavar="S",
+        help="Count so many seconds of a recording as a video of their own, where there are few.",
+    ),
+    click.option(
+        "--seed",
+        type=click.IntRange(0),
+        default=0,
+        show_default=True,
+        metavar="N",
+        help="Decides who is held out and what is tried.",
+    ),
+    click.option(
+        "--cache",
+        metavar="DIR",
+        type=click.Path(path_type=Path),
+        help="Keep what the encoder gives there, for the next time and to need less memory.",
+    ),
+    click.option(
+        "--unproven",
+        is_flag=True,
+        help="Write what was found also where held-out videos do not show that it is better.",
+    ),
+    grounding_options,
+)
+
+
+def _tune(name: str, options: Mapping[str, Any]) -> None:
     from videogem_ros.evaluation.tuning import TuningConfig
     from videogem_ros.evaluation.tuning import tune as search
 
+    out, cache, unproven = (options[option] for option in ("out", "cache", "unproven"))
     if out.is_dir() or not out.resolve().parent.is_dir():
         raise InvalidValueError("--out", "a file in a folder that is there", str(out))
-    names = ("settings", "folds", "hold_out", "seed")
-    config = TuningConfig(**{name: options[name] for name in names})
-    dataset = _open(sources, root, options)
+    searched = ("settings", "folds", "hold_out", "seed")
+    config = TuningConfig(**{option: options[option] for option in searched})
+    dataset = open_set(name, options)
+    if name == BAG:
+        cache = cache_of_bags(cache, options)
     grounder = load_grounder(options)
     try:
-        examples = _encode(dataset, grounder, depths, cache, options["stretch_s"])
+        examples, left_out = _encode(dataset, grounder, options, cache)
         with progress_bar("searching", "settings") as report:
             tuning = search(examples, grounder.config, config, progress=report)
     except KeyboardInterrupt:
@@ -162,70 +165,45 @@ def tune(
     _write(out, _parameters(taken, options), about)
     click.echo("\n".join((*about, f"Written to {out}.")))
     warn_of(grounder.backbone)
-
-
-def _open(sources: Sequence[str], root: Path | None, options: Mapping[str, Any]) -> Dataset:
-    """A data set by its name, or labelled bags."""
-    from videogem_ros.evaluation.datasets import DATASETS, open_dataset
-
-    name = sources[0]
-    if name in (*DATASETS, TABLETOP) and len(sources) > 1:
-        raise click.UsageError(f"{name} is a data set and stands alone")
-    if name == TABLETOP:
-        from videogem_ros.evaluation.tabletop import TabletopBenchmark
-
-        limit = options["limit"]
-        return TabletopBenchmark(limit) if limit else TabletopBenchmark()
-    if name in DATASETS:
-        if root is None:
-            raise click.UsageError(f"{name} needs --root, the folder of its videos or frames")
-        given = {option: options[option] for option in ("annotations", "limit")}
-        return open_dataset(name, root, **given)
-    from videogem_ros.evaluation.bags import BagDataset, read_labelled_bag
-    from videogem_ros.window import WindowConfig
-
-    windows = {option: options[option] for option in ("frame_interval_s", "start")}
-    return BagDataset([read_labelled_bag(Path(bag)) for bag in sources], WindowConfig(**windows))
+    if left_out:
+        click.get_current_context().exit(INCOMPLETE)
 
 
 def _encode(
-    dataset: Dataset,
-    grounder: Grounder,
-    depths: Sequence[int],
-    cache: Path | None,
-    stretch_s: float | None,
-) -> Examples:
-    """Encodes the samples once for each K, and tells of those that cannot be used."""
+    dataset: Dataset, grounder: Grounder, options: Mapping[str, Any], cache: Path | None
+) -> tuple[Examples, int]:
+    """Examples of all that can be used, and how many samples lack or cannot be used."""
     from videogem_ros.evaluation.examples import ExampleEncoder, Examples
 
     backbone, default = grounder.backbone, grounder.config
-    if not depths:
-        around = (default.depth - 2, default.depth + 2)
-        depths = [depth for depth in around if 1 <= depth <= len(backbone.tower.blocks)]
+    around = (default.depth - 2, default.depth + 2)
+    blocks = range(1, len(backbone.tower.blocks) + 1)
+    depths = options["depths"] or [depth for depth in around if depth in blocks]
     encoder = ExampleEncoder(
         dataset,
         backbone,
         default,
         sorted({default.depth, *depths}),
         cache=cache,
-        stretch_s=stretch_s,
+        stretch_s=options["stretch_s"],
     )
     count = len(encoder.samples)
 
     def told() -> Iterator[Example]:
         with progress_bar("encoding", "samples") as report:
-            report(0, count)
             for done, example in enumerate(encoder, start=1):
                 report(done, count)
                 yield example
 
     try:
-        return Examples(told(), count, folder=cache, device=grounder.device)
+        examples = Examples(told(), count, folder=cache, device=grounder.device)
     finally:
-        without = Counter({"no box, so nothing to hit": len(dataset.samples) - count})
         missing = Counter({f"no frames of {name}": n for name, n in dataset.missing.items()})
-        for reason, number in (without + missing + dataset.skipped + encoder.skipped).items():
+        left_out = missing + dataset.skipped + encoder.skipped
+        without_box = Counter({"no box, so nothing to hit": len(dataset.samples) - count})
+        for reason, number in (left_out + without_box).items():
             click.echo(f"left out {number}: {reason}", err=True)
+    return examples, left_out.total()
 
 
 def _print(tuning: Tuning) -> None:

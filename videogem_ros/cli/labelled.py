@@ -1,0 +1,157 @@
+"""The labelled sets that evaluate and tune take: a subcommand for each, and what opens it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+from rich.console import Console
+
+from videogem_ros.errors import InvalidValueError
+from videogem_ros.evaluation.datasets import DATASETS
+
+if TYPE_CHECKING:
+    from videogem_ros.evaluation.bags import BagDataset
+    from videogem_ros.evaluation.records import Dataset
+
+TABLETOP = "tabletop"
+BAG = "bag"
+
+SETS = {
+    **DATASETS,
+    TABLETOP: "The package's own drawn scenes; needs no files.",
+    BAG: "Labelled recordings of one's own.",
+}
+"""Subcommand to one-line help."""
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+_PATH = click.Path(path_type=Path)
+
+_FILES = (
+    click.option(
+        "--root",
+        required=True,
+        metavar="DIR",
+        type=_PATH,
+        help="Folder of the videos, or of folders of extracted frames.",
+    ),
+    click.option(
+        "--annotations",
+        metavar="PATH",
+        type=_PATH,
+        help="The annotation file, or a folder that has all of them.  [default: in DIR]",
+    ),
+)
+
+_LIMIT = click.option(
+    "--limit",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Only the first N samples; of the tabletop benchmark, N of its clips.",
+)
+
+_BAGS = (
+    click.argument("bags", metavar="BAGS...", nargs=-1, required=True, type=_PATH),
+    click.option(
+        "--labels",
+        "sidecars",
+        multiple=True,
+        metavar="FILE",
+        type=_PATH,
+        help="Labels that videogem-ros label made; one for each bag, in their order.  [default: "
+        "BAG.labels.json where it is there, else the bag's own]",
+    ),
+    click.option(
+        "--image-topic", metavar="NAME", help="The bags' image topic, where they have several."
+    ),
+    click.option(
+        "--label-topic",
+        metavar="NAME",
+        help="The bags' own labels, vision_msgs/Detection2DArray, where they have several.",
+    ),
+)
+
+
+class LabelledSets(click.Group):
+    """A subcommand for each of ``SETS``.
+
+    Args:
+        make: Makes the subcommand of a set when it is called.
+    """
+
+    def __init__(self, *args: Any, make: Callable[[str], click.Command], **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._make = make
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All sets."""
+        return list(SETS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """A set's subcommand."""
+        return self._make(cmd_name) if cmd_name in SETS else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The sets without making their subcommands."""
+        with formatter.section("Data sets"):
+            formatter.write_dl(list(SETS.items()))
+
+
+def set_options(name: str) -> Callable[[_Command], _Command]:
+    """Adds the options that say where a set is; the command takes them for :func:`open_set`."""
+    options = _BAGS if name == BAG else (*(_FILES if name in DATASETS else ()), _LIMIT)
+
+    def add(command: _Command) -> _Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+def open_set(name: str, options: Mapping[str, Any]) -> Dataset:
+    """Opens a set, as its options say.
+
+    Raises:
+        VideoGemError: It cannot be opened.
+    """
+    if name == BAG:
+        return open_bags(options)
+    from videogem_ros.evaluation.datasets import open_dataset
+    from videogem_ros.evaluation.tabletop import TabletopBenchmark
+
+    limit = options["limit"]
+    if name == TABLETOP:
+        return TabletopBenchmark(limit) if limit else TabletopBenchmark()
+    with Console(stderr=True).status("reading the annotations"):
+        return open_dataset(name, options["root"], annotations=options["annotations"], limit=limit)
+
+
+def open_bags(options: Mapping[str, Any]) -> BagDataset:
+    """Opens labelled bags, as their options say.
+
+    Raises:
+        VideoGemError: One cannot be opened.
+    """
+    from videogem_ros.evaluation.bags import BagDataset, read_labelled_bag
+    from videogem_ros.window import WindowConfig
+
+    bags = options["bags"]
+    sidecars = options["sidecars"] or [None] * len(bags)
+    if len(sidecars) != len(bags):
+        raise InvalidValueError("--labels", f"one for each of {len(bags)} bags", len(sidecars))
+    windows = WindowConfig(**{name: options[name] for name in ("frame_interval_s", "start")})
+    topics = {name: options[name] for name in ("image_topic", "label_topic")}
+    with Console(stderr=True).status("reading the recordings"):
+        recordings = [
+            read_labelled_bag(path, sidecar, **topics) for path, sidecar in zip(bags, sidecars)
+        ]
+    return BagDataset(recordings, windows)
+
+
+def cache_of_bags(cache: Path | None, options: Mapping[str, Any]) -> Path | None:
+    """A cache's folder for bags: what is in it depends on how windows are put together."""
+    return cache and cache / f"windows {options['frame_interval_s']:g} s {options['start']}"
