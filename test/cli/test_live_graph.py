@@ -36,6 +36,7 @@ from videogem_ros.adapters.encodings import header_stamp_ns, image_message_field
 from videogem_ros.cli import main
 from videogem_ros.cli.demo import CLIPS
 from videogem_ros.datatypes import PROMPT_KINDS
+from videogem_ros.evaluation.report import read_results
 from videogem_ros.live.messages import MessageBuilder, Status
 from videogem_ros.live.types import typestore
 
@@ -150,6 +151,12 @@ def test_node_player_and_recorder_find_what_replay_finds(
     right = sum(map(in_box, found.values()))
     (last,) = re.findall(r"^all .* (\d+ of \d+) *$", recorder.output, re.MULTILINE)
     assert last == f"{right} of {len(found)}"
+    assert all(line["received_ns"] > time.time_ns() - 300 * 10**9 for line in found.values())
+    judge = ["evaluate", "bag", str(recording), "--groundings", str(live)]
+    judged = CliRunner().invoke(main, [*judge, "--out", str(tmp_path)])
+    assert judged.exit_code == 3, judged.output  # the frames before the first command
+    records = read_results(tmp_path / "results.json").records
+    assert sum(bool(record.outcomes["recorded/fused"].hit) for record in records) == right
 
 
 def in_box(grounding: dict[str, Any]) -> bool:

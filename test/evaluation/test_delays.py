@@ -25,7 +25,10 @@ def recording(stamps_ms: list[int], logged_ms: list[int] | None = None) -> Recor
 
 
 def grounded(
-    *times_ms: tuple[int, int | None], path: str = "drive", compute_ms: float | None = None
+    *times_ms: tuple[int, int | None],
+    path: str = "drive",
+    latency_ms: float | None = None,
+    compute_ms: float | None = None,
 ) -> Any:
     """Groundings of (stamp, arrival), which are all that is looked at."""
     return SimpleNamespace(
@@ -42,6 +45,7 @@ def grounded(
                 image_hw=(24, 32),
                 layer_weights=(),
                 received_ns=None if arrival is None else NOW_NS + arrival * MS,
+                latency_ms=latency_ms,
                 compute_ms=compute_ms,
             )
             for stamp, arrival in times_ms
@@ -85,7 +89,7 @@ def test_recordings_count_together_but_the_time_between_them_does_not() -> None:
 
 
 @pytest.mark.parametrize("shift_ms", [-(10**6), 10**9])
-def test_other_clocks_are_noticed_and_the_images_arrival_counts(shift_ms: int) -> None:
+def test_other_clocks_are_noticed_and_the_node_or_the_images_arrival_asked(shift_ms: int) -> None:
     stamps = [0, 100, 200]
     images = recording(stamps, [stamp + shift_ms + 5 for stamp in stamps])
     times = [(stamp, stamp + shift_ms + 45) for stamp in stamps]
@@ -95,6 +99,14 @@ def test_other_clocks_are_noticed_and_the_images_arrival_counts(shift_ms: int) -
         "drive: the images' stamps are not of the recorder's clock: latency and age count from "
         "the images' arrival",
     )
+    figures, notes = delays([(images, grounded(*times, path="elsewhere", latency_ms=30))])
+    assert figures["latency_ms_max"] == 30
+    assert figures["age_ms_max"] == 130
+    assert "latency and age are by the node's own clock" in notes[0]
+    for unknown_ms in (None, -5.0, 1e9):
+        found = grounded(*times, path="elsewhere", latency_ms=unknown_ms)
+        figures, notes = delays([(images, found)])
+        assert "no latency or age" in notes[0]
     figures, notes = delays([(images, grounded(*times, path="elsewhere"))])
     assert not any(name.startswith(("latency", "age")) for name in figures)
     assert notes == (

@@ -84,14 +84,14 @@ def record(
         joined("videogem_record", store, graph) as participant,
         ResultWriter(out, about or f"live, {node_name}", force=force) as results,
     ):
-        _subscribe(participant, joiner, node_name, image, max_actions)
+        written = _Written(results, joiner)
+        _subscribe(participant, joiner, written, node_name, image, max_actions)
         if labels:
             participant.subscribe(labels, vision.LABELS, DEFAULT, judge.on_labels)
-        written = _Written(results)
         while not signals and not (idle and written.idle_s > idle):
             participant.spin(0.1)
-            written.write(joiner)
-        written.write(joiner, last=True)
+            written.write()
+        written.write(last=True)
     if not written.messages:
         raise RecordingError(f"nothing was found: no groundings of {node_name} with {image}")
     console = Console()
@@ -102,29 +102,36 @@ def record(
 
 
 def _subscribe(
-    participant: Participant, joiner: ResultJoiner, node: str, image: str, max_actions: int
+    participant: Participant,
+    joiner: ResultJoiner,
+    written: _Written,
+    node: str,
+    image: str,
+    max_actions: int,
 ) -> None:
     from videogem_ros.adapters.dds.qos import DEFAULT, SENSOR_DATA
     from videogem_ros.live.topics import INPUTS, SHARED_OUTPUTS, action_topic
 
     subscribe = participant.subscribe
     subscribe(image, INPUTS["image"], SENSOR_DATA, joiner.on_image)
-    subscribe(f"{node}/grounding", SHARED_OUTPUTS["grounding"], DEFAULT, joiner.on_grounding)
+    subscribe(f"{node}/grounding", SHARED_OUTPUTS["grounding"], DEFAULT, written.on_grounding)
     for index in range(max_actions):
         topic = f"{node}/{action_topic('heatmap', index)}"
         subscribe(topic, INPUTS["image"], DEFAULT, partial(joiner.on_heatmap, index))
 
 
 class _Written:
-    """Writes what is complete, and keeps the messages for the table.
+    """Writes what is complete with the times of its arrival, and keeps the messages.
 
     Attributes:
         messages: Groundings that were written.
     """
 
-    def __init__(self, results: ResultWriter) -> None:
+    def __init__(self, results: ResultWriter, joiner: ResultJoiner) -> None:
         self.messages: list[Any] = []
         self._results = results
+        self._joiner = joiner
+        self._received_ns: dict[int, int] = {}  # by the messages' identities
         self._last_s = time.monotonic()
 
     @property
@@ -132,10 +139,26 @@ class _Written:
         """Seconds since something was written; 0 before the first."""
         return time.monotonic() - self._last_s if self.messages else 0.0
 
-    def write(self, joiner: ResultJoiner, *, last: bool = False) -> None:
+    def on_grounding(self, message: Any) -> None:
+        """Takes a ``videogem_ros/ActionGrounding``."""
+        self._received_ns[id(message)] = time.time_ns()
+        self._joiner.on_grounding(message)
+
+    def write(self, *, last: bool = False) -> None:
         """Writes what is complete."""
-        for frame, groundings, messages in joiner.results(last=last):
-            self._results.write(frame, groundings)
+        from videogem_ros.live.joining import milliseconds
+
+        for frame, groundings, messages in self._joiner.results(last=last):
+            about = [
+                {
+                    "received_ns": self._received_ns.pop(id(message)),
+                    "latency_ms": milliseconds(message.latency),
+                    "compute_ms": milliseconds(message.compute_time),
+                    "backbone": message.backbone,
+                }
+                for message in messages
+            ]
+            self._results.write(frame, groundings, about)
             self.messages += messages
             self._last_s = time.monotonic()
 
@@ -187,19 +210,16 @@ def _table(messages: Sequence[Any], judge: _Judge | None) -> Table:
 
 
 def _row(messages: Sequence[Any], judge: _Judge | None) -> list[str]:
+    from videogem_ros.live.joining import milliseconds
     from videogem_ros.live.messages import Status
 
-    latencies = [_ms(message.latency) for message in messages]
+    latencies = [milliseconds(message.latency) for message in messages]
     return [
         str(len(messages)),
         str(sum(message.status != Status.NOT_PRESENT for message in messages)),
         f"{statistics.mean(message.score for message in messages):.2f}",
         f"{statistics.median(latencies):.0f}",
         f"{max(latencies):.0f}",
-        f"{statistics.median(_ms(message.compute_time) for message in messages):.0f}",
+        f"{statistics.median(milliseconds(message.compute_time) for message in messages):.0f}",
         *([judge.share(messages)] if judge else []),
     ]
-
-
-def _ms(duration: Any) -> float:
-    return float(duration.sec * 1e3 + duration.nanosec * 1e-6)

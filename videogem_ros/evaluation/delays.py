@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from videogem_ros.evaluation.bags import Recording
-from videogem_ros.evaluation.groundings import RecordedGroundings
+from videogem_ros.evaluation.groundings import RecordedGrounding, RecordedGroundings
 from videogem_ros.window import NS_PER_S
 
 APART_S = 60.0
@@ -103,25 +103,34 @@ def delays(
 
 def _answers(recording: Recording, recorded: RecordedGroundings) -> tuple[list[_Answer], str]:
     """First groundings in the order of their arrival, and what is to be said of their times."""
-    received_ns: dict[int, int] = {}
+    firsts: dict[int, tuple[RecordedGrounding, int]] = {}
     for grounding in recorded.groundings:
         if grounding.received_ns is not None:
-            received_ns.setdefault(grounding.stamp_ns, grounding.received_ns)
-    if not received_ns:
+            firsts.setdefault(grounding.stamp_ns, (grounding, grounding.received_ns))
+    if not firsts:
         return [], f"{recorded.path.name} does not tell when groundings arrived: no latency or age"
-    answers = [_Answer(*times) for times in received_ns.items()]
-    if not _apart(answers):
-        return answers, ""
     taken_ns = {image.stamp_ns: image.log_ns for image in recording.images}
-    known = [
-        _Answer(taken_ns[stamp_ns], at_ns)
-        for stamp_ns, at_ns in received_ns.items()
-        if stamp_ns in taken_ns
-    ]
+    same = taken_ns if recorded.path == recording.path else {}
+    # Where a recording is played, its stamps are of another time than the recorder's clock.
+    choices = {
+        "": [_Answer(stamp_ns, at_ns) for stamp_ns, (_, at_ns) in firsts.items()],
+        "are by the node's own clock": [
+            _Answer(at_ns - round(one.latency_ms * _NS_PER_MS), at_ns)
+            for one, at_ns in firsts.values()
+            if one.latency_ms is not None
+        ],
+        "count from the images' arrival": [
+            _Answer(same[stamp_ns], at_ns)
+            for stamp_ns, (_, at_ns) in firsts.items()
+            if stamp_ns in same
+        ],
+    }
     problem = f"{recorded.path.name}: the images' stamps are not of the recorder's clock: "
-    if recorded.path != recording.path or not known or _apart(known):
-        return [], f"{problem}no latency or age"
-    return known, f"{problem}latency and age count from the images' arrival"
+    for how, answers in choices.items():
+        if answers and not _apart(answers):
+            answers.sort(key=lambda answer: answer.received_ns)
+            return answers, f"{problem}latency and age {how}" if how else ""
+    return [], f"{problem}no latency or age"
 
 
 def _apart(answers: Sequence[_Answer]) -> bool:

@@ -2,7 +2,8 @@
 
 - ``videogem_ros/ActionGrounding`` messages in a bag (``ros2 bag record``). The time at which they
   were recorded tells how late they came.
-- ``groundings.jsonl`` in a folder of ``videogem-ros record`` or ``replay``: without such times.
+- ``groundings.jsonl`` in a folder of ``videogem-ros record``, which has these times too, or of
+  ``replay``, where nothing came late.
 """
 
 from __future__ import annotations
@@ -23,9 +24,8 @@ from videogem_ros.adapters.bag.rosbag import Message, is_rosbag
 from videogem_ros.adapters.bag.storage import UNREADABLE, Storage
 from videogem_ros.datatypes import PROMPT_KINDS
 from videogem_ros.errors import InvalidValueError, RecordingError
-from videogem_ros.live.joining import GROUNDED
+from videogem_ros.live.joining import GROUNDED, milliseconds
 from videogem_ros.live.topics import SHARED_OUTPUTS, action_topic
-from videogem_ros.window import NS_PER_S
 
 _POINTS = ("fused", *PROMPT_KINDS)
 
@@ -45,6 +45,7 @@ class RecordedGrounding:
         image_hw: Height and width of the image.
         layer_weights: (K, L).
         received_ns: When it was recorded; None where that is not known.
+        latency_ms: From the stamp to publication, by the node's own clock; None where not known.
         compute_ms: Time that the node took for the window; None where that is not known.
         backbone: Name of the node's backbone; empty where that is not known.
     """
@@ -59,6 +60,7 @@ class RecordedGrounding:
     image_hw: tuple[int, int]
     layer_weights: tuple[tuple[float, ...], ...]
     received_ns: int | None = None
+    latency_ms: float | None = None
     compute_ms: float | None = None
     backbone: str = ""
 
@@ -164,7 +166,6 @@ def _from_bag(storage: Storage) -> tuple[str, tuple[RecordedGrounding, ...]]:
         if data.status not in GROUNDED:
             continue
         points = {name: getattr(data, f"{name}_point") for name in _POINTS}
-        compute = data.compute_time
         found.append(
             RecordedGrounding(
                 stamp_ns=message.stamp_ns,
@@ -179,7 +180,8 @@ def _from_bag(storage: Storage) -> tuple[str, tuple[RecordedGrounding, ...]]:
                     tuple(getattr(data, f"layer_weights_{kind}").tolist()) for kind in PROMPT_KINDS
                 ),
                 received_ns=message.log_ns,
-                compute_ms=(compute.sec * NS_PER_S + compute.nanosec) / 1e6,
+                latency_ms=milliseconds(data.latency),
+                compute_ms=milliseconds(data.compute_time),
                 backbone=data.backbone,
             )
         )
@@ -210,6 +212,10 @@ def _from_lines(path: Path) -> tuple[RecordedGrounding, ...]:
                     score=float(fields["score"]),
                     image_hw=(height, width),
                     layer_weights=tuple(tuple(row) for row in fields["layer_weights"]),
+                    received_ns=fields.get("received_ns"),
+                    latency_ms=fields.get("latency_ms"),
+                    compute_ms=fields.get("compute_ms"),
+                    backbone=fields.get("backbone", ""),
                 )
             )
         except (ValueError, TypeError, KeyError) as error:

@@ -142,3 +142,8 @@ def _action(message: Any) -> Action:
 
 def _ns(time: Any) -> int:
     return int(time.sec) * NS_PER_S + int(time.nanosec)
+
+
+def milliseconds(duration: Any) -> float:
+    """A ``builtin_interfaces/Duration`` in milliseconds."""
+    return float(duration.sec * 1e3 + duration.nanosec * 1e-6)

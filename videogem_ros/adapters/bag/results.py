@@ -5,7 +5,9 @@
                        opens the file; ``ros2 bag`` the file or, by ``metadata.yaml``, the
                        whole folder.
 ``overlay.mp4``        Overlays of all actions of a frame, H.264, timed by the header stamps.
-``groundings.jsonl``   One :meth:`~videogem_ros.datatypes.Grounding.to_json` per line.
+``groundings.jsonl``   One :meth:`~videogem_ros.datatypes.Grounding.to_json` per line; of a live
+                       node also ``received_ns``, when it arrived (nanoseconds since 1970), the
+                       node's own ``latency_ms`` and ``compute_ms``, and ``backbone``.
 ``contact_sheet.png``  Frames spread evenly over the run.
 =====================  =======================================================================
 
@@ -27,10 +29,12 @@ from __future__ import annotations
 import contextlib
 import json
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
+from itertools import repeat
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import av
 import cv2
@@ -135,22 +139,29 @@ class ResultWriter:
             if exc_type is None and self.frames:
                 self._finish()
 
-    def write(self, frame: Frame, groundings: Sequence[Grounding]) -> None:
+    def write(
+        self,
+        frame: Frame,
+        groundings: Sequence[Grounding],
+        about: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
         """Writes what was found in one frame.
 
         Args:
             frame: The grounded frame.
             groundings: Groundings of this frame, one per standing action, at least one.
+            about: What else is to be in the line of each of them; nothing where empty.
 
         Raises:
             RecordingError: The disk is full or fails.
         """
         overlay = draw_overlay(frame.image, groundings)
         with _writing(self.folder):
-            for index, grounding in enumerate(groundings):
+            for index, (grounding, more) in enumerate(zip(groundings, about or repeat({}))):
                 alone = draw_overlay(frame.image, [grounding]) if len(groundings) > 1 else overlay
                 self._write_messages(action_namespace(index), frame, grounding, alone)
-                self._lines.write(json.dumps(grounding.to_json(), ensure_ascii=False) + "\n")
+                line = {**grounding.to_json(), **more}
+                self._lines.write(json.dumps(line, ensure_ascii=False) + "\n")
             self._video.add(overlay, frame.stamp_ns)
         self._sheet.add(frame, groundings)
         self.frames += 1
