@@ -101,6 +101,12 @@ def judge(
     return Outcome(x, y, distance == 0, distance / math.hypot(*image_hw), iou, score)
 
 
+def judge_centre(boxes: Sequence[Box], image_hw: tuple[int, int]) -> Outcome:
+    """The outcome of pointing at the image's centre, as for :func:`judge`."""
+    height, width = image_hw
+    return judge(((width - 1) / 2, (height - 1) / 2), None, boxes, image_hw)
+
+
 def _iou(
     heatmap: npt.NDArray[np.float32], boxes: Sequence[Box], image_hw: tuple[int, int]
 ) -> float:

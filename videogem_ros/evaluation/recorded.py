@@ -16,7 +16,7 @@ from videogem_ros.errors import InvalidValueError, RecordingError
 from videogem_ros.evaluation.bags import BagDataset
 from videogem_ros.evaluation.delays import delays
 from videogem_ros.evaluation.groundings import RecordedGrounding, RecordedGroundings
-from videogem_ros.evaluation.metrics import judge
+from videogem_ros.evaluation.metrics import judge, judge_centre
 from videogem_ros.evaluation.records import CENTRE, Record, Run, Sample, method_name
 
 RECORDED = "recorded"
@@ -117,16 +117,12 @@ class RecordedBench:
             outcomes[method_name(RECORDED, name)] = judge(
                 point, heatmap, sample.boxes, hw, answer.score
             )
-        outcomes[CENTRE] = judge(((hw[1] - 1) / 2, (hw[0] - 1) / 2), None, sample.boxes, hw)
-        return Record(
-            key=sample.key,
-            video=sample.video,
-            label=sample.label,
-            groups=sample.groups,
-            action=answer.action,
-            time_ns=sample.time_ns,
-            boxes=sample.boxes,
-            image_hw=hw,
+        outcomes[CENTRE] = judge_centre(sample.boxes, hw)
+        return Record.of(
+            sample,
+            answer.action,
+            sample.boxes,
+            hw,
             outcomes=outcomes,
             layer_weights={RECORDED: answer.layer_weights},
         )

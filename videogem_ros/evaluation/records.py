@@ -158,6 +158,29 @@ class Record:
     outcomes: Mapping[str, Outcome]
     layer_weights: Mapping[str, tuple[tuple[float, ...], ...]]
 
+    @classmethod
+    def of(
+        cls,
+        sample: Sample,
+        action: str,
+        boxes: tuple[Box, ...],
+        image_hw: tuple[int, int],
+        *,
+        outcomes: Mapping[str, Outcome],
+        layer_weights: Mapping[str, tuple[tuple[float, ...], ...]],
+    ) -> Record:
+        """The record of a sample; see the attributes."""
+        same = {name: getattr(sample, name) for name in ("key", "video", "label", "groups")}
+        return cls(
+            **same,
+            action=action,
+            time_ns=sample.time_ns,
+            boxes=boxes,
+            image_hw=image_hw,
+            outcomes=outcomes,
+            layer_weights=layer_weights,
+        )
+
     def to_json(self) -> dict[str, Any]:
         """Plain numbers, strings, lists and dicts."""
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}

@@ -24,7 +24,7 @@ from videogem_ros.datatypes import Action, Features, Frame, Window
 from videogem_ros.errors import InvalidValueError, RecordingError, VideoGemError
 from videogem_ros.evaluation.cache import ResultCache
 from videogem_ros.evaluation.methods import VIDEOGEM, Method, compared
-from videogem_ros.evaluation.metrics import judge
+from videogem_ros.evaluation.metrics import judge, judge_centre
 from videogem_ros.evaluation.records import CENTRE, Box, Dataset, Record, Run, Sample
 
 Place = tuple[Window, int]
@@ -207,19 +207,9 @@ class Bench:
             outcomes[method.name] = judge(
                 (point.x, point.y), heatmap, boxes, image_hw, found.score
             )
-        middle = ((image_hw[1] - 1) / 2, (image_hw[0] - 1) / 2)
-        outcomes[CENTRE] = judge(middle, None, boxes, image_hw)
-        return Record(
-            key=sample.key,
-            video=sample.video,
-            label=sample.label,
-            groups=sample.groups,
-            action=action.text,
-            time_ns=sample.time_ns,
-            boxes=boxes,
-            image_hw=image_hw,
-            outcomes=outcomes,
-            layer_weights=layer_weights,
+        outcomes[CENTRE] = judge_centre(boxes, image_hw)
+        return Record.of(
+            sample, action.text, boxes, image_hw, outcomes=outcomes, layer_weights=layer_weights
         )
 
 
