@@ -275,7 +275,9 @@ def test_searches_start_from_every_k_weighting_fusion_and_term() -> None:
 
 def test_fewer_videos_than_parts_is_an_error(tiny_image_backbone: Backbone) -> None:
     examples = made_up(tiny_image_backbone, [-1], count=8, videos=2)
-    with pytest.raises(InvalidValueError, match="folds: expected at most the 2 videos that there"):
+    with pytest.raises(
+        InvalidValueError, match="folds: expected at most as many as there are videos, 2"
+    ):
         tune(examples, GroundingConfig(), TuningConfig(folds=3))
 
 

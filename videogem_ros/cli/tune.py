@@ -174,6 +174,7 @@ def _encode(
 ) -> tuple[Examples, int]:
     """Examples of all that can be used, and how many samples lack or cannot be used."""
     from videogem_ros.evaluation.examples import ExampleEncoder, Examples
+    from videogem_ros.evaluation.tuning import check_videos
 
     backbone, default = grounder.backbone, grounder.config
     around = (default.depth - 2, default.depth + 2)
@@ -188,6 +189,8 @@ def _encode(
         stretch_s=options["stretch_s"],
     )
     count = len(encoder.samples)
+    if count:  # what would fail after the encoder's work fails before
+        check_videos(encoder.videos, options["folds"])
 
     def told() -> Iterator[Example]:
         with progress_bar("encoding", "samples") as report:

@@ -146,6 +146,7 @@ class ExampleEncoder:
 
     Attributes:
         samples: Those with a box, which examples are made of.
+        videos: Of the samples.
         skipped: Why samples could not be encoded.
         passes: Encoder passes so far.
 
@@ -165,11 +166,11 @@ class ExampleEncoder:
         loaders: int = 2,
     ) -> None:
         self.samples = [sample for sample in dataset.samples if sample.present]
+        self.videos = [_video(sample, stretch_s) for sample in self.samples]
         self.skipped: Counter[str] = Counter()
         self.passes = 0
         self._dataset = dataset
         self._backbone = backbone
-        self._stretch_s = stretch_s
         self._loaders = loaders
         # Of a grounder's configuration, all that features and prompts depend on.
         self._config = GroundingConfig(
@@ -197,7 +198,7 @@ class ExampleEncoder:
         """
         ahead = 2 * self._loaders
         with closing(prefetch(self._load, self.samples, self._loaders, ahead)) as loaded:
-            for sample, found in zip(self.samples, loaded):
+            for sample, video, found in zip(self.samples, self.videos, loaded):
                 if isinstance(found, VideoGemError):
                     self.skipped[str(found)] += 1
                     continue
@@ -205,7 +206,7 @@ class ExampleEncoder:
                     self._complete(found, sample, *found.frames)
                 image_hw = next(iter(found.kept.values())).image_hw
                 yield Example(
-                    self._video(sample),
+                    video,
                     boxes_in_source(sample, image_hw),
                     image_hw,
                     place(image_hw, self._input_hw, self._config.resize),
@@ -247,10 +248,11 @@ class ExampleEncoder:
             self._texts[action] = self._backbone.encode_text(prompts.texts)
         return self._texts[action]
 
-    def _video(self, sample: Sample) -> str:
-        if self._stretch_s is None:
-            return sample.video
-        return f"{sample.video}, stretch {int(sample.time_ns / (1e9 * self._stretch_s))}"
+
+def _video(sample: Sample, stretch_s: float | None) -> str:
+    if stretch_s is None:
+        return sample.video
+    return f"{sample.video}, stretch {int(sample.time_ns / (1e9 * stretch_s))}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -289,6 +289,22 @@ def tune(
     return Tuning(default, best[-1].setting, tuple(folds), *estimates)
 
 
+def check_videos(videos: Iterable[str], folds: int) -> None:
+    """Whether there are enough videos to hold some out.
+
+    Args:
+        videos: Of the samples.
+        folds: Parts that they are to be dealt into.
+
+    Raises:
+        InvalidValueError: There are fewer videos than parts.
+    """
+    count = len(set(videos))
+    if count < folds:
+        expected = f"at most as many as there are videos, {count} (stretch_s parts long ones)"
+        raise InvalidValueError("folds", expected, folds)
+
+
 def deal_videos(videos: npt.NDArray[np.str_], folds: int, seed: int) -> list[Mask]:
     """Deals whole videos into parts of about as many samples.
 
@@ -303,9 +319,8 @@ def deal_videos(videos: npt.NDArray[np.str_], folds: int, seed: int) -> list[Mas
     Raises:
         InvalidValueError: There are fewer videos than parts.
     """
+    check_videos(videos.tolist(), folds)
     counts = Counter(videos.tolist())
-    if len(counts) < folds:
-        raise InvalidValueError("folds", f"at most the {len(counts)} videos that there are", folds)
     order = np.random.default_rng(seed).permutation(sorted(counts))
     sizes = [0] * folds
     part_of = {}
