@@ -239,7 +239,9 @@ def _print(tuning: Tuning) -> None:
     console = Console()
     if not console.is_terminal:
         console.width = 200  # a pipe has no border to fit into
-    console.print(settings, accuracy, sep="\n\n", end="\n\n")
+    for table in (settings, accuracy):
+        console.print(table)
+        console.print()
 
 
 def _table(*titles: str) -> Table:
@@ -265,9 +267,10 @@ def _about(tuning: Tuning, dataset: str, *, unproven: bool) -> list[str]:
     videos = sum(fold.videos for fold in tuning.folds)
     lines = [
         f"Searched on {dataset}; {tuning.difference.count} samples of {videos} videos were held "
-        f"out of a search. There, accuracy is {_percent(tuning.tuned_accuracy)} % tuned and "
-        f"{_percent(tuning.default_accuracy)} % before,",
-        f"a difference of {_percent(tuning.difference, '+')} points (95 % intervals).",
+        "out of a search.",
+        f"Accuracy there is {_percent(tuning.tuned_accuracy)} % tuned and "
+        f"{_percent(tuning.default_accuracy)} % before, a difference of "
+        f"{_percent(tuning.difference, '+')} points (95 % intervals).",
     ]
     if videos < FEW_VIDEOS:
         lines.append(f"Intervals from {videos} videos are rough, and rather too narrow.")
