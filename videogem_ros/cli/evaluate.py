@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from videogem_ros.cli.labelled import BAG, SETS, LabelledSets, open_set, set_options
+from videogem_ros.cli.labelled import BAG, LabelledSets, open_set, set_command
 from videogem_ros.cli.options import grounding_options, load_grounder, warn_of
 from videogem_ros.cli.progress import progress_bar
 from videogem_ros.cli.reporting import (
@@ -34,13 +34,7 @@ def _command(name: str) -> click.Command:
         from videogem_ros.cli.evaluate_bag import bag
 
         return bag
-
-    def command(**options: Any) -> None:
-        _evaluate(name, options)
-
-    for option in reversed((set_options(name), *_OPTIONS)):
-        command = option(command)
-    return click.command(name, help=SETS[name])(command)
+    return set_command(name, _evaluate, _OPTIONS)
 
 
 @click.group(cls=LabelledSets, make=_command)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -110,6 +110,27 @@ def set_options(name: str) -> Callable[[_Command], _Command]:
         return command
 
     return add
+
+
+def set_command(
+    name: str,
+    run: Callable[[str, Mapping[str, Any]], None],
+    options: Sequence[Callable[[Any], Any]],
+) -> click.Command:
+    """A set's subcommand.
+
+    Args:
+        name: The set.
+        run: Called with the set and all options' values.
+        options: Beside those of the set, in the order of the help.
+    """
+
+    def command(**given: Any) -> None:
+        run(name, given)
+
+    for option in reversed((set_options(name), *options)):
+        command = option(command)
+    return click.command(name, help=SETS[name])(command)
 
 
 def open_set(name: str, options: Mapping[str, Any]) -> Dataset:

@@ -11,14 +11,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from videogem_ros.cli.labelled import (
-    BAG,
-    SETS,
-    LabelledSets,
-    cache_of_bags,
-    open_set,
-    set_options,
-)
+from videogem_ros.cli.labelled import BAG, LabelledSets, cache_of_bags, open_set, set_command
 from videogem_ros.cli.options import grounding_options, load_grounder, warn_of
 from videogem_ros.cli.progress import progress_bar
 from videogem_ros.cli.reporting import INCOMPLETE
@@ -46,18 +39,7 @@ TUNED = (
 """Parameters that are searched."""
 
 
-def _command(name: str) -> click.Command:
-    """The subcommand of a labelled set."""
-
-    def command(**options: Any) -> None:
-        _tune(name, options)
-
-    for option in reversed((set_options(name), *_OPTIONS)):
-        command = option(command)
-    return click.command(name, help=SETS[name])(command)
-
-
-@click.group(cls=LabelledSets, make=_command)
+@click.group(cls=LabelledSets, make=lambda name: set_command(name, _tune, _OPTIONS))
 def tune() -> None:
     """Fit layer weights, K, D, dynamics and fusion to labelled frames.
 
