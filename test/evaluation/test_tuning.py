@@ -37,7 +37,7 @@ def made_up(
     prompts: Sequence[int] = (0, 1, 2),
     depths: Sequence[int] = (7,),
     count: int = 60,
-    videos: int = 12,
+    videos: int = 30,
 ) -> Examples:
     """Frames in which some terms point at the box and all others at another patch.
 
@@ -140,6 +140,14 @@ def test_a_perfect_default_stays(tiny_image_backbone: Backbone) -> None:
 # Honesty.
 
 
+def test_few_videos_show_nothing_however_much_they_agree(tiny_image_backbone: Backbone) -> None:
+    examples = made_up(tiny_image_backbone, [-6], videos=10)
+    few = tune(examples, GroundingConfig(), replace(QUICK, folds=2, hold_out=True))
+    assert few.videos == 5
+    assert few.difference.low > 0
+    assert not few.better
+
+
 def test_a_search_is_blind_to_what_is_held_out(tiny_image_backbone: Backbone) -> None:
     """Another answer in the held-out samples changes nothing of what is found."""
     examples = made_up(tiny_image_backbone, [-6])
@@ -205,8 +213,8 @@ def test_progress_counts_every_setting(tiny_image_backbone: Backbone) -> None:
         config,
         progress=lambda *numbers: told.append(numbers),
     )
-    # 4 weightings x 2 fusions, of which one is the default, 8 terms; then three searches.
-    assert told == [(done, 8 + 8 + 3 * 4) for done in range(1, 29)]
+    # 4 weightings x 2 fusions, of which one is the default, 8 terms, 3 prompts; three searches.
+    assert told == [(done, 8 + 8 + 3 + 3 * 4) for done in range(1, 32)]
 
 
 # Parts.
@@ -262,10 +270,10 @@ def test_neighbours_are_valid_and_smaller_steps_nearer() -> None:
     assert np.mean(near) < np.mean(far) / 5
 
 
-def test_searches_start_from_every_k_weighting_fusion_and_term() -> None:
+def test_searches_start_from_every_k_weighting_fusion_term_and_prompt() -> None:
     starts = starting_points(GroundingConfig(fusion="heatmaps"), (5, 7))
     assert starts[0] == GroundingConfig(fusion="heatmaps")
-    assert len(set(starts)) == len(starts) == 2 * 4 * 2 + 6 + 8
+    assert len(set(starts)) == len(starts) == 2 * (4 * 2 + 3) + 6 + 8
     alone = [one for one in starts if max(one.static_weights) == sum(one.static_weights)]
     assert len({one.static_weights for one in alone}) == len(alone) == 6 + 8
 

@@ -212,7 +212,7 @@ def _print(tuning: Tuning) -> None:
         )
     accuracy.add_row(
         "together",
-        f"{sum(fold.videos for fold in tuning.folds)}",
+        f"{tuning.videos}",
         f"{tuning.difference.count}",
         _percent(tuning.default_accuracy),
         _percent(tuning.tuned_accuracy),
@@ -246,16 +246,19 @@ def _percent(estimate: Estimate, sign: str = "") -> str:
 
 def _about(tuning: Tuning, dataset: str, *, unproven: bool) -> list[str]:
     """The verdict and what it rests on, in lines."""
-    videos = sum(fold.videos for fold in tuning.folds)
+    from videogem_ros.evaluation.tuning import LEAST_VIDEOS
+
     lines = [
-        f"Searched on {dataset}; {tuning.difference.count} samples of {videos} videos were held "
-        "out of a search.",
+        f"Searched on {dataset}; {tuning.difference.count} samples of {tuning.videos} videos were "
+        "held out of a search.",
         f"Accuracy there is {_percent(tuning.tuned_accuracy)} % tuned and "
         f"{_percent(tuning.default_accuracy)} % before, a difference of "
         f"{_percent(tuning.difference, '+')} points (95 % intervals).",
     ]
-    if videos < FEW_VIDEOS:
-        lines.append(f"Intervals from {videos} videos are rough, and rather too narrow.")
+    if tuning.videos < LEAST_VIDEOS:
+        lines.append(f"So few videos cannot show which is better; {LEAST_VIDEOS} or more may.")
+    elif tuning.videos < FEW_VIDEOS:
+        lines.append(f"Intervals from {tuning.videos} videos are rough, and rather too narrow.")
     if tuning.better:
         lines.append("The setting found is better than the one before.")
     elif unproven:

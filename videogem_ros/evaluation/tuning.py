@@ -16,12 +16,16 @@ import numpy as np
 import numpy.typing as npt
 
 from videogem_ros.core.configuration import FUSIONS, WEIGHTINGS, GroundingConfig
+from videogem_ros.datatypes import PROMPT_KINDS
 from videogem_ros.errors import InvalidValueError
 from videogem_ros.evaluation.examples import Examples, Mask, Trial, with_depth
 from videogem_ros.evaluation.metrics import INTERVAL, Estimate
 
 RESAMPLES = 2000
 """Of the videos, for the intervals."""
+
+LEAST_VIDEOS = 6
+"""Fewer held-out videos show nothing, whatever they agree on: 2 / 2^5 > 0.05 (sign test)."""
 
 MOST_WEIGHT = 1.5
 """Layer weights are searched from 0 to this; LN_post takes their common scale out again."""
@@ -45,7 +49,7 @@ def starting_points(default: GroundingConfig, depths: Sequence[int]) -> list[Gro
         depths: The K that may be tried.
 
     Returns:
-        For each K, every weighting with every fusion, and every term alone.
+        For each K, every weighting with every fusion, every term and every prompt alone.
     """
     starts = [default] if default.depth in depths else []
     for depth in depths:
@@ -58,6 +62,9 @@ def starting_points(default: GroundingConfig, depths: Sequence[int]) -> list[Gro
         starts += [
             replace(base, weighting="static", static_weights=tuple(row))
             for row in np.eye(depth + 1).tolist()
+        ]
+        starts += [
+            replace(base, fusion_weights=tuple(row)) for row in np.eye(len(PROMPT_KINDS)).tolist()
         ]
     return list(dict.fromkeys(starts))
 
@@ -192,9 +199,14 @@ class Tuning:
     difference: Estimate
 
     @property
+    def videos(self) -> int:
+        """How many videos were held out of a search."""
+        return sum(fold.videos for fold in self.folds)
+
+    @property
     def better(self) -> bool:
-        """Whether held-out videos show that tuning helps: the interval lies above zero."""
-        return self.difference.low > 0
+        """Whether held-out videos show that tuning helps: enough of them, interval above zero."""
+        return self.videos >= LEAST_VIDEOS and self.difference.low > 0
 
 
 @dataclass(frozen=True)
