@@ -6,8 +6,10 @@ on who prepares the batches.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
+from itertools import chain
 
 import cv2
 import numpy as np
@@ -18,8 +20,15 @@ from pool import COLUMNS, NO_THING, NO_VERB, Pool
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from videogem_ros.tabletop.captions import NOTHING, Caption, Claim, caption
-from videogem_ros.tabletop.vocabulary import VERBS
+from videogem_ros.tabletop.captions import (
+    FREE_FORMS,
+    NOTHING,
+    TEMPLATES,
+    Caption,
+    Claim,
+    caption,
+)
+from videogem_ros.tabletop.vocabulary import COLOURS, KINDS, MATERIALS, SIZES, VERBS
 
 UNSAID = -1
 """Number of what a claim leaves open."""
@@ -27,6 +36,12 @@ TWIN = np.array(
     [COLUMNS[0].index(twin) if (twin := VERBS[verb].twin) else NO_THING for verb in COLUMNS[0]],
 )
 """For every verb, the one with the same poses."""
+REVERSED = np.where(
+    [verb in ("rotate", "hold") or twin < 0 for verb, twin in zip(COLUMNS[0], TWIN)],
+    np.arange(len(TWIN)),
+    TWIN,
+)
+"""For every verb, the one that a clip shows when it runs backwards."""
 OWN_TEXTS = 14
 _TOKENIZER = open_clip.SimpleTokenizer(context_length=32)
 
@@ -56,9 +71,9 @@ class Batches(Dataset[list[Shard]]):
     """Batches by step.
 
     Args:
-        pool: Scenes.
+        pool: Scenes; clips run backwards half of the time.
         seed: Of everything drawn here.
-        steps: Of the whole training; scenes of the pool's easier third come alone in its first.
+        steps: Of the whole training; images of the pool's easier third come alone in its first.
         shards: In how many parts a batch comes.
         size: Scenes a shard.
     """
@@ -66,27 +81,34 @@ class Batches(Dataset[list[Shard]]):
     def __init__(self, pool: Pool, seed: int, steps: int, shards: int, size: int) -> None:
         self.pool, self.seed, self.steps = pool, seed, steps
         self.shards, self.size = shards, size
+        self.moving = pool.config.frames > 1
 
     def __len__(self) -> int:
         return self.steps
 
     def __getitem__(self, step: int) -> list[Shard]:
         random = np.random.default_rng([self.seed, 1, step])
-        among = len(self.pool) // 3 if 3 * step < self.steps else len(self.pool)
+        easy = not self.moving and 3 * step < self.steps
+        among = len(self.pool) // 3 if easy else len(self.pool)
         places = random.choice(among, self.shards * self.size, replace=among < 1000)
         return [self._shard(part, random) for part in np.split(places, self.shards)]
 
     def _shard(self, places: npt.NDArray[np.int64], random: np.random.Generator) -> Shard:
-        moved = [
-            move(self.pool.images[place], self.pool.boxes[place], random) for place in places
-        ]
-        pairs = self.pool.pairs[np.asarray(places)].astype(np.int64)
+        moved, pairs = [], self.pool.pairs[places].astype(np.int64)
+        for row, place in enumerate(places):
+            images, boxes = self.pool.images[place], self.pool.boxes[place]
+            if self.moving and random.random() < 0.5:
+                images, boxes = images[::-1], boxes[::-1]
+                verbs = pairs[row, :, 0]
+                pairs[row, :, 0] = np.where(verbs >= 0, REVERSED[verbs], verbs)
+            moved.append(move(images, boxes, random))
         texts: dict[str, tuple[int, Claim]] = {
             text: (number, Claim()) for number, text in enumerate(NOTHING)
         }
         own = np.zeros((len(places), OWN_TEXTS), np.int64)
         for row, scene in enumerate(pairs):
-            for column, made in enumerate(captions_of(scene, random)[:OWN_TEXTS]):
+            made_of = captions_of(scene, random, self.moving)[:OWN_TEXTS]
+            for column, made in enumerate(made_of):
                 own[row, column] = texts.setdefault(made.text, (len(texts), made.claim))[0]
         tokens = torch.stack([tokens_of(text) for text in texts])
         longest = int((tokens != 0).sum(dim=1).max())
@@ -141,12 +163,15 @@ def move(
     return np.stack(changed), np.clip(placed, 0, 1).astype(np.float32)
 
 
-def captions_of(pairs: npt.NDArray[np.int64], random: np.random.Generator) -> list[Caption]:
+def captions_of(
+    pairs: npt.NDArray[np.int64], random: np.random.Generator, moving: bool
+) -> list[Caption]:
     """Texts for a scene, true ones and false ones that come near, in random order.
 
     Args:
         pairs: (O, 5), what is done to each thing and what it is.
         random: Where chance comes from.
+        moving: Whether motion is seen: then verbs that it alone tells apart come more often.
     """
     things = [row for row in pairs if row[0] != NO_THING]
     acted = [row for row in things if row[0] != NO_VERB]
@@ -156,7 +181,9 @@ def captions_of(pairs: npt.NDArray[np.int64], random: np.random.Generator) -> li
         verb, kind = COLUMNS[0][row[0]], row[1]
         claims += [Claim(verb), _claim(None, row, random), _claim(verb, row, random)]
         # Near misses: another verb on this object, this verb on another object or colour.
-        claims.append(_claim(_one(COLUMNS[0], random), row, random, exact=True))
+        near = int(TWIN[row[0]]) if moving and random.random() < 0.5 else NO_VERB
+        other_verb = COLUMNS[0][near] if near >= 0 else _one(COLUMNS[0], random)
+        claims.append(_claim(other_verb, row, random, exact=True))
         other = things[int(random.integers(len(things)))]
         claims.append(_claim(verb, other, random, exact=True))
         if random.random() < 0.4:
@@ -203,16 +230,25 @@ def _maybe(verb: str, random: np.random.Generator) -> str | None:
 def claim_row(claim: Claim) -> list[int]:
     """A claim as numbers of COLUMNS."""
     words = (claim.verb, claim.kind, claim.colour, claim.size, claim.material)
-    return [
-        UNSAID if word is None else column.index(word) for column, word in zip(COLUMNS, words)
-    ]
+    return [UNSAID if word is None else column.index(word) for column, word in zip(COLUMNS, words)]
 
 
-@lru_cache(maxsize=None)
+@cache
 def tokens_of(text: str) -> Tensor:
     """(32,) int64, zero behind the end."""
     tokens: Tensor = _TOKENIZER([text])[0]
     return tokens
+
+
+def spoken_tokens() -> list[int]:
+    """Numbers of all tokens that captions are made of, start, end and padding included."""
+    forms = (TEMPLATES.verb, TEMPLATES.object, TEMPLATES.action, *chain(*FREE_FORMS.values()))
+    phrases = chain(*(verb.phrases for verb in VERBS.values()))
+    words = chain(*(table.values() for table in (KINDS, SIZES, MATERIALS)))
+    texts = (*NOTHING, *forms, *phrases, *chain(*words), *COLOURS)
+    # The tokenizer reads word by word, so what stands in a text's gaps changes no other token.
+    tokens = torch.cat([tokens_of(re.sub(r"{\w*}", " ", text)) for text in texts])
+    return sorted(set(tokens.tolist()))
 
 
 def truth(claims: Tensor, pairs: Tensor, twins: bool = False) -> Tensor:

@@ -11,12 +11,14 @@ from videogem_ros.core import Grounder, GroundingConfig
 from videogem_ros.core.backbones import Backbone
 from videogem_ros.datatypes import Action, Frame, Window
 from videogem_ros.language import parse_actions
-from videogem_ros.tabletop.captions import Claim, action_text
+from videogem_ros.tabletop.captions import Claim, Thing, action_text
 from videogem_ros.tabletop.scene import SceneConfig, draw_scene
 from videogem_ros.tabletop.vocabulary import VERBS
 
 SEED = 977
-POINTS = ("verb", "object", "action", "fused")
+POINTS = ("verb", "object", "action", "fused", "centre")
+TWINS = 0.5
+"""Probability of twins in clips."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,10 +28,12 @@ class Question:
     Attributes:
         action: What is asked.
         box: (4,) x1 y1 x2 y2 of the action in the newest frame; None where it does not happen.
+        groups: What it counts for.
     """
 
     action: Action
     box: npt.NDArray[np.float32] | None
+    groups: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,10 +48,10 @@ class HeldOut:
 
         Args:
             scenes: How many.
-            frames: T, of each window.
+            frames: T, of each window; twins are among the clips, not among the images.
             easy: Scenes of one action or two.
         """
-        config = SceneConfig(twins=0.0)
+        config = SceneConfig(twins=TWINS if frames > 1 else 0.0)
         if easy:
             config = replace(
                 config, actions=(1, 2), distractors=(0, 1), idle_hands=(0, 0), plain=1
@@ -55,24 +59,36 @@ class HeldOut:
         return cls(tuple(_ask(place, frames, config) for place in range(scenes)))
 
     def check(self, backbone: Backbone) -> dict[str, float]:
-        """Pointing accuracy by prompt and of the centre, and the presence score's AUC."""
+        """Pointing accuracy by prompt and of the centre, and the presence score's AUC, by group.
+
+        The groups are everything ("") and, of clips, what motion decides ("motion") and actions
+        whose twin is done to an object of the same looks in the same clip ("twins").
+        """
         grounder = Grounder(backbone, GroundingConfig())
-        hits: dict[str, list[bool]] = {name: [] for name in (*POINTS, "centre")}
-        scores: tuple[list[float], list[float]] = ([], [])
+        hits: dict[str, list[bool]] = {}
+        scores: dict[str, tuple[list[float], list[float]]] = {}
         for window, questions in self.windows:
             found = grounder.ground(window, [question.action for question in questions])
             for question, grounding in zip(questions, found):
-                scores[question.box is not None].append(grounding.score)
+                for group in question.groups:
+                    pair = scores.setdefault(f"{group}auc", ([], []))
+                    pair[question.box is not None].append(grounding.score)
                 if question.box is None:
                     continue
-                points = {name: (grounding.points[name].x, grounding.points[name].y) for name in POINTS}
+                points = {name: (point.x, point.y) for name, point in grounding.points.items()}
                 height, width = window.hw
                 points["centre"] = ((width - 1) / 2, (height - 1) / 2)
-                for name, (x, y) in points.items():
-                    x1, y1, x2, y2 = question.box
-                    hits[name].append(bool(x1 <= x <= x2 and y1 <= y <= y2))
+                x1, y1, x2, y2 = question.box
+                for name in POINTS:
+                    x, y = points[name]
+                    for group in question.groups:
+                        hits.setdefault(group + name, []).append(
+                            bool(x1 <= x <= x2 and y1 <= y <= y2)
+                        )
         result = {name: round(float(np.mean(values)), 4) for name, values in hits.items()}
-        return result | {"auc": round(area_under_curve(*scores), 4)}
+        return result | {
+            name: round(area_under_curve(*both), 4) for name, both in scores.items() if all(both)
+        }
 
 
 def area_under_curve(negative: list[float], positive: list[float]) -> float:
@@ -94,15 +110,23 @@ def _ask(place: int, frames: int, config: SceneConfig) -> tuple[Window, tuple[Qu
     for row, (verb, thing) in enumerate(pairs):
         if verb is None:
             continue
-        questions.append(_question(verb, thing, view.action_boxes[-1, row]))
+        twin = VERBS[verb].twin
+        groups = ["", *(["motion_"] if frames > 1 and twin else [])]
+        if (twin, thing) in pairs:
+            groups.append("twins_")
+        elif frames > 1 and twin:
+            questions.append(_question(twin, thing, None, "motion_"))
+        questions.append(_question(verb, thing, view.action_boxes[-1, row], *groups))
         # The same verb elsewhere: another performed object, unless that is done to it as well.
         for other_verb, other in pairs:
-            if other_verb is not None and other_verb not in (verb, VERBS[verb].twin):
-                questions.append(_question(verb, other, None))
+            if other_verb is not None and other_verb not in (verb, twin):
+                questions.append(_question(verb, other, None, ""))
                 break
     return window, tuple(questions)
 
 
-def _question(verb: str, thing: object, box: npt.NDArray[np.float32] | None) -> Question:
+def _question(
+    verb: str, thing: Thing, box: npt.NDArray[np.float32] | None, *groups: str
+) -> Question:
     claim = Claim(verb, thing.kind, thing.colour)
-    return Question(parse_actions(action_text(claim))[0], box)
+    return Question(parse_actions(action_text(claim))[0], box, groups)

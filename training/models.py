@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
+from batches import spoken_tokens
 from open_clip import SimpleTokenizer
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from videogem_ros.core.backbones import Backbone, openclip
-from videogem_ros.core.backbones.checkpoint import seeded
-from videogem_ros.core.backbones.preprocessing import OPENAI_MEAN, OPENAI_STD, Preprocessing
-from videogem_ros.core.encoder import Encoder
+from videogem_ros.core import GroundingConfig
+from videogem_ros.core.backbones import Backbone, openclip, viclip
+from videogem_ros.core.backbones.checkpoint import TABLETOP, seeded
+from videogem_ros.core.backbones.preprocessing import OPENAI_PREPROCESSING, Preprocessing
+from videogem_ros.core.encoder import Encoder, resample_positions
 from videogem_ros.core.tower import VisionTower
 
-SHIPPED = Path(openclip.__file__).parent / "shipped"
-CONFIGURATION = SHIPPED / "tabletop_image.json"
-DEPTH = 7
-"""Blocks with a self-self path, the grounder's default."""
+DEPTH = GroundingConfig().depth
+GAIN = 4.0
+"""Factor of LN_1 at the start, taken out of the projections behind it. Self-self attention is as
+sharp as LN_1's output is long: of a narrow tower it would average over the whole image."""
+FRAMES_SEEN = 2
+"""Frames of a clip whose patches are scored: the newest and others by chance."""
+TEMPORAL_SPREAD = 0.03
+"""Standard deviation of the first temporal embedding: frames are hardly told apart at first."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +59,7 @@ class MatrixAttention(TorchFunctionMode):
     torch's own unfused one spends a fifth on masks that are not there.
     """
 
-    def __torch_function__(  # noqa: D105
+    def __torch_function__(
         self,
         func: Callable[..., Any],
         types: Sequence[type],
@@ -66,29 +74,38 @@ class MatrixAttention(TorchFunctionMode):
         return torch.softmax((scale * query) @ key.transpose(-2, -1), dim=-1) @ value
 
 
-class Student(nn.Module):
+class Student(nn.Module, ABC):
     """A backbone's model with what training adds to it.
 
     Args:
         model: Holds both towers.
         text: The module of the text tower's parts, named as open_clip names them.
-        preprocessing: Mean and standard deviation.
     """
 
-    is_video = False
+    preprocessing = OPENAI_PREPROCESSING
+    model: Any
+    text: Any
 
-    def __init__(self, model: nn.Module, text: nn.Module, preprocessing: Preprocessing) -> None:
+    def __init__(self, model: nn.Module, text: nn.Module) -> None:
         super().__init__()
         self.model = model
         self.text = text
-        self.preprocessing = preprocessing
         self.log_scale = nn.Parameter(torch.tensor(10.0).log())
         self.log_temperature = nn.Parameter(torch.tensor(20.0).log())
 
     @property
+    @abstractmethod
     def tower(self) -> VisionTower:
         """The vision tower's weights."""
-        return openclip.tower_of(self.model.visual)
+
+    @abstractmethod
+    def backbone(self) -> Backbone:
+        """The model as the grounder uses it, sharing the weights."""
+
+    @property
+    def is_video(self) -> bool:
+        """Whether motion can be seen."""
+        return self.tower.frames > 1
 
     @property
     def side(self) -> int:
@@ -104,24 +121,29 @@ class Student(nn.Module):
         """Encode a shard.
 
         Args:
-            images: (B, 1, S, S, 3) uint8.
-            kept: How many patches of each image are seen, drawn at random.
-            random: Draws them.
+            images: (B, T, S, S, 3) uint8.
+            kept: How many patches of each clip are seen, the same in all of its frames; drawn at
+                random.
+            random: Draws them, and the frames.
         """
-        tower = self.tower
+        tower, (batch, count) = self.tower, images.shape[:2]
         encoder = Encoder(tower, DEPTH)
-        pixels = normalised(images[:, 0], self.preprocessing)
-        places = drawn_places(len(pixels), self.patches, kept, random)
+        pixels = normalised(images, self.preprocessing)
+        places = drawn_places(batch, self.patches, kept, random)
+        frames = drawn_frames(count, random)
+        # Of a video, patches stand row by row and time is fastest.
+        wanted = (1 + count * torch.arange(kept)[:, None] + frames).flatten()
         with torch.autocast("cpu", torch.bfloat16), MatrixAttention():
             x = encoder.tokens(pixels)
             if kept < self.patches:
-                taken = places[..., None].expand(-1, -1, x.shape[-1])
-                x = torch.cat([x[:, :1], x[:, 1:].gather(1, taken)], dim=1)
-            patch_terms, class_terms = encoder.walk(x)
+                by_patch = x[:, 1:].view(batch, self.patches, count, -1)
+                taken = places[..., None, None].expand(-1, -1, *by_patch.shape[2:])
+                x = torch.cat([x[:, :1], by_patch.gather(1, taken).flatten(1, 2)], dim=1)
+            patch_terms, class_terms = encoder.walk(x, wanted if self.is_video else None)
         patches = tower.embed(patch_terms.float().sum(dim=1))
         classes = tower.embed(class_terms.float().sum(dim=1))
-        frames = torch.zeros(len(images), 1, dtype=torch.int64)
-        return Seen(classes, patches[:, None], places, frames)
+        patches = patches.view(batch, kept, len(frames), -1).transpose(1, 2)
+        return Seen(classes, patches, places, frames.expand(batch, -1))
 
     def read(self, tokens: Tensor) -> Tensor:
         """Embed texts.
@@ -140,26 +162,99 @@ class Student(nn.Module):
         x = text.ln_final(x[torch.arange(len(tokens)), ends])
         return F.normalize(x @ text.text_projection, dim=-1)
 
-    def backbone(self) -> Backbone:
-        """The model as the grounder uses it, sharing the weights."""
-        backbone = openclip.OpenClipBackbone(
-            "openclip:tabletop",
+
+class ImageStudent(Student):
+    """An untrained CLIP.
+
+    Args:
+        configuration: As open_clip takes it, in JSON.
+        seed: Of its weights.
+    """
+
+    def __init__(self, configuration: Path, seed: int) -> None:
+        with seeded(seed):
+            model = openclip.build(json.loads(configuration.read_text(encoding="utf-8")))
+        model.logit_scale.requires_grad_(False)
+        sharpen(model)
+        super().__init__(model, model)
+
+    @property
+    def tower(self) -> VisionTower:  # noqa: D102
+        return openclip.tower_of(self.model.visual)
+
+    def backbone(self) -> Backbone:  # noqa: D102
+        with torch.no_grad():
+            self.model.logit_scale.copy_(self.log_scale)
+        return openclip.OpenClipBackbone(
+            f"openclip:{TABLETOP}",
             self.model,
             SimpleTokenizer(context_length=self.text.context_length),
             self.preprocessing,
             untrained=False,
         )
-        backbone.logit_scale = float(self.log_scale.exp())
-        return backbone
 
 
-def image_student(configuration: Path, seed: int) -> Student:
-    """An untrained image model."""
-    with seeded(seed):
-        model = openclip.build(json.loads(configuration.read_text(encoding="utf-8")))
-    model.logit_scale.requires_grad_(False)
-    preprocessing = Preprocessing(OPENAI_MEAN, OPENAI_STD, "bicubic", antialias=True)
-    return Student(model, model, preprocessing)
+class VideoStudent(Student):
+    """An untrained ViCLIP.
+
+    Args:
+        config: Sizes.
+        seed: Of its weights.
+    """
+
+    def __init__(self, config: viclip.ViClipConfig, seed: int) -> None:
+        with seeded(seed):
+            model = viclip.ViClip(config)
+            model.vision_encoder.temporal_positional_embedding.data.normal_(0, TEMPORAL_SPREAD)
+        model.temp.requires_grad_(False)
+        super().__init__(model, model.text_encoder)
+
+    def start_from(self, image: Mapping[str, Tensor]) -> None:
+        """Take over what an image student of the same sizes has learned.
+
+        Args:
+            image: Its state dict. Position embeddings are resampled to this grid; the temporal
+                one remains as it is.
+        """
+        vision, own = self.model.vision_encoder, self.state_dict()
+        visual = {
+            f"model.vision_encoder.{name.removeprefix('model.visual.')}": value
+            for name, value in image.items()
+            if name.startswith("model.visual.")
+        }
+        kernel, positions = (
+            f"model.vision_encoder.{name}" for name in ("conv1.weight", "positional_embedding")
+        )
+        visual[kernel] = visual[kernel].unsqueeze(2)
+        side = math.isqrt(len(visual[positions]) - 1)
+        visual[positions] = resample_positions(
+            visual[positions], (side, side), vision.tower().grid_hw
+        )
+        text = {
+            name: image[name.replace("text_encoder.", "").replace("text.", "model.", 1)]
+            for name in own
+            if name.startswith(("text.", "model.text_encoder."))
+        }
+        rest = {name: image[name] for name in ("log_scale", "log_temperature")}
+        self.load_state_dict(own | visual | text | rest)
+
+    @property
+    def tower(self) -> VisionTower:  # noqa: D102
+        tower: VisionTower = self.model.vision_encoder.tower()
+        return tower
+
+    def backbone(self) -> Backbone:  # noqa: D102
+        with torch.no_grad():
+            self.model.temp.copy_((-self.log_scale).exp())
+        return viclip.ViClipBackbone(f"viclip:{TABLETOP}", self.model, untrained=False)
+
+
+def sharpen(model: nn.Module) -> None:
+    """Make the self-self attention of an image model's blocks sharper, the plain one not."""
+    with torch.no_grad():
+        for block in model.visual.transformer.resblocks:
+            block.ln_1.weight *= GAIN
+            block.attn.in_proj_weight /= GAIN
 
 
 def normalised(images: Tensor, preprocessing: Preprocessing) -> Tensor:
@@ -174,15 +269,24 @@ def drawn_places(batch: int, patches: int, kept: int, random: torch.Generator) -
     return order[:, :kept].sort(dim=1).values
 
 
-def export_image(student: Student, path: Path) -> None:
-    """Write the model in half precision, as ``load_backbone`` reads it."""
-    model = student.model
-    with torch.no_grad():
-        model.logit_scale.copy_(student.log_scale)
-    save_half(model, path)
+def drawn_frames(count: int, random: torch.Generator) -> Tensor:
+    """(F,) int64, places among ``count`` frames: others by chance, then the newest."""
+    others = torch.randperm(count - 1, generator=random)[: FRAMES_SEEN - 1]
+    return torch.cat([others, torch.tensor([count - 1])])
 
 
-def save_half(model: nn.Module, path: Path) -> None:
-    """Write a state dict in half precision."""
-    state = {name: value.detach().half().contiguous() for name, value in model.state_dict().items()}
+def export(student: Student, path: Path) -> None:
+    """Write a model in half precision, as ``load_backbone`` reads it.
+
+    Tokens that no caption holds were never trained: their embeddings become zero, so that an
+    unknown word adds nothing instead of noise, and the file packs well.
+    """
+    state = {
+        name: value.detach().half().contiguous()
+        for name, value in student.backbone().model.state_dict().items()
+    }
+    (name,) = (name for name in state if name.endswith("token_embedding.weight"))
+    unspoken = torch.ones(len(state[name]), dtype=torch.bool)
+    unspoken[spoken_tokens()] = False
+    state[name][unspoken] = 0
     save_file(state, path, {"format": "pt"})

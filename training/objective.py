@@ -45,25 +45,12 @@ def presence_loss(margins: Tensor, shard: Shard, neutral: int, ignore_twins: boo
     counts = torch.ones_like(true)
     counts[:, :neutral] = False
     if ignore_twins:
-        counts &= true | ~truth(shard.claims, shard.pairs, twins=True).any(dim=-1)
+        counts &= ~twins_only(shard)
     own = torch.zeros_like(true).scatter_(1, shard.own, True)
     loss = F.binary_cross_entropy_with_logits(margins, true.float(), reduction="none")
     parts = [true & own, true & ~own, ~true & own, ~true & ~own]
-    means = [
-        (loss * (part & counts)).sum() / (part & counts).sum().clamp_min(1) for part in parts
-    ]
+    means = [(loss * (part & counts)).sum() / (part & counts).sum().clamp_min(1) for part in parts]
     return torch.stack(means).mean()
-
-
-def own_texts(shard: Shard, texts: Tensor) -> tuple[Tensor, Tensor]:
-    """The texts made for each scene.
-
-    Returns:
-        embeddings (B, P, E), and of which things each text is true (B, P, O).
-    """
-    fits = truth(shard.claims, shard.pairs)
-    chosen = fits.gather(1, shard.own[..., None].expand(-1, -1, fits.shape[-1]))
-    return texts[shard.own], chosen
 
 
 def coverage(boxes: Tensor, side: int) -> Tensor:
@@ -84,33 +71,32 @@ def coverage(boxes: Tensor, side: int) -> Tensor:
     return (down[..., :, None] * across[..., None, :]).flatten(-2)
 
 
-def targets(shard: Shard, fits: Tensor, frames: Tensor, side: int) -> Tensor:
+def targets(shard: Shard, frames: Tensor, side: int) -> Tensor:
     """Where the points of true texts are to lie.
 
     With a verb: the action's boxes of all pairs that fit. Without: the boxes of things that fit
     and are acted on, else of those that fit.
 
     Args:
-        shard: Boxes and pairs.
-        fits: (B, P, O) of which things the texts are true.
+        shard: Boxes, pairs and claims.
         frames: (B, F) places of frames in the clip.
         side: Patches down and across.
 
     Returns:
-        (B, F, P, N) in [0, 1]; all zero where a text is false.
+        (B, F, C, N) in [0, 1]; all zero where a text is false.
     """
     rows = torch.arange(len(frames))[:, None]
     inside = coverage(shard.boxes[rows, frames], side)  # (B, F, 2, O, N)
-    claims = shard.claims[shard.own]  # (B, P, 5)
-    has_verb = (claims[..., 0] >= 0)[..., None]
+    fits = truth(shard.claims, shard.pairs)  # (B, C, O)
+    has_verb = (shard.claims[:, 0] >= 0)[:, None]
     used = fits & (shard.pairs[:, None, :, 0] != NO_VERB)
     wanted = torch.where(used.any(dim=-1, keepdim=True), used, fits).to(inside.dtype)
-    by_action = torch.einsum("bpo,bfon->bfpn", wanted * has_verb, inside[:, :, 0])
-    by_object = torch.einsum("bpo,bfon->bfpn", wanted * ~has_verb, inside[:, :, 1])
+    by_action = torch.einsum("bco,bfon->bfcn", wanted * has_verb, inside[:, :, 0])
+    by_object = torch.einsum("bco,bfon->bfcn", wanted * ~has_verb, inside[:, :, 1])
     return (by_action + by_object).clamp_max(1)
 
 
-def localisation_loss(similarity: Tensor, target: Tensor, temperature: Tensor) -> Tensor:
+def localisation_loss(similarity: Tensor, target: Tensor, temperature: Tensor | float) -> Tensor:
     """-log of the share of a softmax over patches that falls into the target.
 
     Args:
@@ -123,6 +109,58 @@ def localisation_loss(similarity: Tensor, target: Tensor, temperature: Tensor) -
     share = torch.softmax(temperature * similarity, dim=-1) * (target / most.clamp_min(1e-6))
     loss = -share.sum(dim=-1).clamp_min(1e-6).log()
     return (loss * counts).sum() / counts.sum().clamp_min(1)
+
+
+def pooled_localisation_loss(
+    similarity: Tensor, target: Tensor, ignored: Tensor, temperature: Tensor
+) -> Tensor:
+    """-log of the share of a softmax over the patches of all scenes that falls into the targets.
+
+    Within its scene a text has a rival or two; among all scenes of a shard it has many.
+
+    Args:
+        similarity: (B, F, C, N) cosines of patches and texts.
+        target: (B, F, C, N) in [0, 1]; texts without a target do not count.
+        ignored: (B, C), scenes of which a text may or may not be true.
+        temperature: Factor of the cosines.
+    """
+    logits = (temperature * similarity).masked_fill(ignored[:, None, :, None], -torch.inf)
+    pooled, targets_ = (x.permute(2, 0, 1, 3).flatten(1) for x in (logits, target))
+    return localisation_loss(pooled, targets_, 1.0)
+
+
+def naming_loss(
+    similarity: Tensor, target: Tensor, claims: Tensor, ignored: Tensor, temperature: Tensor
+) -> Tensor:
+    """-log of the share of a softmax over texts that falls on those which are true of a patch.
+
+    Verbs, objects and actions are named apart, so that none stands in for another.
+
+    Args:
+        similarity: (B, F, C, N) cosines of patches and texts.
+        target: (B, F, C, N) in [0, 1]; patches in the middle of a target count.
+        claims: (C, 5) what the texts say.
+        ignored: (B, C), scenes of which a text may or may not be true.
+        temperature: Factor of the cosines.
+    """
+    has_verb, has_object = claims[:, 0] >= 0, claims[:, 1] >= 0
+    logits = (temperature * similarity).masked_fill(ignored[:, None, :, None], -torch.inf)
+    losses = []
+    for form in (has_verb & ~has_object, ~has_verb & has_object, has_verb & has_object):
+        true = target[:, :, form] > 0.5
+        named = true.any(dim=2)
+        chosen = logits[:, :, form].movedim(2, -1)[named]
+        true = true.movedim(2, -1)[named]
+        if len(chosen):
+            shares = chosen.log_softmax(dim=-1).masked_fill(~true, -torch.inf).logsumexp(dim=-1)
+            losses.append(-shares.mean())
+    return torch.stack(losses).mean() if losses else similarity.sum() * 0
+
+
+def twins_only(shard: Shard) -> Tensor:
+    """(B, C), texts that would be true of a scene if its verbs were their twins', and are not."""
+    true = truth(shard.claims, shard.pairs).any(dim=-1)
+    return truth(shard.claims, shard.pairs, twins=True).any(dim=-1) & ~true
 
 
 def token_contrast(

@@ -1,7 +1,10 @@
 """Trains the small backbones that the package ships, on tabletop scenes.
 
-    python training/train.py image --steps 9000 --seed 1 --out runs/image
-    python training/train.py video --init runs/image/checkpoint.pt --steps 3000 --seed 1 --out runs/video
+In this order:
+    python training/train.py image --steps 2500 --out runs/image
+    python training/train.py video --steps 1500 --out runs/video --init runs/image/checkpoint.pt
+    python training/train.py export runs/image/checkpoint.pt --out tabletop_image.safetensors
+    python training/train.py export runs/video/checkpoint.pt --out tabletop_video.safetensors
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,28 +20,36 @@ from typing import Any
 
 import click
 import torch
-import torch.nn.functional as F  # noqa: N812 - its usual name
 from batches import Batches, Shard
 from held_out import HeldOut
-from models import CONFIGURATION, Student, export_image, image_student
+from models import ImageStudent, Student, VideoStudent, export
 from objective import (
     localisation_loss,
-    own_texts,
+    naming_loss,
+    pooled_localisation_loss,
     presence_loss,
     presence_margins,
     targets,
     token_contrast,
+    twins_only,
 )
-from pool import PoolConfig, open_pool
+from pool import Pool, PoolConfig, open_pool
 from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
+from videogem_ros.core.backbones import openclip, viclip
+from videogem_ros.core.backbones.checkpoint import TABLETOP
 from videogem_ros.tabletop.captions import NOTHING
 
 OBJECTIVES = ("boxes", "contrast", "tokens")
 WARM_UP = 200
 UNDROPPED = 0.85
 """Share of the steps after which all patches are seen, as they are when grounding."""
+HALF_DROPPED, FEWER = 0.9, 0.97
+"""Shares of a video run's steps between which half as many patches are dropped, none after."""
+TWINS = 0.5
+"""Probability of twins in a video run's scenes: little else teaches motion."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +62,7 @@ class Plan:
         scenes: Scenes drawn.
         size: Scenes a shard.
         shards: Parts of a batch, whose gradients are computed side by side, a core each.
-        rate: Highest learning rate.
+        rate: Highest learning rate, of the blocks' matrices; the rest learns half as fast.
         patch_dropout: Share of the patches that is dropped, in the first ``UNDROPPED`` steps.
         objective: "boxes", "contrast" (presence alone) or "tokens" (patches, without boxes).
         easy: Whether scenes are of the easier sort.
@@ -67,18 +78,35 @@ class Plan:
     objective: str
     easy: bool
 
-    def rate_at(self, step: int) -> float:
-        """Learning rate: linear rise, then half a cosine to zero."""
+    def share_at(self, step: int) -> float:
+        """Share of the learning rate: linear rise, then half a cosine to zero."""
         warm_up = min(WARM_UP, self.steps // 10 + 1)
         if step < warm_up:
-            return self.rate * (step + 1) / warm_up
+            return (step + 1) / warm_up
         done = (step - warm_up) / max(1, self.steps - warm_up)
-        return self.rate * 0.5 * (1 + math.cos(math.pi * done))
+        return 0.5 * (1 + math.cos(math.pi * done))
 
     def kept(self, step: int, patches: int) -> int:
         """How many patches of an image are seen."""
         dropped = self.patch_dropout if step < UNDROPPED * self.steps else 0.0
         return round((1 - dropped) * patches)
+
+
+@dataclass(frozen=True)
+class VideoPlan(Plan):
+    """What a video run follows from.
+
+    Attributes:
+        init: Checkpoint of the image run that it starts from.
+    """
+
+    init: str
+
+    def kept(self, step: int, patches: int) -> int:
+        """How many patches of a clip are seen; all of them cost so much that few steps do."""
+        done = step / self.steps
+        share = 1.0 if done < HALF_DROPPED else 0.5 if done < FEWER else 0.0
+        return round((1 - share * self.patch_dropout) * patches)
 
 
 class Trainer:
@@ -92,13 +120,24 @@ class Trainer:
     def __init__(self, student: Student, plan: Plan) -> None:
         self.student, self.plan = student, plan
         self.parameters = [value for value in student.parameters() if value.requires_grad]
-        matrices = [value for value in self.parameters if value.ndim >= 2]
-        others = [value for value in self.parameters if value.ndim < 2]
-        groups = [
-            {"params": matrices, "weight_decay": 0.05},
-            {"params": others, "weight_decay": 0.0},
+        # Muon learns as much from half of the scenes, but is for the blocks' matrices only.
+        matrices = [
+            value
+            for name, value in student.named_parameters()
+            if value.requires_grad and value.ndim == 2 and "resblocks" in name
         ]
-        self.optimiser = torch.optim.AdamW(groups, lr=plan.rate, betas=(0.9, 0.98), fused=True)
+        held = {id(value) for value in matrices}
+        rest = [value for value in self.parameters if id(value) not in held]
+        muon = torch.optim.Muon(
+            matrices, lr=plan.rate, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"
+        )
+        groups = [
+            {"params": [value for value in rest if value.ndim >= 2], "weight_decay": 0.05},
+            {"params": [value for value in rest if value.ndim < 2], "weight_decay": 0.0},
+        ]
+        adam = torch.optim.AdamW(groups, lr=plan.rate / 2, betas=(0.9, 0.98), fused=True)
+        self.optimisers: tuple[torch.optim.Optimizer, ...] = (muon, adam)
+        self.schedules = [LambdaLR(optimiser, plan.share_at) for optimiser in self.optimisers]
         self.step = 0
 
     def update(self, shards: Sequence[Shard], workers: ThreadPoolExecutor) -> dict[str, float]:
@@ -109,9 +148,9 @@ class Trainer:
             found = [gradient for gradient in gradients if gradient is not None]
             parameter.grad = sum(found[1:], found[0]).div_(len(shards)) if found else None
         torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.plan.rate_at(self.step)
-        self.optimiser.step()
+        for optimiser, schedule in zip(self.optimisers, self.schedules):
+            optimiser.step()
+            schedule.step()
         self.step += 1
         losses = [result[1] for result in results]
         return {name: sum(loss[name] for loss in losses) / len(losses) for name in losses[0]}
@@ -142,13 +181,14 @@ class Trainer:
         }
         temperature = student.log_temperature.exp()
         if objective == "boxes":
-            own, fits = own_texts(shard, texts)
-            similarity = torch.einsum("bfne,bpe->bfpn", seen.patches, own)
-            target = targets(shard, fits, seen.frames, student.side)
+            target = targets(shard, seen.frames, student.side)
             places = seen.places[:, None, None].expand(-1, *target.shape[1:3], -1)
-            losses["place"] = localisation_loss(
-                similarity, target.gather(-1, places), temperature
-            )
+            target = target.gather(-1, places)
+            similarity = torch.einsum("bfne,ce->bfcn", seen.patches, texts)
+            ignored = twins_only(shard) & (not student.is_video)
+            losses["place"] = localisation_loss(similarity, target, temperature)
+            losses["pooled"] = pooled_localisation_loss(similarity, target, ignored, temperature)
+            losses["naming"] = naming_loss(similarity, target, shard.claims, ignored, temperature)
         elif objective == "tokens":
             losses["place"] = token_contrast(
                 seen.patches.flatten(1, 2), texts, shard, len(NOTHING), temperature
@@ -161,7 +201,8 @@ class Trainer:
             "plan": asdict(self.plan),
             "step": self.step,
             "student": self.student.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+            "schedules": [schedule.state_dict() for schedule in self.schedules],
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -170,7 +211,9 @@ class Trainer:
             raise click.UsageError(f"the checkpoint is of another run: {state['plan']}")
         self.step = state["step"]
         self.student.load_state_dict(state["student"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        for name, parts in (("optimisers", self.optimisers), ("schedules", self.schedules)):
+            for part, saved in zip(parts, state[name]):
+                part.load_state_dict(saved)
 
 
 def train(
@@ -220,35 +263,111 @@ def main() -> None:
     """Train the small backbones on tabletop scenes."""
 
 
-@main.command()
-@click.option("--steps", type=click.IntRange(1), required=True, help="Updates.")
-@click.option("--seed", type=click.IntRange(0), default=1, show_default=True)
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True)
-@click.option("--scenes", type=click.IntRange(3), default=40_000, show_default=True)
-@click.option("--size", type=click.IntRange(2), default=32, show_default=True, help="Scenes a shard.")
-@click.option("--shards", type=click.IntRange(1), default=2, show_default=True, help="One a core.")
-@click.option("--rate", type=float, default=1e-3, show_default=True, help="Learning rate.")
-@click.option("--patch-dropout", type=click.FloatRange(0, 0.9), default=0.5, show_default=True)
-@click.option("--objective", type=click.Choice(OBJECTIVES), default="boxes", show_default=True)
-@click.option("--easy", is_flag=True, help="Easier scenes, for short runs.")
-@click.option("--resume", is_flag=True, help="Continue from OUT's checkpoint.")
-@click.option("--held-out", type=click.IntRange(1), default=120, help="Scenes of the check.")
-@click.option("--log-every", type=float, default=30.0, show_default=True, help="Seconds.")
+def run_options(
+    scenes: int, size: int, rate: float, patch_dropout: float
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Options of both kinds of run, with the defaults that differ."""
+    options = (
+        click.option("--steps", type=click.IntRange(1), required=True, help="Updates."),
+        click.option("--seed", type=click.IntRange(0), default=1),
+        click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True),
+        click.option("--scenes", type=click.IntRange(3), default=scenes, help="How many to draw."),
+        click.option("--size", type=click.IntRange(2), default=size, help="Scenes a shard."),
+        click.option("--shards", type=click.IntRange(1), default=2, help="One a core."),
+        click.option("--rate", type=float, default=rate, help="Highest learning rate."),
+        click.option("--patch-dropout", type=click.FloatRange(0, 0.9), default=patch_dropout),
+        click.option("--objective", type=click.Choice(OBJECTIVES), default="boxes"),
+        click.option("--easy", is_flag=True, help="Easier scenes, for short runs."),
+        click.option("--resume", is_flag=True, help="Continue from OUT's checkpoint."),
+        click.option("--draw-only", is_flag=True, help="Draw the scenes and stop."),
+        click.option("--held-out", type=click.IntRange(1), default=120, help="Scenes to check."),
+        click.option("--log-every", type=float, default=30.0, help="Seconds."),
+    )
+
+    def add(command: Callable[..., None]) -> Callable[..., None]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+@main.command(context_settings={"show_default": True})
+@run_options(scenes=40_000, size=32, rate=1e-3, patch_dropout=0.5)
 def image(
-    out: Path, resume: bool, held_out: int, log_every: float, **options: Any
+    out: Path, resume: bool, draw_only: bool, held_out: int, log_every: float, **options: Any
 ) -> None:
     """Train the image backbone."""
     plan = Plan(**options)
-    out.mkdir(parents=True, exist_ok=True)
     pool = open_pool(
         out / "scenes", PoolConfig(plan.seed, plan.scenes, easy=plan.easy), plan.shards
     )
-    trainer = Trainer(image_student(CONFIGURATION, plan.seed), plan)
+    if draw_only:
+        return
+    student = ImageStudent(openclip.TABLETOP_CONFIGURATION, plan.seed)
+    run(
+        student,
+        plan,
+        pool,
+        HeldOut.draw(held_out, easy=plan.easy),
+        out,
+        resume=resume,
+        log_every_s=log_every,
+    )
+
+
+@main.command(context_settings={"show_default": True})
+@run_options(scenes=8_000, size=8, rate=1e-3, patch_dropout=0.75)
+@click.option("--init", required=True, help="Checkpoint of the image run.")
+def video(
+    out: Path, resume: bool, draw_only: bool, held_out: int, log_every: float, **options: Any
+) -> None:
+    """Train the video backbone, from the image backbone."""
+    plan = VideoPlan(**options)
+    config = viclip.MODELS[TABLETOP]
+    scenes = PoolConfig(
+        plan.seed, plan.scenes, config.num_frames, config.image_size, TWINS, easy=plan.easy
+    )
+    pool = open_pool(out / "scenes", scenes, plan.shards)
+    if draw_only:
+        return
+    student = VideoStudent(config, plan.seed)
+    student.start_from(torch.load(plan.init, weights_only=True)["student"])
+    checks = HeldOut.draw(held_out, config.num_frames, plan.easy)
+    run(student, plan, pool, checks, out, resume=resume, log_every_s=log_every)
+
+
+def run(
+    student: Student,
+    plan: Plan,
+    pool: Pool,
+    held_out: HeldOut,
+    out: Path,
+    *,
+    resume: bool,
+    log_every_s: float,
+) -> None:
+    """A run of either kind, from its start or its checkpoint."""
+    trainer = Trainer(student, plan)
     if resume:
         trainer.restore(torch.load(out / "checkpoint.pt", weights_only=True))
     batches = Batches(pool, plan.seed, plan.steps, plan.shards, plan.size)
-    train(trainer, batches, HeldOut.draw(held_out, easy=plan.easy), out, log_every)
-    export_image(trainer.student, out / "tabletop_image.safetensors")
+    train(trainer, batches, held_out, out, log_every_s)
+
+
+@main.command("export")
+@click.argument("checkpoint", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True)
+def export_command(checkpoint: Path, out: Path) -> None:
+    """Write a CHECKPOINT's model as the package loads it, in half precision."""
+    state = torch.load(checkpoint, weights_only=True)
+    student = (
+        VideoStudent(viclip.MODELS[TABLETOP], 0)
+        if "init" in state["plan"]
+        else ImageStudent(openclip.TABLETOP_CONFIGURATION, 0)
+    )
+    student.load_state_dict(state["student"])
+    export(student, out)
 
 
 if __name__ == "__main__":

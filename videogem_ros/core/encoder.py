@@ -106,8 +106,9 @@ class Encoder:
         token = self.tower.class_embedding + self.tower.position_embedding[0]
         x = self._patches(pixels.flatten(0, -4)) + self.positions(grid_hw)[1:]
         if self.tower.temporal_embedding is not None:
-            x = x.unflatten(0, (-1, self.tower.frames)) + self.tower.temporal_embedding[:, None]
-            x = x.transpose(1, 2).flatten(1, 2)  # (B, T, N, D) to (B, N T, D)
+            x = x.view(-1, self.tower.frames, *x.shape[1:])  # (B, T, N, D)
+            x = x + self.tower.temporal_embedding[:, None]
+            x = x.transpose(1, 2).flatten(1, 2)  # to (B, N T, D)
         return torch.cat([token.expand(x.shape[0], 1, -1), x], dim=1)
 
     def _encode_video(

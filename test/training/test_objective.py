@@ -1,0 +1,130 @@
+"""What training asks for, against the core's own formulas and cases small enough to count."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from batches import Shard, claim_row, truth
+from objective import (
+    coverage,
+    localisation_loss,
+    pooled_localisation_loss,
+    presence_margins,
+    targets,
+    twins_only,
+)
+from pool import MOST_THINGS, NO_THING, pair_row
+from torch.nn.functional import normalize
+
+from videogem_ros.core.presence import presence_margin
+from videogem_ros.tabletop.captions import Claim, Thing
+
+CUP, BOOK = Thing("cup", "red", "small", "metal"), Thing("book", "blue", "large", "wood")
+
+
+def shard(scenes: list[list[tuple[str | None, Thing]]], claims: list[Claim]) -> Shard:
+    """Scenes of one frame, in which thing i has its action box in column i of four."""
+    pairs = torch.full((len(scenes), MOST_THINGS, 5), NO_THING)
+    boxes = torch.zeros(len(scenes), 1, 2, MOST_THINGS, 4)
+    for scene, done in enumerate(scenes):
+        for place, (verb, thing) in enumerate(done):
+            pairs[scene, place] = torch.tensor(pair_row(verb, thing))
+            boxes[scene, 0, 0, place] = torch.tensor([place / 4, 0.0, (place + 1) / 4, 0.5])
+            boxes[scene, 0, 1, place] = torch.tensor([place / 4, 0.5, (place + 1) / 4, 1.0])
+    rows = torch.tensor([claim_row(claim) for claim in claims])
+    nothing = torch.zeros(0)
+    return Shard(nothing, boxes, pairs, nothing, rows, nothing)
+
+
+CLAIMS = [
+    Claim(),
+    Claim("push"),
+    Claim("pull"),
+    Claim("push", "cup"),
+    Claim("pull", "cup", "red"),
+    Claim(None, "cup"),
+    Claim(None, "book", "blue", "large", "wood"),
+    Claim("wipe", "book", "red"),
+]
+SCENES = [
+    [("push", CUP), (None, BOOK)],
+    [("push", CUP), ("pull", CUP), ("wipe", BOOK)],
+    [(None, CUP)],
+]
+
+
+def test_truth_is_what_claims_say_of_pairs() -> None:
+    made = shard(SCENES, CLAIMS)
+    found = truth(made.claims, made.pairs)
+    for (row, claim), (place, scene) in itertools.product(enumerate(CLAIMS), enumerate(SCENES)):
+        expected = [claim != Claim() and claim.fits(verb, thing) for verb, thing in scene]
+        assert found[place, row].tolist() == expected + [False] * (MOST_THINGS - len(scene))
+
+
+def test_what_only_motion_tells_apart_is_known() -> None:
+    made = shard(SCENES, CLAIMS)
+    assert twins_only(made).nonzero().tolist() == [[0, 2], [0, 4]]  # pull, where push is
+
+
+def test_margins_are_those_of_the_presence_score() -> None:
+    random = torch.Generator().manual_seed(0)
+    classes, texts = (normalize(torch.randn(n, 8, generator=random), dim=-1) for n in (4, 7))
+    found = presence_margins(classes, texts, 3, torch.tensor(25.0))
+    cosines = (classes @ texts.T).numpy()
+    expected = presence_margin(cosines, np.repeat(cosines[:, None, :3], 7, axis=1), 25.0)
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
+
+
+def test_coverage_is_the_share_of_a_patch_within_the_middle_of_a_box() -> None:
+    # The middle 60 % of 0..1 is 0.2..0.8: of four patches 0.05 / 0.25 and 0.25 / 0.25 and back.
+    found = coverage(torch.tensor([0.0, 0.0, 1.0, 1.0]), 4).view(4, 4)
+    along = torch.tensor([0.2, 1.0, 1.0, 0.2])
+    torch.testing.assert_close(found, along[:, None] * along)
+    outside = coverage(torch.tensor([0.0, 0.0, 0.2, 0.2]), 4)
+    assert outside.nonzero().tolist() == [[0]]
+
+
+@pytest.mark.parametrize(
+    ("claim", "columns", "lower"),
+    [
+        (Claim("push"), [0], False),
+        (Claim("pull", "cup"), [1], False),
+        (Claim(None, "cup"), [0, 1], True),  # acted on, both
+        (Claim(None, "book"), [2], True),
+        (Claim("push", "book"), [], False),
+        (Claim(), [], False),
+    ],
+    ids=str,
+)
+def test_points_belong_into_boxes_of_what_fits(
+    claim: Claim, columns: list[int], lower: bool
+) -> None:
+    made = shard([SCENES[1]], [claim])
+    found = targets(made, torch.zeros(1, 1, dtype=torch.int64), 4).view(4, 4) > 0
+    assert sorted(set(found.nonzero()[:, 1].tolist())) == columns
+    assert found[:2].any() == (bool(columns) and not lower)
+    assert found[2:].any() == (bool(columns) and lower)
+
+
+def test_localisation_is_the_log_of_the_share_inside() -> None:
+    similarity = torch.tensor([[0.0, 1.0, 0.0, 1.0], [0.3, 0.3, 0.3, 0.3]]).log1p()
+    target = torch.tensor([[0.0, 0.4, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
+    # exp(log1p(x)) = 1 + x: shares 1/6, 2/6, 1/6, 2/6; a text without a target does not count.
+    loss = localisation_loss(similarity, target, torch.tensor(1.0))
+    assert loss.item() == pytest.approx(np.log(3))
+
+
+def test_pooled_localisation_runs_over_all_scenes_that_count() -> None:
+    similarity = torch.zeros(3, 1, 1, 4)
+    target = torch.zeros(3, 1, 1, 4)
+    target[0, 0, 0, 2] = 1
+    nowhere = torch.zeros(3, 1, dtype=torch.bool)
+    one = torch.tensor(1.0)
+    loss = pooled_localisation_loss(similarity, target, nowhere, one)
+    assert loss.item() == pytest.approx(np.log(12))
+    ignored = torch.tensor([[False], [True], [False]])
+    loss = pooled_localisation_loss(similarity, target, ignored, one)
+    assert loss.item() == pytest.approx(np.log(8))
