@@ -249,7 +249,7 @@ class VideoStudent(Student):
         return viclip.ViClipBackbone(f"viclip:{TABLETOP}", self.model, untrained=False)
 
 
-def sharpen(model: nn.Module) -> None:
+def sharpen(model: Any) -> None:
     """Make the self-self attention of an image model's blocks sharper, the plain one not."""
     with torch.no_grad():
         for block in model.visual.transformer.resblocks:
@@ -290,3 +290,4 @@ def export(student: Student, path: Path) -> None:
     unspoken[spoken_tokens()] = False
     state[name][unspoken] = 0
     save_file(state, path, {"format": "pt"})
+    path.chmod(0o644)  # it is to be installed, and save_file leaves it to the owner alone

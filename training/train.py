@@ -211,9 +211,10 @@ class Trainer:
             raise click.UsageError(f"the checkpoint is of another run: {state['plan']}")
         self.step = state["step"]
         self.student.load_state_dict(state["student"])
-        for name, parts in (("optimisers", self.optimisers), ("schedules", self.schedules)):
-            for part, saved in zip(parts, state[name]):
-                part.load_state_dict(saved)
+        for optimiser, saved in zip(self.optimisers, state["optimisers"]):
+            optimiser.load_state_dict(saved)
+        for schedule, saved in zip(self.schedules, state["schedules"]):
+            schedule.load_state_dict(saved)
 
 
 def train(
