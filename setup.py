@@ -43,6 +43,7 @@ setup(
     packages=find_packages(include=["videogem_ros", "videogem_ros.*"]),
     package_data={
         "videogem_ros": ["py.typed"],
+        "videogem_ros.core.backbones": ["shipped/*"],
         "videogem_ros.evaluation.report": ["templates/*"],
     },
     data_files=SHARED,
