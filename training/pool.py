@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -66,12 +67,14 @@ class Pool:
     """Scenes on disk.
 
     Attributes:
+        folder: Where they lie.
         config: What they are.
         images: (M, T, S, S, 3) uint8 RGB.
         boxes: (M, T, 2, O, 4) float32 x1 y1 x2 y2 from 0 to 1: of the action, of the object.
         pairs: (M, O, 5) int8, what is done to each thing and what it is, as numbers of COLUMNS.
     """
 
+    folder: Path
     config: PoolConfig
     images: npt.NDArray[np.uint8]
     boxes: npt.NDArray[np.float32]
@@ -79,6 +82,10 @@ class Pool:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def __reduce__(self) -> tuple[Callable[..., Pool], tuple[Path, PoolConfig]]:
+        """Other processes open the same files: pickled, the frames would be copied."""
+        return open_pool, (self.folder, self.config)
 
 
 def open_pool(folder: Path, config: PoolConfig, processes: int = 2) -> Pool:
@@ -107,7 +114,7 @@ def open_pool(folder: Path, config: PoolConfig, processes: int = 2) -> Pool:
                 _draw_chunk(*job)
         label.write_text(json.dumps(asdict(config)))
     images, boxes, pairs = (np.load(folder / name, mmap_mode="r") for name in _arrays(config))
-    return Pool(config, images, boxes, pairs)
+    return Pool(folder, config, images, boxes, pairs)
 
 
 def _arrays(config: PoolConfig) -> dict[str, tuple[tuple[int, ...], type]]:

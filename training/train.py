@@ -265,7 +265,7 @@ def main() -> None:
 
 
 def run_options(
-    scenes: int, size: int, rate: float, patch_dropout: float
+    scenes: int, size: int, rate: float, patch_dropout: float, held_out: int
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Options of both kinds of run, with the defaults that differ."""
     options = (
@@ -281,7 +281,9 @@ def run_options(
         click.option("--easy", is_flag=True, help="Easier scenes, for short runs."),
         click.option("--resume", is_flag=True, help="Continue from OUT's checkpoint."),
         click.option("--draw-only", is_flag=True, help="Draw the scenes and stop."),
-        click.option("--held-out", type=click.IntRange(1), default=120, help="Scenes to check."),
+        click.option(
+            "--held-out", type=click.IntRange(1), default=held_out, help="Scenes to check."
+        ),
         click.option("--log-every", type=float, default=30.0, help="Seconds."),
     )
 
@@ -294,7 +296,7 @@ def run_options(
 
 
 @main.command(context_settings={"show_default": True})
-@run_options(scenes=40_000, size=32, rate=1e-3, patch_dropout=0.5)
+@run_options(scenes=40_000, size=32, rate=1e-3, patch_dropout=0.5, held_out=120)
 def image(
     out: Path, resume: bool, draw_only: bool, held_out: int, log_every: float, **options: Any
 ) -> None:
@@ -318,7 +320,7 @@ def image(
 
 
 @main.command(context_settings={"show_default": True})
-@run_options(scenes=8_000, size=8, rate=1e-3, patch_dropout=0.75)
+@run_options(scenes=8_000, size=8, rate=1e-3, patch_dropout=0.75, held_out=60)
 @click.option("--init", required=True, help="Checkpoint of the image run.")
 def video(
     out: Path, resume: bool, draw_only: bool, held_out: int, log_every: float, **options: Any
