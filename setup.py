@@ -17,6 +17,7 @@ DEVELOPMENT = [
     "pre-commit",
     "pytest",
     "pytest-xdist",
+    'ray>=2.60,<3; python_version < "3.14"',
     "ruff",
 ]
 

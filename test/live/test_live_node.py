@@ -874,7 +874,7 @@ def test_cleanup_releases_the_backbone_and_configure_loads_again(
     graph.wait("overlay/compressed")
     backbone = weakref.ref(node._grounder.backbone)
     tower = weakref.ref(node._grounder.backbone.tower.class_embedding)
-    assert "now: untrained" in (node.tick(), graph.diagnostics)[1]
+    assert "now: backbone" in (node.tick(), graph.diagnostics)[1]
     node.cleanup()
     assert backbone() is None
     assert tower() is None

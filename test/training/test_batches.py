@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import fields, replace
 
 import numpy as np
@@ -25,6 +26,14 @@ def test_boxes_move_with_the_pixels(seed: int) -> None:
     seen = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
     np.testing.assert_allclose(100 * moved[1, 0, 2], seen, atol=1.5)
     np.testing.assert_array_equal(images[0], images[1])
+
+
+def test_other_processes_open_a_pool_instead_of_copying_it(clips: Pool) -> None:
+    pickled = pickle.dumps(clips)
+    assert len(pickled) < 1000
+    opened = pickle.loads(pickled)
+    assert isinstance(opened.images, np.memmap)
+    np.testing.assert_array_equal(opened.pairs, clips.pairs)
 
 
 def same(one: object, other: object) -> bool:
