@@ -23,7 +23,24 @@ def layer_weights(
     Returns:
         (F, P, L) float32; (1, 1, L) where the weights depend on neither frame nor prompt.
     """
+    if not config.uses_dynamic:  # and so need not look at the frames
+        return base_weights(class_terms.shape[1], config, text.device)
     return weights_from(leave_one_out(class_terms, text, tower), config)
+
+
+def base_weights(terms: int, config: GroundingConfig, device: torch.device) -> Tensor:
+    """Uniform weights, which are 1, or the configuration's static ones.
+
+    Args:
+        terms: L.
+        config: Weighting and static weights.
+        device: Where the weights are wanted.
+
+    Returns:
+        (1, 1, L) float32.
+    """
+    weights = config.static_weights if config.uses_static else (1.0,) * terms
+    return torch.tensor(weights, device=device).view(1, 1, -1)
 
 
 def leave_one_out(class_terms: Tensor, text: Tensor, tower: VisionTower) -> Tensor:
@@ -47,9 +64,8 @@ def leave_one_out(class_terms: Tensor, text: Tensor, tower: VisionTower) -> Tens
 def weights_from(similarity: Tensor, config: GroundingConfig) -> Tensor:
     """Weights from what the prompts keep; see :func:`layer_weights`.
 
-    Uniform weights are 1 and static ones the configuration's. Dynamic weights are
-    w_d = softmax(-20 sim) over the last D terms, which replaces the mean 1 / D of the base weights
-    there; so the sum of the weights stays that of the base.
+    Dynamic weights are w_d = softmax(-20 sim) over the last D terms, which replaces the mean 1 / D
+    of the base weights there; so the sum of the weights stays that of the base.
 
     Args:
         similarity: (F, P, L) of :func:`leave_one_out`.
@@ -58,13 +74,9 @@ def weights_from(similarity: Tensor, config: GroundingConfig) -> Tensor:
     Returns:
         (F, P, L) float32; (1, 1, L) where the weights depend on neither frame nor prompt.
     """
-    terms = similarity.shape[-1]
-    if config.uses_static:
-        base = similarity.new_tensor(config.static_weights)
-    else:
-        base = similarity.new_ones(terms)
+    base = base_weights(similarity.shape[-1], config, similarity.device)
     if not config.uses_dynamic:
-        return base.view(1, 1, terms)
+        return base
     last = config.dynamic_depth
     weights = base.expand_as(similarity).clone()
     weights[..., -last:] += (
