@@ -44,7 +44,7 @@ class WeightsError(VideoGemError):
 
 
 class RecordingError(VideoGemError):
-    """A bag, video file or image folder cannot be read or written."""
+    """A recording, or a file of results, cannot be read or written."""
 
 
 class EncodingError(InvalidValueError):

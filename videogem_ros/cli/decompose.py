@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 from rich.table import Table
 
+from videogem_ros.cli.console import result_console
 from videogem_ros.core.prompts import VERB_FORMS, PromptConfig, prompts_for
 from videogem_ros.datatypes import Action, Prompts
 from videogem_ros.errors import InvalidValueError
@@ -96,7 +96,4 @@ def _print_table(actions: Sequence[Action], prompts: Sequence[Prompts]) -> None:
         table.add_row("verb", action.verb or "-", its.verb)
         table.add_row("object", action.object or "-", its.object)
         table.add_row("action", action.phrase, its.action, end_section=True)
-    console = Console()
-    if not console.is_terminal:
-        console.width = 200  # a pipe has no border to fit into
-    console.print(table)
+    result_console().print(table)

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
+from videogem_ros.cli.console import result_console
 from videogem_ros.cli.options import grounding_options, load_session, warn_of
 from videogem_ros.datatypes import Frame, Grounding
 from videogem_ros.errors import InvalidValueError, RecordingError
+from videogem_ros.files import whole_file
 from videogem_ros.window import Push
 
 if TYPE_CHECKING:
@@ -87,14 +88,8 @@ def _save(path: Path, picture: Picture) -> None:
     import cv2
 
     _, encoded = cv2.imencode(path.suffix, picture[..., ::-1])
-    partial = path.with_name(f".partial-{path.name}")
-    try:
+    with whole_file(path) as partial:
         partial.write_bytes(encoded.tobytes())
-        partial.replace(path)
-    except OSError as error:
-        raise RecordingError(f"cannot write {path}: {error.strerror}") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _print(groundings: Sequence[Grounding]) -> None:
@@ -114,7 +109,4 @@ def _print(groundings: Sequence[Grounding]) -> None:
             "yes" if found.present else "no",
             " ".join(f"{probability:.2f}" for probability in found.prompt_probabilities),
         )
-    console = Console()
-    if not console.is_terminal:
-        console.width = 200  # a pipe has no border to fit into
-    console.print(table)
+    result_console().print(table)

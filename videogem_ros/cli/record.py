@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
+from videogem_ros.cli.console import result_console
 from videogem_ros.cli.graph import graph_options, joined, require_cyclone
 from videogem_ros.cli.signals import interruptible
 from videogem_ros.errors import RecordingError
@@ -94,10 +94,7 @@ def record(
         written.write(last=True)
     if not written.messages:
         raise RecordingError(f"nothing was found: no groundings of {node_name} with {image}")
-    console = Console()
-    if not console.is_terminal:
-        console.width = 200  # a pipe has no border to fit into
-    console.print(_table(written.messages, judge if labels else None))
+    result_console().print(_table(written.messages, judge if labels else None))
     click.echo(out)
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from rich.console import Console
 
+from videogem_ros.cli.console import result_console
 from videogem_ros.errors import InvalidValueError
 
 if TYPE_CHECKING:
@@ -133,10 +133,7 @@ def report(run: Run, gallery: Gallery, options: Mapping[str, Any]) -> None:
         records = add_predictions(run.records, name, path)
         run = replace(run, records=tuple(records), notes=(*run.notes, coverage(records, name)))
     summaries = summarise(run.records)
-    console = Console()
-    if not console.is_terminal:
-        console.width = 200  # a pipe has no border to fit into
-    print_table(run, console, summaries)
+    print_table(run, result_console(), summaries)
     if options["out"]:
         click.echo(write_report(run, options["out"], gallery, summaries=summaries))
     missing, skipped = sum(run.missing.values()), sum(run.skipped.values())

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
+from videogem_ros.cli.console import result_console
 from videogem_ros.cli.labelled import BAG, LabelledSets, cache_of_bags, open_set, set_command
 from videogem_ros.cli.options import grounding_options, load_grounder, warn_of
 from videogem_ros.cli.progress import progress_bar
 from videogem_ros.cli.reporting import INCOMPLETE
-from videogem_ros.errors import InvalidValueError, RecordingError
+from videogem_ros.errors import InvalidValueError
+from videogem_ros.files import whole_file
 
 if TYPE_CHECKING:
     from videogem_ros.core import Grounder, GroundingConfig
@@ -218,9 +219,7 @@ def _print(tuning: Tuning) -> None:
         _percent(tuning.tuned_accuracy),
         _percent(tuning.difference, "+"),
     )
-    console = Console()
-    if not console.is_terminal:
-        console.width = 200  # a pipe has no border to fit into
+    console = result_console()
     for table in (settings, accuracy):
         console.print(table)
         console.print()
@@ -294,11 +293,5 @@ def _write(path: Path, parameters: Mapping[str, Any], about: Sequence[str]) -> N
         default_flow_style=None,  # lists in one line
         allow_unicode=True,
     )
-    partial = path.with_name(f".partial-{path.name}")
-    try:
+    with whole_file(path) as partial:
         partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise RecordingError(f"cannot write {path}: {error.strerror}") from error
-    finally:
-        partial.unlink(missing_ok=True)

@@ -35,6 +35,7 @@ from videogem_ros.evaluation.gram import Corners, Grams
 from videogem_ros.evaluation.metrics import judge
 from videogem_ros.evaluation.records import Box, Dataset, Sample
 from videogem_ros.evaluation.runner import Place, boxes_in_source, load_window, prefetch
+from videogem_ros.files import whole_file
 
 CHUNK = 64
 """Samples that are judged together; what they need stays near the processor."""
@@ -106,13 +107,12 @@ class _Kept:
         grams = self.grams
         about = {"image_hw": self.image_hw, "eps": grams.eps, "grid_hw": grams.grid_hw}
         tensors = dict(zip(("patches", "without", "bias"), map(Tensor.contiguous, grams.tensors)))
-        partial = path.with_suffix(".partial")
-        try:
+        with whole_file(path) as partial:
             path.parent.mkdir(parents=True, exist_ok=True)
-            save_file(tensors, partial, {"about": json.dumps(about)})
-            partial.replace(path)
-        except (OSError, SafetensorError) as error:
-            raise RecordingError(f"cannot write {path}: {error}") from error
+            try:
+                save_file(tensors, partial, {"about": json.dumps(about)})
+            except SafetensorError as error:
+                raise RecordingError(f"cannot write {path}: {error}") from error
 
 
 @dataclass(frozen=True, eq=False)

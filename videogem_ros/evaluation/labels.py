@@ -31,6 +31,7 @@ from videogem_ros.adapters.bag.vision import Label
 from videogem_ros.errors import InvalidValueError, VideoGemError
 from videogem_ros.evaluation.records import Box
 from videogem_ros.evaluation.tables import TOLERANCE_S, Row, nearest, read_table
+from videogem_ros.files import whole_file
 from videogem_ros.language import parse_actions
 from videogem_ros.window import NS_PER_S
 
@@ -174,14 +175,8 @@ def write_sidecar(path: Path, sidecar: Sidecar) -> None:
     about = {"format": FORMAT, "version": VERSION, "image_topic": sidecar.image_topic}
     lines = ",\n".join(f"  {json.dumps(entry, ensure_ascii=False)}" for entry in entries)
     head = json.dumps(about, ensure_ascii=False)[:-1]
-    partial = path.with_name(f".partial-{path.name}")
-    try:
+    with whole_file(path) as partial:
         partial.write_text(f'{head}, "labels": [\n{lines}\n]}}\n', encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise VideoGemError(f"cannot write {path}: {error.strerror}") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def read_sidecar(path: Path) -> Sidecar:

@@ -25,7 +25,6 @@ A number that does not exist is null.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import math
@@ -37,6 +36,7 @@ from typing import Any
 from videogem_ros.errors import VideoGemError
 from videogem_ros.evaluation.metrics import Summary
 from videogem_ros.evaluation.records import Record, Run
+from videogem_ros.files import whole_file
 
 SCHEMA = "videogem_ros/evaluation/1"
 
@@ -94,22 +94,15 @@ def read_results(path: Path) -> Run:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a file beside its place and moves it there, so that no half of it is ever read.
+    """Writes a file, and the folder that it is to be in, whole or not at all.
 
     Raises:
         VideoGemError: The file cannot be written.
     """
-    partial = path.with_name(f".partial-{path.name}")
-    try:
+    with whole_file(path) as partial:
         path.parent.mkdir(parents=True, exist_ok=True)
         # A file name that is no UTF-8 has letters of its own, which JSON writes so as well.
         partial.write_text(text, encoding="utf-8", errors="backslashreplace")
-        partial.replace(path)
-    except OSError as error:
-        raise VideoGemError(f"cannot write {path}: {error.strerror}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
 
 
 def _dump(value: object, indent: int | None = None) -> str:
