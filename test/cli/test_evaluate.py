@@ -26,11 +26,6 @@ STEPS = ("pour milk", "cut tomato", "stir soup", "open drawer")
 
 
 @pytest.fixture
-def untrained(tiny_clip_config: Path) -> list[str]:
-    return ["--backbone", f"openclip:{tiny_clip_config}", "--weights", "random:0", "--device=cpu"]
-
-
-@pytest.fixture
 def root(tmp_path: Path) -> Path:
     """GroundingYouTube's form: frames of two videos, named by their seconds."""
     generator = np.random.default_rng(5)

@@ -22,11 +22,6 @@ def invoke(*arguments: object) -> Result:
 
 
 @pytest.fixture(scope="module")
-def untrained(tiny_clip_config: Path) -> list[str]:
-    return ["--backbone", f"openclip:{tiny_clip_config}", "--weights", "random:0", "--device=cpu"]
-
-
-@pytest.fixture(scope="module")
 def drive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Noise of 5 images, with a command and with labels of two actions of which one is gone."""
     random = np.random.default_rng(3)

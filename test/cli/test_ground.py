@@ -19,11 +19,6 @@ POUR = ("--action", "pour the milk")
 
 
 @pytest.fixture
-def untrained(tiny_clip_config: Path) -> list[str]:
-    return ["--backbone", f"openclip:{tiny_clip_config}", "--weights", "random:0", "--device=cpu"]
-
-
-@pytest.fixture
 def images(tmp_path: Path) -> list[Path]:
     paths = [tmp_path / f"{number}.png" for number in range(3)]
     for seed, path in enumerate(paths):

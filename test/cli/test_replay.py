@@ -38,11 +38,6 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_recording(tmp_path_factory.mktemp("recording"))
 
 
-@pytest.fixture(scope="module")
-def untrained(tiny_clip_config: Path) -> list[str]:
-    return ["--backbone", f"openclip:{tiny_clip_config}", "--weights", "random:0", "--device=cpu"]
-
-
 def invoke(*arguments: object) -> Result:
     return CliRunner().invoke(main, ["replay", *map(str, arguments)])
 

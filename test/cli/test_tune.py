@@ -25,11 +25,6 @@ EXAMPLES = 12
 
 
 @pytest.fixture(scope="module")
-def untrained(tiny_clip_config: Path) -> list[str]:
-    return ["--backbone", f"openclip:{tiny_clip_config}", "--weights", "random:0", "--device=cpu"]
-
-
-@pytest.fixture(scope="module")
 def drive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Noise, a tenth of a second apart; a box moves, and in the last image nothing happens."""
     random = np.random.default_rng(3)
