@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
+from pool import easier
 
 from videogem_ros.core import Grounder, GroundingConfig
 from videogem_ros.core.backbones import Backbone
 from videogem_ros.datatypes import Action, Frame, Window
+from videogem_ros.evaluation import metrics
+from videogem_ros.evaluation.metrics import judge, judge_centre
+from videogem_ros.evaluation.records import CENTRE, Box
 from videogem_ros.language import parse_actions
 from videogem_ros.tabletop.captions import Claim, Thing, action_text
 from videogem_ros.tabletop.scene import SceneConfig, draw_scene
 from videogem_ros.tabletop.vocabulary import VERBS
 
 SEED = 977
-POINTS = ("verb", "object", "action", "fused", "centre")
 TWINS = 0.5
 """Probability of twins in clips."""
 
@@ -27,12 +29,12 @@ class Question:
 
     Attributes:
         action: What is asked.
-        box: (4,) x1 y1 x2 y2 of the action in the newest frame; None where it does not happen.
+        box: x1 y1 x2 y2 of the action in the newest frame; None where it does not happen.
         groups: What it counts for.
     """
 
     action: Action
-    box: npt.NDArray[np.float32] | None
+    box: Box | None
     groups: tuple[str, ...]
 
 
@@ -52,10 +54,7 @@ class HeldOut:
             easy: Scenes of one action or two.
         """
         config = SceneConfig(twins=TWINS if frames > 1 else 0.0)
-        if easy:
-            config = replace(
-                config, actions=(1, 2), distractors=(0, 1), idle_hands=(0, 0), plain=1
-            )
+        config = easier(config) if easy else config
         return cls(tuple(_ask(place, frames, config) for place in range(scenes)))
 
     def check(self, backbone: Backbone) -> dict[str, float]:
@@ -75,16 +74,14 @@ class HeldOut:
                     pair[question.box is not None].append(grounding.score)
                 if question.box is None:
                     continue
-                points = {name: (point.x, point.y) for name, point in grounding.points.items()}
-                height, width = window.hw
-                points["centre"] = ((width - 1) / 2, (height - 1) / 2)
-                x1, y1, x2, y2 = question.box
-                for name in POINTS:
-                    x, y = points[name]
+                outcomes = {
+                    name: judge((point.x, point.y), None, [question.box], window.hw)
+                    for name, point in grounding.points.items()
+                }
+                outcomes[CENTRE] = judge_centre([question.box], window.hw)
+                for name, outcome in outcomes.items():
                     for group in question.groups:
-                        hits.setdefault(group + name, []).append(
-                            bool(x1 <= x <= x2 and y1 <= y <= y2)
-                        )
+                        hits.setdefault(group + name, []).append(bool(outcome.hit))
         result = {name: round(float(np.mean(values)), 4) for name, values in hits.items()}
         return result | {
             name: round(area_under_curve(*both), 4) for name, both in scores.items() if all(both)
@@ -92,9 +89,9 @@ class HeldOut:
 
 
 def area_under_curve(negative: list[float], positive: list[float]) -> float:
-    """Probability that a positive scores above a negative."""
-    above = np.subtract.outer(np.array(positive), np.array(negative))
-    return float((above > 0).mean() + 0.5 * (above == 0).mean())
+    """Probability that a positive scores above a negative, ties half."""
+    present = np.arange(len(negative) + len(positive)) >= len(negative)
+    return float(metrics.area_under_curve(np.array(negative + positive), present)[0])
 
 
 def _ask(place: int, frames: int, config: SceneConfig) -> tuple[Window, tuple[Question, ...]]:
@@ -116,7 +113,8 @@ def _ask(place: int, frames: int, config: SceneConfig) -> tuple[Window, tuple[Qu
             groups.append("twins_")
         elif frames > 1 and twin:
             questions.append(_question(twin, thing, None, "motion_"))
-        questions.append(_question(verb, thing, view.action_boxes[-1, row], *groups))
+        x1, y1, x2, y2 = view.action_boxes[-1, row].tolist()
+        questions.append(_question(verb, thing, (x1, y1, x2, y2), *groups))
         # The same verb elsewhere: another performed object, unless that is done to it as well.
         for other_verb, other in pairs:
             if other_verb is not None and other_verb not in (verb, twin):
@@ -125,8 +123,6 @@ def _ask(place: int, frames: int, config: SceneConfig) -> tuple[Window, tuple[Qu
     return window, tuple(questions)
 
 
-def _question(
-    verb: str, thing: Thing, box: npt.NDArray[np.float32] | None, *groups: str
-) -> Question:
+def _question(verb: str, thing: Thing, box: Box | None, *groups: str) -> Question:
     claim = Claim(verb, thing.kind, thing.colour)
     return Question(parse_actions(action_text(claim))[0], box, groups)

@@ -58,8 +58,13 @@ class PoolConfig:
         """What the scene at a place is drawn like."""
         config = SceneConfig(twins=self.twins, empty=self.empty)
         if self.easy:
-            return replace(config, actions=(1, 2), distractors=(0, 1), idle_hands=(0, 0), plain=1)
+            return easier(config)
         return replace(config, actions=(1, 2)) if 3 * place < self.scenes else config
+
+
+def easier(config: SceneConfig) -> SceneConfig:
+    """Scenes of one action or two on a plain table, for short runs."""
+    return replace(config, actions=(1, 2), distractors=(0, 1), idle_hands=(0, 0), plain=1)
 
 
 @dataclass(frozen=True, eq=False)
