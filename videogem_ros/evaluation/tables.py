@@ -108,7 +108,18 @@ def read_table(path: Path, columns: Sequence[str], optional: Sequence[str] = ())
     return rows
 
 
+def nearest_place(times: Sequence[int], time: int) -> int:
+    """Place of the one of some times (or other marks) that is nearest to another.
+
+    Args:
+        times: At least one, in increasing order; of two that are as near, the earlier is taken.
+        time: What they are compared with, in the same unit.
+    """
+    after = bisect_left(times, time)
+    around = range(max(after - 1, 0), min(after + 1, len(times)))
+    return min(around, key=lambda place: abs(times[place] - time))
+
+
 def nearest(times_ns: Sequence[int], time_ns: int) -> int:
-    """Which of some times, in increasing order and at least one, is nearest to another."""
-    after = bisect_left(times_ns, time_ns)
-    return min(times_ns[max(after - 1, 0) : after + 1], key=lambda other: abs(other - time_ns))
+    """The one of some times that is nearest to another; see :func:`nearest_place`."""
+    return times_ns[nearest_place(times_ns, time_ns)]

@@ -57,12 +57,13 @@ class TabletopBenchmark:
         self.samples = [
             sample for number in benchmark_numbers(clips) for sample in _samples(number)
         ]
+        self._sources = sorted(Path(tabletop.__file__).parent.glob("*.py"))
         self._windows: OrderedDict[tuple[str, int], Window] = OrderedDict()
         self._lock = threading.Lock()
 
     def sources(self, sample: Sample) -> Sequence[Path]:
         """The code that draws the clips: other drawings, other results."""
-        return sorted(Path(tabletop.__file__).parent.glob("*.py"))
+        return self._sources
 
     def window(self, sample: Sample, frames: int) -> tuple[Window, int]:
         """So many frames of the sample's clip; the last one is asked about.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from videogem_ros.core.presence import PresenceConfig
 from videogem_ros.core.prompts import PromptConfig
 from videogem_ros.tabletop.vocabulary import KINDS, MATERIALS, SIZES, VERBS
 
@@ -62,11 +63,7 @@ class Caption:
     claim: Claim
 
 
-NOTHING = (
-    "A photo of a person.",
-    "A photo of a person doing something.",
-    "A photo of a room.",
-)
+NOTHING = PresenceConfig().neutral
 """Texts of a scene in which nothing is done: the neutral prompts of the presence score."""
 
 TEMPLATES = PromptConfig()

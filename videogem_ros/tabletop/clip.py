@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from videogem_ros.errors import InvalidValueError
-from videogem_ros.tabletop.captions import Claim, Thing, action_text, paraphrases
+from videogem_ros.tabletop.captions import Claim, Thing, action_text, paraphrases, true_of
 from videogem_ros.tabletop.scene import Scene, SceneConfig, draw_scene
 from videogem_ros.tabletop.vocabulary import COLOURS, KINDS, VERBS
 
@@ -20,6 +20,7 @@ BENCHMARK_EMPTY = 100
 """So many of the benchmark's last clips show no action."""
 
 RATE_HZ = 10
+PERIOD_NS = 10**9 // RATE_HZ
 START_NS = 1_700_000_000 * 10**9
 FRAMES = (8, 32)
 """Fewest and most frames of a clip."""
@@ -127,7 +128,7 @@ def make_clip(
         if verb is not None
         for claim in (Claim(verb, thing.kind, thing.colour),)
     )
-    stamps_ns = START_NS + places.astype(np.int64) * (10**9 // RATE_HZ)
+    stamps_ns = START_NS + places.astype(np.int64) * PERIOD_NS
     return Clip(view.images, view.depths, view.camera_matrix, stamps_ns, performed, absent)
 
 
@@ -184,6 +185,6 @@ def _absent(scene: Scene, random: np.random.Generator) -> tuple[str, ...]:
             kind, colour = str(random.choice(tuple(KINDS))), str(random.choice(tuple(COLOURS)))
         claim = Claim(verb, kind, colour)
         suits = not VERBS[verb].kinds or kind in VERBS[verb].kinds
-        if suits and not any(claim.fits(*pair) for pair in pairs):
+        if suits and not true_of(claim, pairs):
             texts[action_text(claim)] = None
     return tuple(texts)

@@ -8,7 +8,7 @@ left one is (0, 0).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -59,11 +59,7 @@ class Camera:
         x, y, z = angles
         small = np.array([[1.0, -z, y], [z, 1.0, -x], [-y, x, 1.0]])
         orthogonal, _ = np.linalg.qr(small)
-        return Camera(orthogonal * np.sign(np.diag(orthogonal)) @ self.rotation, *self._rest)
-
-    @property
-    def _rest(self) -> tuple[Array, float]:
-        return self.position, self.focal
+        return replace(self, rotation=orthogonal * np.sign(np.diag(orthogonal)) @ self.rotation)
 
     def matrix(self, hw: tuple[int, int]) -> Array:
         """The (3, 3) camera matrix K for an image of this height and width."""

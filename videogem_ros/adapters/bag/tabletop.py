@@ -29,15 +29,10 @@ from videogem_ros.adapters.bag.writing import BagWriter, camera_info_fields, hea
 from videogem_ros.adapters.encodings import image_message_fields
 from videogem_ros.errors import RecordingError
 from videogem_ros.tabletop import Clip
+from videogem_ros.tabletop.clip import PERIOD_NS, START_NS
 
 IMAGE_TOPIC, DEPTH_TOPIC = "/camera/image_raw", "/camera/depth/image_raw"
 CAMERA_INFO_TOPIC, ACTION_TOPIC, LABELS_TOPIC = "/camera/camera_info", "/action", "/labels"
-
-START_NS = 1_700_000_000 * 10**9
-"""Stamp of the first image."""
-
-PERIOD_NS = 10**8
-"""From a clip's last image to the next one's first."""
 
 
 def write_clips(path: Path, clips: Iterable[Clip]) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from videogem_ros.core.backbones import openclip, viclip
+from videogem_ros.core.backbones.checkpoint import TABLETOP
 from videogem_ros.core.backbones.preprocessing import Preprocessing
 from videogem_ros.core.tower import VisionTower
 from videogem_ros.errors import InvalidValueError
@@ -99,7 +100,7 @@ def caveat(backbone: Backbone) -> str:
     """What must be said wherever a backbone's points are shown; empty where nothing must."""
     if backbone.untrained:
         return "untrained weights: the points mean nothing"
-    if backbone.name.endswith(":tabletop"):
+    if backbone.name.endswith(f":{TABLETOP}"):
         return f"{backbone.name} knows drawn tabletop scenes and nothing else"
     return ""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import threading
-from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -19,6 +18,7 @@ from videogem_ros.adapters.encodings import decode_compressed
 from videogem_ros.datatypes import Frame, Window
 from videogem_ros.errors import InvalidValueError, RecordingError, VideoGemError
 from videogem_ros.evaluation.datasets.video import VideoReader
+from videogem_ros.evaluation.tables import nearest_place
 from videogem_ros.window import NS_PER_S
 
 VIDEOS = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".flv", ".3gp")
@@ -111,7 +111,7 @@ class ImageFolder:
         mark = self._mark(moment)
         if not self.files:
             return None
-        place = self._nearest(mark)
+        place = nearest_place(self._marks, mark)
         away = abs(self._marks[place] - mark)
         return self.files[place] if away <= (0 if self._numbered else _SAME_NS) else None
 
@@ -129,17 +129,12 @@ class ImageFolder:
             RecordingError: One cannot be read.
         """
         mark = self._mark(moment)
-        places = [self._nearest(mark + step * self._step) for step in steps]
+        places = [nearest_place(self._marks, mark + step * self._step) for step in steps]
         frames = {place: self._frame(place) for place in dict.fromkeys(places)}
         return [frames[place] for place in places]
 
     def _mark(self, moment: Moment) -> int:
         return moment.number if self._numbered else moment.nominal_ns
-
-    def _nearest(self, mark: int) -> int:
-        after = bisect_left(self._marks, mark)
-        around = (place for place in (after - 1, after) if 0 <= place < len(self._marks))
-        return min(around, key=lambda place: abs(self._marks[place] - mark))
 
     def _frame(self, place: int) -> Frame:
         mark = self._marks[place]
