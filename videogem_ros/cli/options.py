@@ -76,8 +76,8 @@ _OPTIONS = (
     click.option(
         "--backbone",
         help="openclip:MODEL (a name of open_clip or a .json configuration), viclip:B-16, "
-        "viclip:L-14, or openclip:tabletop, which is part of the package and knows its drawn scenes "
-        f"only.  [default: {SHIPPED}; {USUAL} where weights are named]",
+        "viclip:L-14, or openclip:tabletop, which is part of the package and knows its drawn "
+        f"scenes only.  [default: {SHIPPED}; {USUAL} where weights are named]",
     ),
     click.option(
         "--weights",
