@@ -53,22 +53,28 @@ def presence_loss(margins: Tensor, shard: Shard, neutral: int, ignore_twins: boo
     return torch.stack(means).mean()
 
 
-def coverage(boxes: Tensor, side: int) -> Tensor:
+def coverage(boxes: Tensor, side: int, central: float = CENTRAL) -> Tensor:
     """How much of each patch lies within the central part of a box.
 
     Args:
         boxes: (..., 4) x1 y1 x2 y2 from 0 to 1.
         side: Patches down and across.
+        central: Share of the box's width and height.
 
     Returns:
         (..., side * side) in [0, 1].
     """
     middle, half = (boxes[..., :2] + boxes[..., 2:]) / 2, (boxes[..., 2:] - boxes[..., :2]) / 2
-    low, high = (middle - CENTRAL * half) * side, (middle + CENTRAL * half) * side
+    low, high = (middle - central * half) * side, (middle + central * half) * side
     edges = torch.arange(side, dtype=boxes.dtype)
     overlap = torch.minimum(high[..., None], edges + 1) - torch.maximum(low[..., None], edges)
     across, down = overlap.clamp_min(0).unbind(dim=-2)
     return (down[..., :, None] * across[..., None, :]).flatten(-2)
+
+
+def busy_patches(shard: Shard, side: int) -> Tensor:
+    """(B, N) bool, patches that an object or a hand at work touches in any frame."""
+    return (coverage(shard.boxes, side, central=1.0) > 0).flatten(1, 3).any(dim=1)
 
 
 def targets(shard: Shard, frames: Tensor, side: int) -> Tensor:
@@ -124,17 +130,20 @@ def pooled_localisation_loss(
         ignored: (B, C), scenes of which a text may or may not be true.
         temperature: Factor of the cosines.
     """
+    ignored = ignored & ~ignored.all(dim=0)  # of a text without any scene nothing is asked
     logits = (temperature * similarity).masked_fill(ignored[:, None, :, None], -torch.inf)
     pooled, targets_ = (x.permute(2, 0, 1, 3).flatten(1) for x in (logits, target))
     return localisation_loss(pooled, targets_, 1.0)
 
 
-def naming_loss(
-    similarity: Tensor, target: Tensor, claims: Tensor, ignored: Tensor, temperature: Tensor
-) -> Tensor:
-    """-log of the share of a softmax over texts that falls on those which are true of a patch.
+FORMS = ("verb", "object", "action")
+"""Which texts are named apart, so that none stands in for another."""
 
-    Verbs, objects and actions are named apart, so that none stands in for another.
+
+def naming_losses(
+    similarity: Tensor, target: Tensor, claims: Tensor, ignored: Tensor, temperature: Tensor
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """-log of the share of a softmax over texts that falls on those which are true of a patch.
 
     Args:
         similarity: (B, F, C, N) cosines of patches and texts.
@@ -142,19 +151,25 @@ def naming_loss(
         claims: (C, 5) what the texts say.
         ignored: (B, C), scenes of which a text may or may not be true.
         temperature: Factor of the cosines.
+
+    Returns:
+        By form, of those that were asked for: the loss, and the share of patches whose most
+        similar text is true.
     """
     has_verb, has_object = claims[:, 0] >= 0, claims[:, 1] >= 0
+    masks = (has_verb & ~has_object, ~has_verb & has_object, has_verb & has_object)
     logits = (temperature * similarity).masked_fill(ignored[:, None, :, None], -torch.inf)
-    losses = []
-    for form in (has_verb & ~has_object, ~has_verb & has_object, has_verb & has_object):
-        true = target[:, :, form] > 0.5
+    found = {}
+    for form, mask in zip(FORMS, masks):
+        true = target[:, :, mask] > 0.5
         named = true.any(dim=2)
-        chosen = logits[:, :, form].movedim(2, -1)[named]
+        chosen = logits[:, :, mask].movedim(2, -1)[named]
         true = true.movedim(2, -1)[named]
         if len(chosen):
             shares = chosen.log_softmax(dim=-1).masked_fill(~true, -torch.inf).logsumexp(dim=-1)
-            losses.append(-shares.mean())
-    return torch.stack(losses).mean() if losses else similarity.sum() * 0
+            right = true.gather(-1, chosen.argmax(dim=-1, keepdim=True))
+            found[form] = -shares.mean(), right.float().mean()
+    return found
 
 
 def twins_only(shard: Shard) -> Tensor:

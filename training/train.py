@@ -24,8 +24,10 @@ from batches import Batches, Shard
 from held_out import HeldOut
 from models import ImageStudent, Student, VideoStudent, export
 from objective import (
+    FORMS,
+    busy_patches,
     localisation_loss,
-    naming_loss,
+    naming_losses,
     pooled_localisation_loss,
     presence_loss,
     presence_margins,
@@ -63,9 +65,13 @@ class Plan:
         size: Scenes a shard.
         shards: Parts of a batch, whose gradients are computed side by side, a core each.
         rate: Highest learning rate, of the blocks' matrices; the rest learns half as fast.
-        patch_dropout: Share of the patches that is dropped, in the first ``UNDROPPED`` steps.
+        patch_dropout: Share of the patches that is dropped, in the first ``UNDROPPED`` steps:
+            of those where nothing is, as long as there are any.
         objective: "boxes", "contrast" (presence alone) or "tokens" (patches, without boxes).
         easy: Whether scenes are of the easier sort.
+        plain: Share of the steps, the first ones, in which patches are those of the plain path.
+            It learns what is to be seen in less than half of the time; the self-self path, which
+            uses the same weights, then has little left to learn.
     """
 
     steps: int
@@ -77,6 +83,7 @@ class Plan:
     patch_dropout: float
     objective: str
     easy: bool
+    plain: float
 
     def share_at(self, step: int) -> float:
         """Share of the learning rate: linear rise, then half a cosine to zero."""
@@ -85,6 +92,10 @@ class Plan:
             return (step + 1) / warm_up
         done = (step - warm_up) / max(1, self.steps - warm_up)
         return 0.5 * (1 + math.cos(math.pi * done))
+
+    def is_plain(self, step: int) -> bool:
+        """Whether patches are those of the plain path."""
+        return step < self.plain * self.steps
 
     def kept(self, step: int, patches: int) -> int:
         """How many patches of an image are seen."""
@@ -153,7 +164,9 @@ class Trainer:
             schedule.step()
         self.step += 1
         losses = [result[1] for result in results]
-        return {name: sum(loss[name] for loss in losses) / len(losses) for name in losses[0]}
+        # A shard may hold no text of some form.
+        names = dict.fromkeys(name for loss in losses for name in loss)
+        return {name: sum(loss.get(name, 0.0) for loss in losses) / len(losses) for name in names}
 
     def _gradients(
         self, shard: Shard, number: int
@@ -162,16 +175,25 @@ class Trainer:
         random = torch.Generator().manual_seed(
             (self.plan.seed * 1_000_003 + self.step) * 64 + number
         )
-        losses = self._losses(shard, random)
+        losses, shares = self._losses(shard, random)
         gradients = torch.autograd.grad(
             torch.stack(list(losses.values())).sum(), self.parameters, allow_unused=True
         )
-        return gradients, {name: loss.item() for name, loss in losses.items()}
+        return gradients, {name: value.item() for name, value in (losses | shares).items()}
 
-    def _losses(self, shard: Shard, random: torch.Generator) -> dict[str, Tensor]:
+    def _losses(
+        self, shard: Shard, random: torch.Generator
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """What is to become small, and shares of patches that are named rightly."""
         student, objective = self.student, self.plan.objective
         kept = self.plan.kept(self.step, student.patches)
-        seen = student.see(shard.images, kept, random)
+        seen = student.see(
+            shard.images,
+            kept,
+            random,
+            busy=busy_patches(shard, student.side),
+            plain=self.plan.is_plain(self.step),
+        )
         texts = student.read(shard.tokens)
         margins = presence_margins(seen.classes, texts, len(NOTHING), student.log_scale.exp())
         losses = {
@@ -179,6 +201,7 @@ class Trainer:
                 margins, shard, len(NOTHING), ignore_twins=not student.is_video
             )
         }
+        shares: dict[str, Tensor] = {}
         temperature = student.log_temperature.exp()
         if objective == "boxes":
             target = targets(shard, seen.frames, student.side)
@@ -188,12 +211,14 @@ class Trainer:
             ignored = twins_only(shard) & (not student.is_video)
             losses["place"] = localisation_loss(similarity, target, temperature)
             losses["pooled"] = pooled_localisation_loss(similarity, target, ignored, temperature)
-            losses["naming"] = naming_loss(similarity, target, shard.claims, ignored, temperature)
+            named = naming_losses(similarity, target, shard.claims, ignored, temperature)
+            losses |= {f"{form}_naming": loss / len(FORMS) for form, (loss, _) in named.items()}
+            shares = {f"{form}_named": share for form, (_, share) in named.items()}
         elif objective == "tokens":
             losses["place"] = token_contrast(
                 seen.patches.flatten(1, 2), texts, shard, len(NOTHING), temperature
             )
-        return losses
+        return losses, shares
 
     def state(self) -> dict[str, Any]:
         """Everything that continuing exactly needs."""
@@ -265,7 +290,7 @@ def main() -> None:
 
 
 def run_options(
-    scenes: int, size: int, rate: float, patch_dropout: float, held_out: int
+    scenes: int, size: int, rate: float, patch_dropout: float, plain: float, held_out: int
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Options of both kinds of run, with the defaults that differ."""
     options = (
@@ -277,6 +302,7 @@ def run_options(
         click.option("--shards", type=click.IntRange(1), default=2, help="One a core."),
         click.option("--rate", type=float, default=rate, help="Highest learning rate."),
         click.option("--patch-dropout", type=click.FloatRange(0, 0.9), default=patch_dropout),
+        click.option("--plain", type=click.FloatRange(0, 1), default=plain, help="Share."),
         click.option("--objective", type=click.Choice(OBJECTIVES), default="boxes"),
         click.option("--easy", is_flag=True, help="Easier scenes, for short runs."),
         click.option("--resume", is_flag=True, help="Continue from OUT's checkpoint."),
@@ -296,7 +322,7 @@ def run_options(
 
 
 @main.command(context_settings={"show_default": True})
-@run_options(scenes=40_000, size=32, rate=1e-3, patch_dropout=0.5, held_out=120)
+@run_options(scenes=36_000, size=16, rate=2e-3, patch_dropout=0.0, plain=0.6, held_out=120)
 def image(
     out: Path, resume: bool, draw_only: bool, held_out: int, log_every: float, **options: Any
 ) -> None:
@@ -320,7 +346,7 @@ def image(
 
 
 @main.command(context_settings={"show_default": True})
-@run_options(scenes=8_000, size=8, rate=1e-3, patch_dropout=0.75, held_out=60)
+@run_options(scenes=8_000, size=8, rate=1e-3, patch_dropout=0.75, plain=0.5, held_out=60)
 @click.option("--init", required=True, help="Checkpoint of the image run.")
 def video(
     out: Path, resume: bool, draw_only: bool, held_out: int, log_every: float, **options: Any

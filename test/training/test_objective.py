@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from batches import Shard, claim_row, truth
 from objective import (
+    busy_patches,
     coverage,
     localisation_loss,
+    naming_losses,
     pooled_localisation_loss,
     presence_margins,
     targets,
@@ -128,3 +131,52 @@ def test_pooled_localisation_runs_over_all_scenes_that_count() -> None:
     ignored = torch.tensor([[False], [True], [False]])
     loss = pooled_localisation_loss(similarity, target, ignored, one)
     assert loss.item() == pytest.approx(np.log(8))
+
+
+def test_a_text_that_may_be_true_of_every_scene_does_not_count() -> None:
+    similarity = torch.zeros(2, 1, 2, 3, requires_grad=True)
+    target = torch.zeros(2, 1, 2, 3)
+    target[0, 0, 0, 0] = 1
+    ignored = torch.tensor([[False, True], [False, True]])
+    loss = pooled_localisation_loss(similarity, target, ignored, torch.tensor(1.0))
+    loss.backward()
+    assert loss.item() == pytest.approx(np.log(6))
+    assert similarity.grad is not None
+    assert torch.isfinite(similarity.grad).all()
+
+
+def test_texts_of_each_form_are_named_apart() -> None:
+    """Two patches of a red cup that is pushed; cosines of one text a form are highest."""
+    made = shard(SCENES[:1], CLAIMS)
+    target = torch.zeros(1, 1, len(CLAIMS), 3)
+    target[0, 0, [1, 5], :2] = 1  # "push", "cup"
+    similarity = torch.zeros(1, 1, len(CLAIMS), 3)
+    similarity[0, 0, 1, 0] = similarity[0, 0, 2, 1] = 1  # one patch says push, the other pull
+    similarity[0, 0, 5] = 1
+    ignored = torch.zeros(1, len(CLAIMS), dtype=torch.bool)
+    named = naming_losses(similarity, target, made.claims, ignored, torch.tensor(2.0))
+    assert set(named) == {"verb", "object"}  # no text of verb and object is true here
+    among_two = np.log(np.exp(2) + 1)
+    assert float(named["verb"][0]) == pytest.approx((among_two - 2 + among_two) / 2)
+    assert float(named["verb"][1]) == 0.5
+    assert float(named["object"][0]) == pytest.approx(np.log(np.exp(2) + 1) - 2)
+    assert float(named["object"][1]) == 1
+
+    ignored[0, 2] = True  # "pull" may be true as well: then it is no mistake
+    named = naming_losses(similarity, target, made.claims, ignored, torch.tensor(2.0))
+    assert float(named["verb"][0]) == 0
+    assert float(named["verb"][1]) == 1
+
+
+def test_busy_patches_are_those_that_a_box_touches_in_any_frame() -> None:
+    made = shard(SCENES[2:], CLAIMS)
+    made.boxes.zero_()
+    made.boxes[0, 0, 1, 0] = torch.tensor([0.3, 0.3, 0.45, 0.55])
+    moved = made.boxes.clone()
+    moved[0, 0, 1, 0] = torch.tensor([0.8, 0.8, 0.9, 0.9])
+    both = replace(made, boxes=torch.cat([made.boxes, moved], dim=1))
+    busy = busy_patches(both, side=4)[0].view(4, 4)
+    expected = torch.zeros(4, 4, dtype=torch.bool)
+    expected[1:3, 1] = True
+    expected[3, 3] = True
+    assert torch.equal(busy, expected)

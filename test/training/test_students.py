@@ -10,7 +10,7 @@ import pytest
 import torch
 from batches import spoken_tokens, tokens_of
 from held_out import area_under_curve
-from models import Student, VideoStudent, export
+from models import Student, VideoStudent, drawn_places, export, normalised
 from safetensors.torch import load_file
 from tiny import TINY_VICLIP
 
@@ -60,6 +60,33 @@ def test_patches_seen_are_those_of_the_grounder(student: Student, kept: int) -> 
 
 
 @torch.no_grad()
+def test_patches_of_the_plain_path_are_its_last_tokens(student: Student) -> None:
+    images = noise(2, frames_of(student))
+    seen = student.see(images, student.patches, torch.Generator().manual_seed(2), plain=True)
+    backbone, tower = student.backbone(), student.tower
+    for row, clip in enumerate(images):
+        pixels = normalised(clip, backbone.preprocessing)
+        x = tower.ln_pre(Encoder(tower).tokens(pixels))
+        if isinstance(student, VideoStudent):
+            x = student.model.vision_encoder.transformer(x)
+        else:
+            x = student.model.visual.transformer(x)
+        tokens = tower.embed(x[0])
+        frames = tokens[1:].view(student.patches, frames_of(student), -1)[:, seen.frames[row]]
+        assert (seen.patches[row] * frames.transpose(0, 1)).sum(dim=-1).min() > 0.995
+        assert (seen.classes[row] * tokens[0]).sum() > 0.995
+
+
+def test_busy_patches_are_drawn_first() -> None:
+    busy = torch.zeros(3, 20, dtype=torch.bool)
+    busy[0, [1, 7, 19]] = busy[1, 5:15] = True
+    places = drawn_places(busy, 6, torch.Generator().manual_seed(0))
+    assert places.shape == (3, 6)
+    assert (places.diff(dim=1) > 0).all()
+    assert {1, 7, 19} <= set(places[0].tolist())
+    assert set(places[1].tolist()) <= set(range(5, 15))
+
+
 def test_texts_read_are_those_of_the_backbone(student: Student) -> None:
     tokens = torch.stack([tokens_of(text) for text in TEXTS])
     expected = student.backbone().encode_text(TEXTS)

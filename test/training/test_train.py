@@ -1,0 +1,119 @@
+"""Training reruns to the last bit, continues exactly, and learns."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import click
+import pytest
+import torch
+from batches import Batches
+from models import ImageStudent, VideoStudent
+from pool import Pool
+from tiny import ROOT, TINY_VICLIP
+from train import Plan, Trainer, VideoPlan
+
+STEPS = 4
+
+
+def plan_for(student: ImageStudent | VideoStudent) -> Plan:
+    plan = Plan(
+        steps=STEPS,
+        seed=7,
+        scenes=6,
+        size=2,
+        shards=2,
+        rate=1e-3,
+        patch_dropout=0.3,
+        objective="boxes",
+        easy=False,
+        plain=0.5,
+    )
+    if isinstance(student, ImageStudent):
+        return plan
+    return VideoPlan(**vars(plan), init="")
+
+
+def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in trainer.student.state_dict().items()}
+
+
+def run(trainer: Trainer, pool: Pool, steps: Iterable[int]) -> list[dict[str, float]]:
+    plan = trainer.plan
+    batches = Batches(pool, plan.seed, plan.steps, plan.shards, plan.size)
+    with ThreadPoolExecutor(plan.shards) as workers:
+        return [trainer.update(batches[step], workers) for step in steps]
+
+
+@pytest.fixture(params=["image", "video"])
+def trainers(request: pytest.FixtureRequest, image_configuration: Path) -> list[Trainer]:
+    """Two that begin alike."""
+    made: list[Trainer] = []
+    for _ in range(2):
+        student: ImageStudent | VideoStudent
+        if request.param == "image":
+            student = ImageStudent(image_configuration, 3)
+        else:
+            student = VideoStudent(replace(TINY_VICLIP, quick_gelu=False), 3)
+        made.append(Trainer(student, plan_for(student)))
+    return made
+
+
+@pytest.fixture
+def pool(trainers: list[Trainer], clips: Pool) -> Pool:
+    if trainers[0].student.is_video:
+        return clips
+    config = replace(clips.config, frames=1)
+    return replace(clips, config=config, images=clips.images[:, :1], boxes=clips.boxes[:, :1])
+
+
+def test_equal_seeds_give_equal_weights(trainers: list[Trainer], pool: Pool) -> None:
+    first, second = (run(trainer, pool, range(STEPS)) for trainer in trainers)
+    assert first == second
+    for name, value in weights(trainers[0]).items():
+        assert torch.equal(value, weights(trainers[1])[name]), name
+
+
+def test_a_checkpoint_continues_exactly(
+    trainers: list[Trainer], pool: Pool, tmp_path: Path
+) -> None:
+    whole, cut = trainers
+    losses = run(whole, pool, range(STEPS))
+    run(cut, pool, range(2))
+    torch.save(cut.state(), tmp_path / "checkpoint.pt")
+    run(cut, pool, range(2))  # what follows must not matter
+    cut.restore(torch.load(tmp_path / "checkpoint.pt", weights_only=True))
+    assert cut.step == 2
+    assert run(cut, pool, range(2, STEPS)) == losses[2:]
+    for name, value in weights(whole).items():
+        assert torch.equal(value, weights(cut)[name]), name
+
+
+def test_a_checkpoint_of_another_run_is_refused(trainers: list[Trainer]) -> None:
+    state = trainers[0].state()
+    state["plan"]["rate"] = 0.5
+    with pytest.raises(click.UsageError, match="another run"):
+        trainers[1].restore(state)
+
+
+@pytest.mark.slow
+def test_the_command_learns(tmp_path: Path) -> None:
+    """From nothing, on easy scenes: points leave the centre for the object that is named."""
+    command = [sys.executable, str(ROOT / "training" / "train.py"), "image"]
+    options = "--steps 90 --easy --scenes 400 --size 12 --patch-dropout 0.45 --held-out 40"
+    subprocess.run(
+        [*command, *options.split(), "--log-every", "1000", "--out", str(tmp_path)],
+        check=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        timeout=600,
+    )
+    (last,) = map(json.loads, (tmp_path / "curve.jsonl").read_text().splitlines())
+    assert last["object"] > last["centre"] + 0.2
+    assert (tmp_path / "checkpoint.pt").is_file()
