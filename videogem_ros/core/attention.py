@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
 def split_heads(qkv: Tensor, heads: int) -> Tensor:
@@ -89,3 +91,36 @@ def token_temperature(y: Tensor, head_dim: int) -> Tensor:
     """
     lengths: Tensor = y.float().norm(dim=-1)  # (B, N)
     return lengths.mean(dim=-1) / math.sqrt(head_dim)
+
+
+def kernels(dtype: torch.dtype, head_dim: int) -> tuple[SDPBackend, ...]:
+    """Kernels of fused attention that may run on a GPU, the preferred one first.
+
+    Flash attention takes half precision and heads of up to 256, in steps of 8; the efficient
+    kernel takes float32 too, where rows are whole 16 bytes. Neither is left to a third one's
+    heuristics: cuDNN's compiles a plan for each shape when it first comes. Plain attention, which
+    builds every matrix, is for heads that neither takes.
+
+    Args:
+        dtype: Of q, k and v.
+        head_dim: d.
+
+    Returns:
+        One to three kernels.
+    """
+    half = dtype in (torch.float16, torch.bfloat16)
+    allowed = []
+    if half and head_dim % 8 == 0 and head_dim <= 256:
+        allowed.append(SDPBackend.FLASH_ATTENTION)
+    if (half or dtype == torch.float32) and head_dim * dtype.itemsize % 16 == 0:
+        allowed.append(SDPBackend.EFFICIENT_ATTENTION)
+    return (*allowed, SDPBackend.MATH)
+
+
+def chosen_kernels(
+    device: torch.device, dtype: torch.dtype, head_dim: int
+) -> contextlib.AbstractContextManager[object]:
+    """Has attention inside use :func:`kernels` on a GPU, and what torch chooses elsewhere."""
+    if device.type != "cuda":
+        return contextlib.nullcontext()
+    return sdpa_kernel(list(kernels(dtype, head_dim)))

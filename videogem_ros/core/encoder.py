@@ -8,6 +8,7 @@ later.
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Sequence
 
@@ -15,8 +16,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
 
+from videogem_ros.core.acceleration import version
 from videogem_ros.core.attention import (
     attention,
+    chosen_kernels,
     merge_heads,
     self_self_attention,
     split_heads,
@@ -48,6 +51,7 @@ class Encoder:
             )
         self.tower = tower
         self.depth = depth
+        self._resampled: dict[tuple[int, int], tuple[tuple[int, int], Tensor]] = {}
 
     def __call__(self, pixels: Tensor, frames: Sequence[int] | None = None) -> Features:
         """Encode one window.
@@ -69,10 +73,40 @@ class Encoder:
         count = pixels.shape[0]
         chosen = check_places(range(count) if frames is None else frames, count)
         grid_hw = self._grid(pixels)
-        if self.tower.temporal_embedding is None:
-            patch_terms, class_terms = self.walk(self.tokens(pixels[list(chosen)]))
-            return Features(patch_terms, class_terms, grid_hw, chosen)
-        return self._encode_video(pixels, grid_hw, chosen)
+        patch_terms, class_terms = self.terms(pixels[None], chosen)
+        return Features(patch_terms[0], class_terms[0], grid_hw, chosen)
+
+    def terms(self, pixels: Tensor, chosen: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """Encode a batch of windows, each of which does as if it were alone.
+
+        Nothing in it waits for the device, or asks it, so that it can be recorded as a CUDA graph.
+
+        Args:
+            pixels: (B, T, 3, H, W), each window as :meth:`__call__` takes one.
+            chosen: The F places whose patch features are wanted, in every window the same.
+
+        Returns:
+            patch terms (B, F, L, N, D) and class terms (B, F, L, D); see :class:`Features`.
+        """
+        tower, grid_hw = self.tower, self._grid(pixels[0])
+        windows, frames = pixels.shape[:2]
+        patches, every = math.prod(grid_hw), len(chosen) == frames
+        with chosen_kernels(pixels.device, pixels.dtype, tower.head_dim):
+            if tower.temporal_embedding is None:
+                patch_terms, class_terms = self.walk(self.tokens(_take(pixels, chosen)))
+                return (
+                    patch_terms.reshape(windows, -1, *patch_terms.shape[1:]),
+                    class_terms.reshape(windows, -1, *class_terms.shape[1:]),
+                )
+            tokens = None if every else _tokens_of(chosen, frames, patches, pixels.device)
+            # (B, L, N F, D), (B, L, D)
+            patch_terms, class_terms = self.walk(self.tokens(pixels), tokens)
+        terms, width = patch_terms.shape[1], patch_terms.shape[-1]
+        by_frame = patch_terms.reshape(windows, terms, patches, -1, width).permute(0, 3, 1, 2, 4)
+        return (
+            _take(by_frame, chosen) if every else by_frame,
+            class_terms[:, None].expand(-1, len(chosen), -1, -1),
+        )
 
     def _grid(self, pixels: Tensor) -> tuple[int, int]:
         patch_h, patch_w = self.tower.patch_hw
@@ -111,31 +145,34 @@ class Encoder:
             x = x.transpose(1, 2).flatten(1, 2)  # to (B, N T, D)
         return torch.cat([token.expand(x.shape[0], 1, -1), x], dim=1)
 
-    def _encode_video(
-        self, pixels: Tensor, grid_hw: tuple[int, int], chosen: tuple[int, ...]
-    ) -> Features:
-        frames, patches = pixels.shape[0], grid_hw[0] * grid_hw[1]
-        wanted = None
-        if len(chosen) < frames:
-            first = 1 + frames * torch.arange(patches, device=pixels.device)
-            wanted = (first[:, None] + torch.tensor(chosen, device=pixels.device)).flatten()
-        # (1, L, N F, D), (1, L, D)
-        patch_terms, class_terms = self.walk(self.tokens(pixels), wanted)
-        terms, width = patch_terms.shape[1], patch_terms.shape[-1]
-        per_frame = len(chosen) if wanted is not None else frames
-        patch_terms = patch_terms.view(terms, patches, per_frame, width).permute(2, 0, 1, 3)
-        if wanted is None:
-            patch_terms = patch_terms[list(chosen)]
-        return Features(patch_terms, class_terms.expand(len(chosen), -1, -1), grid_hw, chosen)
-
     def _patches(self, pixels: Tensor) -> Tensor:
-        """(T, 3, H, W) to (T, N, D), row by row."""
-        weight = self.tower.patch_embedding
-        return F.conv2d(pixels, weight, stride=self.tower.patch_hw).flatten(2).transpose(1, 2)
+        """(T, 3, H, W) to (T, N, D), row by row.
+
+        The convolution of the patch embedding, whose windows do not overlap, as one product: on
+        GPUs torch lets convolutions, and by default them alone, round float32 to TF32.
+        """
+        weight = self.tower.patch_embedding  # (D, 3, p_h, p_w)
+        patch_h, patch_w = self.tower.patch_hw
+        rows, columns = pixels.shape[-2] // patch_h, pixels.shape[-1] // patch_w
+        x = pixels.reshape(-1, 3, rows, patch_h, columns, patch_w).permute(0, 2, 4, 1, 3, 5)
+        return F.linear(x.flatten(3).flatten(1, 2), weight.flatten(1))
 
     def positions(self, grid_hw: tuple[int, int]) -> Tensor:
-        """Position embeddings (1 + N, D) for a grid of patches."""
-        return resample_positions(self.tower.position_embedding, self.tower.grid_hw, grid_hw)
+        """Position embeddings (1 + N, D) for a grid of patches.
+
+        Those of another grid than the trained one are kept, as long as the tower's are frozen and
+        do not change.
+        """
+        embedding = self.tower.position_embedding
+        if grid_hw == self.tower.grid_hw or embedding.requires_grad:
+            return resample_positions(embedding, self.tower.grid_hw, grid_hw)
+        state = (embedding.data_ptr(), version(embedding))
+        known, resampled = self._resampled.get(grid_hw, (None, embedding))
+        if known != state:
+            with torch.inference_mode(False), torch.no_grad():
+                resampled = resample_positions(embedding, self.tower.grid_hw, grid_hw)
+            self._resampled[grid_hw] = (state, resampled)
+        return resampled
 
     def walk(self, x: Tensor, tokens: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Both paths over all blocks.
@@ -194,6 +231,20 @@ class Encoder:
         branch = merge_heads(self_self_attention(qkv, temperature, tokens))
         patches = block.project(branch[:, 1:] if tokens is None else branch)
         return patches, self._plain(block, qkv, 1 if last else None)
+
+
+def _take(x: Tensor, chosen: tuple[int, ...]) -> Tensor:
+    """(B, T, ...) to (B, F, ...), without an index that would have to go to the device."""
+    if chosen == tuple(range(x.shape[1])):
+        return x
+    return torch.stack([x[:, place] for place in chosen], dim=1)
+
+
+def _tokens_of(chosen: tuple[int, ...], frames: int, patches: int, device: torch.device) -> Tensor:
+    """(N F,) places of the chosen frames' patches among (class, N T patches, time fastest)."""
+    end = 1 + frames * patches
+    each = [torch.arange(1 + place, end, frames, device=device) for place in chosen]
+    return torch.stack(each, dim=1).flatten()
 
 
 def check_places(frames: Sequence[int], count: int) -> tuple[int, ...]:

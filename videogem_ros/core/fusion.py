@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from videogem_ros.core.acceleration import constant
 from videogem_ros.core.backbones.preprocessing import Placement, to_source
 from videogem_ros.core.configuration import GroundingConfig
 from videogem_ros.core.heatmaps import normalise, peaks, upsample
@@ -46,10 +47,6 @@ class Located:
     heatmaps: Tensor
     points: Tensor
     similarity: Tensor
-
-    def cpu(self) -> Located:
-        """The same on the CPU."""
-        return Located(self.heatmaps.cpu(), self.points.cpu(), self.similarity.cpu())
 
     def of(
         self, frame: int, action: int, image_hw: tuple[int, int]
@@ -96,7 +93,7 @@ def locate_points(
     maps = maps.reshape(len(maps), -1, len(PROMPT_KINDS), *maps.shape[-2:])  # (F, M, K, h, w)
     heatmaps = normalise(maps)
     points = peaks(heatmaps)
-    weights = torch.tensor(config.fusion_weights, dtype=maps.dtype, device=maps.device)
+    weights = constant(config.fusion_weights, maps.device).to(maps.dtype)
     fused_heatmap = torch.einsum("fmkhw,k->fmhw", heatmaps, weights)
     if config.fusion == "points":
         fused_point = fuse_points(points, config.fusion_weights)

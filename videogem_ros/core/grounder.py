@@ -6,19 +6,22 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Literal
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
+from videogem_ros.core.acceleration import Graphs, to_host
 from videogem_ros.core.backbones import Backbone
 from videogem_ros.core.backbones.preprocessing import place, to_pixels
 from videogem_ros.core.configuration import GroundingConfig
 from videogem_ros.core.encoder import Encoder, check_places
-from videogem_ros.core.fusion import locate_points
+from videogem_ros.core.fusion import Located, locate_points
 from videogem_ros.core.heatmaps import patch_similarity
 from videogem_ros.core.presence import presence_margin, presence_score
 from videogem_ros.core.prompts import prompts_for
@@ -39,6 +42,9 @@ FrameChoice = Literal["newest", "all"] | Sequence[int]
 TEXT_CACHE = 1024
 """Texts whose embeddings are kept; three an action."""
 
+PREPARED_FRAMES = 512
+"""Most frames whose network input a GPU keeps while they may come again in a later window."""
+
 PROMPT_LOGIT_SCALE = 100.0
 """Scale of the prompt probabilities, the official code's for every backbone."""
 
@@ -49,16 +55,30 @@ class Grounder:
     Args:
         backbone: From :func:`videogem_ros.core.load_backbone`.
         config: How features become heatmaps and points.
+        cuda_graphs: "auto" records encoder passes on a GPU and replays them, where that is
+            possible; "off" never does. The results are the same.
+
+    Attributes:
+        encoder: Of the backbone's tower.
+        graphs: The recorded passes, and why there are none where that is so.
+        input_hw: Height and width of the network's input in pixels.
 
     Raises:
-        InvalidValueError: The backbone has fewer than ``config.depth`` blocks, or the input size
-            is not a multiple of its patch.
+        InvalidValueError: The backbone has fewer than ``config.depth`` blocks, the input size is
+            not a multiple of its patch, or ``cuda_graphs`` is something else.
     """
 
-    def __init__(self, backbone: Backbone, config: GroundingConfig | None = None) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        config: GroundingConfig | None = None,
+        *,
+        cuda_graphs: str = "auto",
+    ) -> None:
         self.backbone = backbone
         self.config = config or GroundingConfig()
         self.encoder = Encoder(backbone.tower, self.config.depth)
+        self.graphs = Graphs(backbone.tower, cuda_graphs)
         self.input_hw = self.config.image_hw or backbone.input_hw
         patch_hw = backbone.tower.patch_hw
         if any(side % patch for side, patch in zip(self.input_hw, patch_hw)):
@@ -66,6 +86,7 @@ class Grounder:
                 "image_hw", f"multiples of the patch {patch_hw[0]} x {patch_hw[1]}", self.input_hw
             )
         self._embeddings: OrderedDict[str, Tensor] = OrderedDict()
+        self._prepared: WeakKeyDictionary[Frame, Tensor] = WeakKeyDictionary()
 
     def with_config(self, config: GroundingConfig) -> Grounder:
         """A grounder with another configuration that shares the backbone and all that is cached.
@@ -83,7 +104,8 @@ class Grounder:
             if before != after:
                 raise InvalidValueError(name, f"{before!r}, which features depend on", after)
         other = Grounder(self.backbone, config)
-        other._embeddings = self._embeddings
+        other.encoder, other.graphs = self.encoder, self.graphs
+        other._embeddings, other._prepared = self._embeddings, self._prepared
         return other
 
     def ground(
@@ -105,22 +127,92 @@ class Grounder:
         """
         return self.locate(self.encode(window, frames), window, actions)
 
+    def ground_each(
+        self,
+        windows: Sequence[Window],
+        actions: Sequence[Sequence[Action]],
+        frames: FrameChoice = "newest",
+    ) -> list[list[Grounding]]:
+        """Ground windows that have nothing to do with each other, say of several cameras.
+
+        One encoder pass over all of them and one wait for the GPU; each window's groundings are
+        those that :meth:`ground` finds, within 1e-5 in float32.
+
+        Args:
+            windows: B windows, of any image sizes; see :meth:`encode_windows`.
+            actions: Each window's own.
+            frames: In every window the same choice.
+
+        Returns:
+            For each window what :meth:`ground` returns.
+
+        Raises:
+            InvalidValueError: As for :meth:`ground`, or not one sequence of actions a window.
+        """
+        return self.locate_each(self.encode_windows(windows, frames), windows, actions)
+
+    def warm_up(self, window: Window, actions: Sequence[Action]) -> None:
+        """Ground a window for nothing, so that the first real one of its kind does not wait.
+
+        Args:
+            window: Of as many frames as will come; their content and size do not matter.
+            actions: One or more.
+        """
+        # Where passes are recorded, the second one is.
+        for _ in range(2 if self.graphs.used_on(self.device) else 1):
+            self.ground(window, actions)
+
     @torch.inference_mode()
     def encode(self, window: Window, frames: FrameChoice = "newest") -> Features:
         """The encoder pass alone; see :meth:`ground`."""
-        joint = self.backbone.window_frames
-        if joint > 1 and len(window) != joint:
-            raise InvalidValueError(
-                "window.frames", f"{joint} frames for {self.backbone.name}", str(len(window))
-            )
-        chosen = _places(frames, len(window))
+        chosen = self._chosen(window, frames)
+        if self.backbone.window_frames > 1:
+            return self._encode(self._pixels(window.frames), chosen)
         # Frames of an image backbone do not see each other: only the wanted ones are prepared.
-        used = range(len(window)) if joint > 1 else chosen
-        pixels = self._pixels([window.frames[index] for index in used])
-        if joint > 1:
-            return self.encoder(pixels, chosen)
-        features = self.encoder(pixels)
-        return Features(features.patch_terms, features.class_terms, features.grid_hw, chosen)
+        features = self._encode_images([window.frames[index] for index in chosen])
+        return replace(features, frames=chosen)
+
+    @torch.inference_mode()
+    def encode_windows(
+        self, windows: Sequence[Window], frames: FrameChoice = "newest"
+    ) -> list[Features]:
+        """The encoder pass over several windows at once; see :meth:`ground_each`.
+
+        Args:
+            windows: Of as many frames as a video backbone encodes jointly, or of any numbers for
+                an image backbone; image sizes may differ between windows.
+            frames: In every window the same choice.
+
+        Returns:
+            Of each window what :meth:`encode` returns.
+
+        Raises:
+            InvalidValueError: A window of another length, or frames outside one.
+        """
+        if len(windows) < 2:
+            return [self.encode(window, frames) for window in windows]
+        choices = [self._chosen(window, frames) for window in windows]
+        if self.backbone.window_frames > 1:
+            chosen = choices[0]  # windows are all of one length
+            pixels = self._pixels([frame for window in windows for frame in window.frames])
+            pixels = pixels.view(len(windows), -1, *pixels.shape[1:])
+            patch_terms, class_terms = self.graphs.run(
+                chosen, lambda pixels: self.encoder.terms(pixels, chosen), pixels
+            )
+            return [
+                Features(patches, classes, self._grid_hw, chosen)
+                for patches, classes in zip(patch_terms, class_terms)
+            ]
+        wanted = [window.frames[index] for window, c in zip(windows, choices) for index in c]
+        features = self._encode_images(wanted)
+        counts = [len(chosen) for chosen in choices]
+        parts = zip(
+            torch.split(features.patch_terms, counts), torch.split(features.class_terms, counts)
+        )
+        return [
+            Features(patches, classes, self._grid_hw, chosen)
+            for (patches, classes), chosen in zip(parts, choices)
+        ]
 
     @torch.inference_mode()
     def encode_each(self, frames: Sequence[Frame]) -> list[Features]:
@@ -141,30 +233,69 @@ class Grounder:
                 "an image backbone, to encode frames each on its own",
                 self.backbone.name,
             )
-        features = self.encoder(torch.cat([self._pixels([frame]) for frame in frames]))
-        return [
-            Features(
-                features.patch_terms[f : f + 1],
-                features.class_terms[f : f + 1],
-                features.grid_hw,
-                frames=(0,),
+        return self.encode_windows([Window((frame,)) for frame in frames])
+
+    def _chosen(self, window: Window, frames: FrameChoice) -> tuple[int, ...]:
+        """The places in a window that the backbone can take."""
+        joint = self.backbone.window_frames
+        if joint > 1 and len(window) != joint:
+            raise InvalidValueError(
+                "window.frames", f"{joint} frames for {self.backbone.name}", str(len(window))
             )
-            for f in range(len(frames))
-        ]
+        return _places(frames, len(window))
+
+    def _encode(self, pixels: Tensor, chosen: tuple[int, ...]) -> Features:
+        """One window (T, 3, H, W), by a recorded pass where there is one."""
+
+        def passed(pixels: Tensor) -> tuple[Tensor, ...]:
+            features = self.encoder(pixels, chosen)
+            return features.patch_terms, features.class_terms
+
+        patch_terms, class_terms = self.graphs.run(chosen, passed, pixels)
+        return Features(patch_terms, class_terms, self._grid_hw, chosen)
+
+    def _encode_images(self, frames: Sequence[Frame]) -> Features:
+        """Frames that do not see each other, in one pass; their places are counted through."""
+        return self._encode(self._pixels(frames), tuple(range(len(frames))))
 
     def _pixels(self, frames: Sequence[Frame]) -> Tensor:
-        """Frames of one size as the network's input, (T, 3, H, W)."""
-        placement = place(frames[0].hw, self.input_hw, self.config.resize)
-        weight = self.backbone.tower.patch_embedding
-        return to_pixels(
-            [frame.image for frame in frames],
-            placement,
-            self.backbone.preprocessing,
-            weight.device,
-            weight.dtype,
-        )
+        """Frames of any sizes as the network's input, (T, 3, H, W).
 
-    @torch.inference_mode()
+        A video window shares most of its frames with those before and after it. A GPU keeps them
+        prepared as long as somebody holds the frame; a CPU prepares one in a fraction of a percent
+        of the time that it spends on a window, and would rather have the memory.
+        """
+        if self.device.type != "cuda" or self.backbone.window_frames == 1:
+            return self._prepare(frames)
+        known = self._prepared
+        if new := [frame for frame in dict.fromkeys(frames) if frame not in known]:
+            known.update(zip(new, self._prepare(new)))
+        pixels = torch.stack([known[frame] for frame in frames])
+        while len(known) > PREPARED_FRAMES:
+            known.pop(next(known.keys()), None)
+        return pixels
+
+    def _prepare(self, frames: Sequence[Frame]) -> Tensor:
+        """Frames of any sizes as the network's input, (T, 3, H, W)."""
+        weight, preprocessing = self.backbone.tower.patch_embedding, self.backbone.preprocessing
+        parts = [
+            to_pixels(
+                [frame.image for frame in of_size],
+                place(hw, self.input_hw, self.config.resize),
+                preprocessing,
+                weight.device,
+                weight.dtype,
+            )
+            for hw, of_size in itertools.groupby(frames, key=lambda frame: frame.hw)
+        ]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    @property
+    def _grid_hw(self) -> tuple[int, int]:
+        """Patches down and across."""
+        patch_h, patch_w = self.backbone.tower.patch_hw
+        return self.input_hw[0] // patch_h, self.input_hw[1] // patch_w
+
     def locate(
         self, features: Features, window: Window, actions: Sequence[Action]
     ) -> list[Grounding]:
@@ -178,41 +309,87 @@ class Grounder:
         Returns:
             M x F groundings, action by action, within an action frame by frame.
         """
-        if not actions:
-            return []
+        return self.locate_each([features], [window], [actions])[0]
+
+    @torch.inference_mode()
+    def locate_each(
+        self,
+        features: Sequence[Features],
+        windows: Sequence[Window],
+        actions: Sequence[Sequence[Action]],
+    ) -> list[list[Grounding]]:
+        """:meth:`locate` for several windows, with one wait for the GPU.
+
+        Args:
+            features: Of each window.
+            windows: Where they come from.
+            actions: Each window's own.
+
+        Returns:
+            For each window what :meth:`locate` returns.
+
+        Raises:
+            InvalidValueError: Not as many windows, features and sequences of actions.
+        """
+        if not len(features) == len(windows) == len(actions):
+            raise InvalidValueError(
+                "actions",
+                f"a sequence of actions for each of {len(windows)} windows",
+                f"{len(actions)}, and features of {len(features)}",
+            )
+        asked = [place for place, some in enumerate(actions) if some]
+        found = [self._compare(features[p], windows[p].hw, actions[p]) for p in asked]
+        groundings: list[list[Grounding]] = [[] for _ in windows]
+        for place_, comparison in zip(asked, _to_host(found)):
+            groundings[place_] = self._groundings(comparison, windows[place_], actions[place_])
+        return groundings
+
+    def _compare(
+        self, features: Features, image_hw: tuple[int, int], actions: Sequence[Action]
+    ) -> _Comparison:
+        """Features of one window with its actions' texts; does not wait for the device."""
         config, tower = self.config, self.backbone.tower
-        prompts = [prompts_for(action, config.prompts) for action in actions]
-        texts = [text for prompt in prompts for text in prompt.texts]
+        texts = [text for action in actions for text in prompts_for(action, config.prompts).texts]
         embeddings = self._embed_texts([*texts, *config.presence.neutral])
         text, neutral = embeddings[: len(texts)], embeddings[len(texts) :]
 
         weights = layer_weights(features.class_terms, text, tower, config)
         similarity = patch_similarity(features, weights, text, tower)
-        placement = place(window.hw, self.input_hw, config.resize)
-        located = locate_points(similarity, features.grid_hw, placement, config).cpu()
-
+        placement = place(image_hw, self.input_hw, config.resize)
         class_embedding = self._embed_classes(features)
         shape = (len(features.frames), len(actions), len(PROMPT_KINDS))  # (F, M, K)
         cosines = (class_embedding @ text.T).view(shape)
-        probabilities = torch.softmax(PROMPT_LOGIT_SCALE * cosines, dim=-1).cpu().numpy()
+        return _Comparison(
+            frames=features.frames,
+            located=locate_points(similarity, features.grid_hw, placement, config),
+            cosines=cosines,
+            probabilities=torch.softmax(PROMPT_LOGIT_SCALE * cosines, dim=-1),
+            neutral=class_embedding @ neutral.T,
+            layer_weights=weights.expand(*similarity.shape[:2], -1).reshape(*shape, -1),
+        )
+
+    def _groundings(
+        self, found: _Comparison, window: Window, actions: Sequence[Action]
+    ) -> list[Grounding]:
+        """What was found in one window, on the host, in the user's terms."""
+        config = self.config
         margins = presence_margin(
-            cosines[..., PROMPT_KINDS.index("action")].cpu().numpy(),
-            (class_embedding @ neutral.T)[:, None].cpu().numpy(),
+            found.cosines[..., PROMPT_KINDS.index("action")].numpy(),
+            found.neutral[:, None].numpy(),
             self.backbone.logit_scale,
         )
         scores = presence_score(margins, config.presence)  # (F, M)
-        layer = weights.expand(*similarity.shape[:2], -1).reshape(*shape, -1).cpu().numpy()
-
         frames_used = len(set(window.stamps_ns))
         groundings = []
-        for m, (action, prompt) in enumerate(zip(actions, prompts)):
-            for f, index in enumerate(features.frames):
+        for m, action in enumerate(actions):
+            prompts = prompts_for(action, config.prompts)
+            for f, index in enumerate(found.frames):
                 frame = window.frames[index]
-                points, heatmaps = located.of(f, m, window.hw)
+                points, heatmaps = found.located.of(f, m, window.hw)
                 groundings.append(
                     Grounding(
                         action=action,
-                        prompts=prompt,
+                        prompts=prompts,
                         frame_index=index,
                         stamp_ns=frame.stamp_ns,
                         frame_id=frame.frame_id,
@@ -222,8 +399,8 @@ class Grounder:
                         frames_used=frames_used,
                         points=points,
                         heatmaps=heatmaps,
-                        layer_weights=layer[f, m],
-                        prompt_probabilities=probabilities[f, m],
+                        layer_weights=found.layer_weights[f, m].numpy(),
+                        prompt_probabilities=found.probabilities[f, m].numpy(),
                         score=float(scores[f, m]),
                         present=bool(scores[f, m] >= config.presence.threshold),
                     )
@@ -278,6 +455,48 @@ class Grounder:
     def device(self) -> torch.device:
         """Where the backbone lies."""
         return self.backbone.tower.class_embedding.device
+
+
+@dataclass(frozen=True, eq=False)
+class _Comparison:
+    """A window's F frames compared with its M actions' K prompts each and J neutral texts.
+
+    Attributes:
+        frames: The F places in the window.
+        located: Heatmaps and points.
+        cosines: (F, M, K) float32, of class token and prompts.
+        probabilities: (F, M, K) float32, the softmax over the K.
+        neutral: (F, J) float32, cosines of class token and neutral texts.
+        layer_weights: (F, M, K, L) float32.
+    """
+
+    frames: tuple[int, ...]
+    located: Located
+    cosines: Tensor
+    probabilities: Tensor
+    neutral: Tensor
+    layer_weights: Tensor
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All that has to come to the host."""
+        located = self.located
+        return (
+            *(located.heatmaps, located.points, located.similarity),
+            *(self.cosines, self.probabilities, self.neutral, self.layer_weights),
+        )
+
+
+def _to_host(found: Sequence[_Comparison]) -> list[_Comparison]:
+    """Comparisons on the host, all in one copy."""
+    if not found:
+        return []
+    count = len(found[0].tensors)
+    landed = to_host([tensor for comparison in found for tensor in comparison.tensors])
+    return [
+        _Comparison(comparison.frames, Located(*landed[p : p + 3]), *landed[p + 3 : p + count])
+        for comparison, p in zip(found, range(0, len(landed), count))
+    ]
 
 
 def _places(frames: FrameChoice, count: int) -> tuple[int, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from videogem_ros.core.acceleration import constant
 from videogem_ros.core.configuration import GroundingConfig
 from videogem_ros.core.tower import VisionTower
 
@@ -40,7 +41,7 @@ def base_weights(terms: int, config: GroundingConfig, device: torch.device) -> T
         (1, 1, L) float32.
     """
     weights = config.static_weights if config.uses_static else (1.0,) * terms
-    return torch.tensor(weights, device=device).view(1, 1, -1)
+    return constant(weights, device).view(1, 1, -1)
 
 
 def leave_one_out(class_terms: Tensor, text: Tensor, tower: VisionTower) -> Tensor:

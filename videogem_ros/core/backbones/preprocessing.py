@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
 
+from videogem_ros.core.acceleration import constant
+
 
 @dataclass(frozen=True)
 class Preprocessing:
@@ -109,8 +111,11 @@ def to_pixels(
 ) -> Tensor:
     """Resample, round to whole levels as image libraries do, and normalise.
 
+    Images go to the device as they are. To a GPU they go through page-locked memory and nobody
+    waits for their arrival; the images may be changed as soon as this returns.
+
     Args:
-        images: T images (H, W, 3) uint8 RGB of one size.
+        images: T images (H, W, 3) uint8 RGB of one size, in any layout; read-only views are fine.
         placement: Where they go; the padding is the mean colour, which is zero after normalising.
         preprocessing: Filter, mean and standard deviation.
         device: Where the resampling runs and the result lies.
@@ -119,8 +124,9 @@ def to_pixels(
     Returns:
         (T, 3, input_h, input_w).
     """
-    stacked = np.stack(images)  # (T, H, W, 3)
-    x = torch.from_numpy(stacked).to(device).permute(0, 3, 1, 2).float()
+    levels = _upload(images, device).permute(0, 3, 1, 2)
+    # In one layout, whatever the images': so no frame depends on how it came or what is beside it.
+    x = levels.to(torch.float32, memory_format=torch.channels_last)
     height, width = placement.content_hw
     if tuple(x.shape[-2:]) != placement.content_hw:
         # Pillow resizes across, then down, in whole levels each time: bicubic overshoot at an edge
@@ -135,9 +141,40 @@ def to_pixels(
                 antialias=preprocessing.antialias,
             )
             x = x.round_().clamp_(0, 255)
-    mean = torch.tensor(preprocessing.mean, device=device).view(3, 1, 1)
-    std = torch.tensor(preprocessing.std, device=device).view(3, 1, 1)
+    mean, std = (
+        constant(numbers, device).view(3, 1, 1)
+        for numbers in (preprocessing.mean, preprocessing.std)
+    )
     x = (x / 255 - mean) / std
     right = placement.input_hw[1] - placement.left - width
     bottom = placement.input_hw[0] - placement.top - height
     return F.pad(x, (placement.left, right, placement.top, bottom)).to(dtype)
+
+
+def _upload(images: Sequence[npt.NDArray[np.uint8]], device: torch.device) -> Tensor:
+    """Images of one size on a device, (T, H, W, 3) uint8; one of the CPU's is not copied."""
+    if device.type == "cuda":
+        shape = (len(images), *images[0].shape)
+        locked = torch.empty(shape, dtype=torch.uint8, pin_memory=True)
+        for place, image in zip(locked, images):
+            place.copy_(_as_tensor(image))
+        return locked.to(device, non_blocking=True)
+    if len(images) == 1:
+        return _as_tensor(images[0])[None].to(device)
+    return torch.from_numpy(np.stack(images)).to(device)
+
+
+class _Writable:
+    """Says of a read-only array, which torch warns of, that it is not; nobody here writes."""
+
+    def __init__(self, array: npt.NDArray[np.uint8]) -> None:
+        interface = array.__array_interface__
+        self.__array_interface__ = interface | {"data": (interface["data"][0], False)}
+        self.array = array  # lives as long as what is made of it
+
+
+def _as_tensor(image: npt.NDArray[np.uint8]) -> Tensor:
+    """An image's memory as a tensor to read; a copy where torch has no strides for it."""
+    if min(image.strides) < 0:
+        return torch.from_numpy(np.ascontiguousarray(image))
+    return torch.from_numpy(image if image.flags.writeable else np.asarray(_Writable(image)))

@@ -1,0 +1,301 @@
+"""What a GPU needs so that nobody waits: constants that are there, one copy back, CUDA graphs.
+
+A pass over a vision tower is some hundred small launches, which take a CPU longer to say than a
+GPU to do. A CUDA graph says them once and for all; :class:`Graphs` decides when there is one,
+when it is no longer right, and what to do where there can be none.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from videogem_ros.core.configuration import CUDA_GRAPHS
+from videogem_ros.errors import InvalidValueError
+
+MAX_GRAPHS = 8
+"""Graphs that are kept: of so many shapes and choices of frames, the latest used ones."""
+
+Pass = Callable[[Tensor], tuple[Tensor, ...]]
+"""What is recorded: reads its argument and weights, writes new tensors, asks the host nothing."""
+
+_logger = logging.getLogger(__name__)
+
+
+class Recording(Protocol):
+    """A pass that can be done again on the tensors that it was recorded with."""
+
+    def replay(self) -> None:
+        """Does it again, on the current stream: reads the same inputs, writes the same outputs."""
+
+
+class Recorder(Protocol):
+    """Records passes on one kind of device.
+
+    Attributes:
+        device_type: "cuda".
+    """
+
+    device_type: str
+
+    def record(
+        self, passed: Pass, inputs: Tensor, beside: Recording | None
+    ) -> tuple[Recording, tuple[Tensor, ...]]:
+        """Records a pass that has been run before, so that all it needs once is there.
+
+        Args:
+            passed: The pass.
+            inputs: Its argument, whose memory each replay reads.
+            beside: A recording that is never replayed at the same time; its scratch memory serves
+                both.
+
+        Returns:
+            The recording, and the outputs that each replay writes.
+
+        Raises:
+            RuntimeError: The pass cannot be recorded, or there is no memory for it.
+        """
+
+
+class CudaRecorder:
+    """Records passes as CUDA graphs."""
+
+    device_type = "cuda"
+
+    def record(
+        self, passed: Pass, inputs: Tensor, beside: Recording | None
+    ) -> tuple[Recording, tuple[Tensor, ...]]:
+        """A CUDA graph of the pass; see :class:`Recorder`."""
+        device = inputs.device
+        graph = torch.cuda.CUDAGraph()
+        pool = beside.pool() if isinstance(beside, torch.cuda.CUDAGraph) else None
+        # A recording that fails leaves its own stream current; the outer one is put back.
+        with (
+            torch.cuda.device(device),
+            torch.cuda.stream(torch.cuda.current_stream(device)),
+            torch.cuda.graph(
+                graph,
+                pool=pool,
+                stream=torch.cuda.Stream(device),  # type: ignore[no-untyped-call]
+                capture_error_mode="thread_local",  # other threads may use the GPU meanwhile
+            ),
+        ):
+            outputs = passed(inputs)
+        return graph, outputs
+
+
+@dataclass(eq=False)
+class _Graph:
+    """A recording, and what has to live as long.
+
+    Attributes:
+        recording: Of ``passed``.
+        inputs: That it reads.
+        outputs: That it writes.
+        passed: Holds, by what it refers to, all other memory that the recording reads.
+    """
+
+    recording: Recording
+    inputs: Tensor
+    outputs: tuple[Tensor, ...]
+    passed: Pass
+
+
+class Graphs:
+    """Runs encoder passes, and replays recorded ones where that is possible.
+
+    A pass runs as it is the first time that its key, shape, dtype and device come, which also
+    warms everything up; the second time it is recorded, and from then on replayed. Inputs are
+    copied into the recording's, outputs out of it, so callers own what they get. Where weights
+    change, in place or by others in their stead, all recordings are forgotten. A pass that cannot
+    be recorded runs as it is, now and later; the first such is logged, each is counted.
+
+    Passes on other devices, passes that are to be differentiated, and all passes where the mode is
+    "off", simply run. Threads of one CUDA stream, as all are by default, may share one.
+
+    Args:
+        weights: A (nest of) dataclasses and tuples with all tensors that the passes read.
+        mode: "auto" or "off".
+        recorder: Another one than CUDA's.
+
+    Attributes:
+        mode: As given.
+        recorded: How many passes were recorded so far.
+        replayed: How many times one was replayed.
+        failed: How many passes could not be recorded.
+        problem: Why the latest of those could not; empty while there is none.
+
+    Raises:
+        InvalidValueError: Another mode.
+    """
+
+    def __init__(
+        self, weights: object, mode: str = "auto", recorder: Recorder | None = None
+    ) -> None:
+        if mode not in CUDA_GRAPHS:
+            raise InvalidValueError("cuda_graphs", f"one of {', '.join(CUDA_GRAPHS)}", mode)
+        self.mode = mode
+        self.recorded = self.replayed = self.failed = 0
+        self.problem = ""
+        self._recorder = recorder or CudaRecorder()
+        self._weights = tuple(_tensors(weights))
+        self._state = _state(self._weights)
+        self._graphs: OrderedDict[Hashable, _Graph] = OrderedDict()  # least recently used first
+        self._seen: OrderedDict[Hashable, bool] = OrderedDict()  # and whether it can be recorded
+        self._lock = threading.Lock()
+
+    def used_on(self, device: torch.device) -> bool:
+        """Whether passes on a device are recorded."""
+        return self.mode == "auto" and device.type == self._recorder.device_type
+
+    def run(self, key: Hashable, passed: Pass, inputs: Tensor) -> tuple[Tensor, ...]:
+        """What a pass gives.
+
+        Args:
+            key: Of all that the pass depends on beside its argument and the weights.
+            passed: The pass.
+            inputs: Its argument, which is not changed.
+
+        Returns:
+            The pass's outputs, to the bit what it would give without a recording.
+        """
+        if not self.used_on(inputs.device) or torch.is_grad_enabled():
+            return passed(inputs)
+        with self._lock:
+            graph = self._graph((key, inputs.shape, inputs.dtype, inputs.device), passed, inputs)
+            if graph is None:
+                return passed(inputs)
+            graph.inputs.copy_(inputs)
+            graph.recording.replay()
+            self.replayed += 1
+            return tuple(output.clone() for output in graph.outputs)
+
+    def _graph(self, key: Hashable, passed: Pass, inputs: Tensor) -> _Graph | None:
+        """The recording of a pass, made where it is due; None where the pass has to run."""
+        state = _state(self._weights)
+        if state != self._state:
+            self._graphs.clear()
+            self._seen.clear()
+            self._state = state
+        if key in self._graphs:
+            self._graphs.move_to_end(key)
+            return self._graphs[key]
+        if key not in self._seen:
+            self._seen[key] = True
+            while len(self._seen) > 8 * MAX_GRAPHS:
+                self._seen.popitem(last=False)
+            return None
+        return self._record(key, passed, inputs) if self._seen[key] else None
+
+    def _record(self, key: Hashable, passed: Pass, inputs: Tensor) -> _Graph | None:
+        beside = next(reversed(self._graphs.values())).recording if self._graphs else None
+        with torch.inference_mode(False):  # to be written to in any mode
+            static = torch.empty_like(inputs)
+        static.copy_(inputs)
+        try:
+            recording, outputs = self._recorder.record(passed, static, beside)
+        except RuntimeError as error:  # all that CUDA's errors derive from
+            self._seen[key] = False
+            self.failed += 1
+            self.problem = " ".join(str(error).split())[:200] or type(error).__name__
+            level = logging.WARNING if self.failed == 1 else logging.DEBUG
+            _logger.log(level, "no CUDA graph, each launch is made anew: %s", self.problem)
+            return None
+        graph = self._graphs[key] = _Graph(recording, static, outputs, passed)
+        self.recorded += 1
+        while len(self._graphs) > MAX_GRAPHS:
+            self._graphs.popitem(last=False)
+        return graph
+
+
+def _tensors(weights: object) -> Iterator[Tensor]:
+    """Every tensor in a nest of dataclasses and tuples."""
+    if isinstance(weights, Tensor):
+        yield weights
+    elif isinstance(weights, tuple):
+        for item in weights:
+            yield from _tensors(item)
+    elif dataclasses.is_dataclass(weights):
+        for field in dataclasses.fields(weights):
+            yield from _tensors(getattr(weights, field.name))
+
+
+def _state(weights: Sequence[Tensor]) -> tuple[tuple[int, int], ...]:
+    """Where weights lie, and how often they were changed there."""
+    return tuple((weight.data_ptr(), version(weight)) for weight in weights)
+
+
+def version(tensor: Tensor) -> int:
+    """How often a tensor was changed in place; 0 for one that inference mode made."""
+    return 0 if tensor.is_inference() else tensor._version
+
+
+@functools.lru_cache(maxsize=256)
+def constant(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """Numbers on a device, made once: to make them there anew waits for all work before.
+
+    Args:
+        values: N numbers.
+        device: Where they are wanted.
+
+    Returns:
+        (N,) float32, which must not be written to.
+    """
+    with torch.inference_mode(False):
+        return torch.tensor(values, dtype=torch.float32, device=device)
+
+
+def to_host(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Tensors of one device on the CPU, by one copy through page-locked memory.
+
+    This is where a grounding waits for the GPU, and nowhere else.
+
+    Args:
+        tensors: Of any shapes and dtypes; those on the CPU are given back as they are.
+
+    Returns:
+        The tensors on the CPU, in their order.
+    """
+    devices = {tensor.device for tensor in tensors}
+    if len(devices) != 1 or devices.pop().type != "cuda":
+        return [tensor.cpu() for tensor in tensors]
+    packed = pack(tensors)
+    landed = torch.empty(packed.shape, dtype=packed.dtype, pin_memory=True)
+    landed.copy_(packed, non_blocking=True)
+    torch.cuda.current_stream(packed.device).synchronize()
+    return [part.clone() for part in unpack(landed, tensors)]  # page-locked memory is scarce
+
+
+def pack(tensors: Sequence[Tensor]) -> Tensor:
+    """The bytes of tensors side by side, those of the widest dtypes first, so all lie aligned."""
+    return torch.cat(
+        [tensors[i].contiguous().flatten().view(torch.uint8) for i in _order(tensors)]
+    )
+
+
+def unpack(packed: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
+    """Views of what :func:`pack` made.
+
+    Args:
+        packed: (bytes,) uint8.
+        like: The tensors that were packed, for their shapes and dtypes.
+
+    Returns:
+        Views of ``packed``, in the order of ``like``.
+    """
+    order = _order(like)
+    parts: dict[int, Any] = dict(zip(order, torch.split(packed, [like[i].nbytes for i in order])))
+    return [parts[i].view(tensor.dtype).view(tensor.shape) for i, tensor in enumerate(like)]
+
+
+def _order(tensors: Sequence[Tensor]) -> list[int]:
+    return sorted(range(len(tensors)), key=lambda i: -tensors[i].element_size())
