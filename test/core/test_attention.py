@@ -7,9 +7,12 @@ import math
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend
 
 from videogem_ros.core.attention import (
     attention,
+    chosen_kernels,
+    kernels,
     merge_heads,
     self_self_attention,
     split_heads,
@@ -94,3 +97,62 @@ def test_temperature_is_the_mean_length_of_the_tokens_over_the_root_of_the_head_
     y = torch.tensor([[[3.0, 4.0], [0.0, 1.0]], [[6.0, 8.0], [0.0, 0.0]]])
     assert token_temperature(y, head_dim=4).tolist() == pytest.approx([1.5, 2.5])
     assert token_temperature(y.half(), head_dim=4).dtype == torch.float32
+
+
+# Kernels of a GPU.
+
+FLASH, EFFICIENT, MATH = (
+    SDPBackend.FLASH_ATTENTION,
+    SDPBackend.EFFICIENT_ATTENTION,
+    SDPBackend.MATH,
+)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "head_dim", "expected"),
+    [
+        (torch.bfloat16, 64, (FLASH, EFFICIENT, MATH)),
+        (torch.float16, 80, (FLASH, EFFICIENT, MATH)),
+        (torch.bfloat16, 264, (EFFICIENT, MATH)),
+        (torch.bfloat16, 20, (MATH,)),
+        (torch.float32, 64, (EFFICIENT, MATH)),
+        (torch.float32, 20, (EFFICIENT, MATH)),
+        (torch.float32, 18, (MATH,)),
+        (torch.float64, 64, (MATH,)),
+    ],
+    ids=str,
+)
+def test_kernels_follow_from_precision_and_head_size(
+    dtype: torch.dtype, head_dim: int, expected: tuple[SDPBackend, ...]
+) -> None:
+    assert kernels(dtype, head_dim) == expected
+
+
+def test_a_cpu_keeps_its_own_choice() -> None:
+    before = torch.backends.cuda.cudnn_sdp_enabled(), torch.backends.cuda.flash_sdp_enabled()
+    with chosen_kernels(torch.device("cpu"), torch.float32, 64):
+        inside = torch.backends.cuda.cudnn_sdp_enabled(), torch.backends.cuda.flash_sdp_enabled()
+    assert inside == before
+
+
+def test_a_gpu_is_given_the_chosen_ones_and_all_others_back_after() -> None:
+    with chosen_kernels(torch.device("cuda"), torch.float32, 64):
+        assert not torch.backends.cuda.flash_sdp_enabled()
+        assert not torch.backends.cuda.cudnn_sdp_enabled()
+        assert torch.backends.cuda.mem_efficient_sdp_enabled()
+    assert torch.backends.cuda.flash_sdp_enabled()
+    assert torch.backends.cuda.cudnn_sdp_enabled()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_the_preferred_kernel_takes_what_the_encoder_gives_it(dtype: torch.dtype) -> None:
+    """Alone: without those it could fall back on."""
+    split = split_heads(noise(2, 50, 3 * 128).to("cuda", dtype), heads=2)
+    preferred = kernels(dtype, 64)[0]
+    with torch.nn.attention.sdpa_kernel(preferred):
+        found = self_self_attention(split, torch.ones(2, device="cuda"))
+        plain = attention(*split)
+    assert found.isfinite().all()
+    assert plain.isfinite().all()

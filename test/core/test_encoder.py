@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -241,6 +242,59 @@ def test_a_batch_of_video_windows_equals_them_one_by_one(tiny_video_backbone: Ba
         alone = encoder(window)
         torch.testing.assert_close(patches, alone.patch_terms, atol=2e-6, rtol=2e-6)
         torch.testing.assert_close(classes, alone.class_terms[0], atol=2e-6, rtol=2e-6)
+
+
+@pytest.mark.parametrize("chosen", [(7,), (4, 1), tuple(range(8)), (0, 0, 3)], ids=str)
+@torch.inference_mode()
+def test_windows_together_give_what_each_gives_alone(
+    tiny: Backbone, chosen: tuple[int, ...]
+) -> None:
+    encoder, windows = Encoder(tiny.tower), noise(3, 8, 3, 64, 64)
+    patch_terms, class_terms = encoder.terms(windows, chosen)
+    for window, patches, classes in zip(windows, patch_terms, class_terms):
+        alone = encoder(window, chosen)
+        torch.testing.assert_close(patches, alone.patch_terms, atol=2e-6, rtol=2e-6)
+        torch.testing.assert_close(classes, alone.class_terms, atol=2e-6, rtol=2e-6)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+@torch.inference_mode()
+def test_patches_are_embedded_by_a_product_as_by_the_convolution(
+    tiny_image_backbone: Backbone, layout: torch.memory_format
+) -> None:
+    tower, pixels = tiny_image_backbone.tower, noise(2, 3, 48, 80)
+    kernel = tower.patch_embedding
+    expected = torch.nn.functional.conv2d(pixels, kernel, stride=tower.patch_hw)
+    found = Encoder(tower)._patches(pixels.contiguous(memory_format=layout))
+    torch.testing.assert_close(found, expected.flatten(2).transpose(1, 2), atol=2e-6, rtol=2e-6)
+
+
+# Positions of other grids.
+
+
+def test_positions_of_another_grid_are_kept_while_they_hold(tiny_clip_config: Path) -> None:
+    encoder = Encoder(load_backbone(f"openclip:{tiny_clip_config}", "random:0").tower)
+    embedding = encoder.tower.position_embedding
+    with torch.inference_mode():
+        first = encoder.positions((6, 4))
+        assert encoder.positions((6, 4)) is first
+        assert encoder.positions((4, 4)) is embedding
+    assert not first.is_inference()  # training may meet it
+    embedding.mul_(2)
+    torch.testing.assert_close(encoder.positions((6, 4)), 2 * first)
+    embedding.data = embedding / 2
+    torch.testing.assert_close(encoder.positions((6, 4)), first)
+
+
+def test_training_never_meets_positions_of_before() -> None:
+    embedding = noise(1 + 16, 8).requires_grad_()
+    visual = tiny_clip().visual
+    encoder = Encoder(replace(openclip.tower_of(visual), position_embedding=embedding))
+    first = encoder.positions((6, 4))
+    assert first.requires_grad
+    with torch.inference_mode():
+        embedding.data.mul_(2)  # which nobody counts
+        assert torch.equal(encoder.positions((6, 4)), 2 * first)
 
 
 def part(grid_hw: tuple[int, int]) -> Features:

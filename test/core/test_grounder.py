@@ -19,6 +19,7 @@ from videogem_ros.core import (
 from videogem_ros.core.backbones import Backbone
 from videogem_ros.core.backbones.openclip import OpenClipBackbone
 from videogem_ros.core.fusion import NAMES
+from videogem_ros.core.grounder import FrameChoice
 from videogem_ros.core.prompts import prompts_for
 from videogem_ros.datatypes import PROMPT_KINDS, Action, Features, Frame, Grounding, Window
 from videogem_ros.errors import InvalidValueError
@@ -211,6 +212,110 @@ def test_frames_of_any_sizes_are_encoded_in_one_pass(tiny_image_backbone: Backbo
 def test_frames_of_a_video_backbone_are_not_encoded_alone(tiny_video_backbone: Backbone) -> None:
     with pytest.raises(InvalidValueError, match="expected an image backbone"):
         Grounder(tiny_video_backbone).encode_each(window(8).frames)
+
+
+# Several windows.
+
+
+@pytest.mark.parametrize("frames", ["newest", "all", (1, 6)], ids=str)
+@pytest.mark.parametrize("resize", ["stretch", "letterbox"])
+def test_windows_of_several_cameras_are_grounded_as_each_alone(
+    tiny: Backbone, frames: FrameChoice, resize: str
+) -> None:
+    grounder = Grounder(tiny, GroundingConfig(resize=resize))
+    # Two cameras of one size, two of their own; one wants nothing.
+    windows = [window(8, hw) for hw in ((64, 64), (64, 64), (40, 90), (120, 60))]
+    actions = [[POUR], [CUT, OPEN], [], [POUR, CUT, HELLO]]
+    together = grounder.ground_each(windows, actions, frames)
+    assert [len(found) for found in together][2] == 0
+    for found, asked, of_one in zip(together, windows, actions):
+        expected = grounder.ground(asked, of_one, frames)
+        assert len(found) == len(expected)
+        for one, other in zip(found, expected):
+            assert (one.action, one.stamp_ns) == (other.action, other.stamp_ns)
+            assert (one.frame_index, one.image_hw) == (other.frame_index, other.image_hw)
+            assert one.score == pytest.approx(other.score, abs=1e-5)
+            for name in NAMES:
+                heatmap, true = (each.heatmaps[name].values for each in (one, other))
+                np.testing.assert_allclose(heatmap, true, atol=1e-5)
+                similarity = other.points[name].similarity
+                if name != "fused":  # which may lie elsewhere, where a maximum is a plateau
+                    assert one.points[name].similarity == pytest.approx(similarity, abs=1e-5)
+
+
+@pytest.mark.parametrize("frames", ["newest", (0, 5)], ids=str)
+def test_windows_of_several_cameras_cost_one_pass(tiny: Backbone, frames: FrameChoice) -> None:
+    passes: list[tuple[int, ...]] = []
+
+    class Watched(Encoder):
+        def terms(self, pixels: Tensor, chosen: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+            passes.append((*pixels.shape[:2], len(chosen)))
+            return super().terms(pixels, chosen)
+
+    grounder = Grounder(tiny)
+    grounder.encoder = Watched(tiny.tower)
+    features = grounder.encode_windows([window(8)] * 3, frames)
+    wanted = 1 if frames == "newest" else 2
+    jointly = tiny.window_frames > 1
+    assert passes == [(3, 8, wanted) if jointly else (1, 3 * wanted, 3 * wanted)]
+    places = (7,) if frames == "newest" else frames
+    assert [each.frames for each in features] == [places] * 3
+
+
+def test_image_windows_of_any_lengths_pass_together(tiny_image_backbone: Backbone) -> None:
+    grounder = Grounder(tiny_image_backbone)
+    windows = [window(count) for count in (1, 4, 2)]
+    features = grounder.encode_windows(windows, "all")
+    assert [each.frames for each in features] == [(0,), (0, 1, 2, 3), (0, 1)]
+    for found, asked in zip(features, windows):
+        expected = grounder.encode(asked, "all")
+        torch.testing.assert_close(found.patch_terms, expected.patch_terms, atol=1e-5, rtol=1e-5)
+
+
+def test_no_windows_are_no_groundings(tiny: Backbone) -> None:
+    assert Grounder(tiny).ground_each([], []) == []
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_windows_without_their_actions_are_refused(tiny: Backbone, count: int) -> None:
+    with pytest.raises(
+        InvalidValueError, match="actions: expected a sequence of actions for each"
+    ):
+        Grounder(tiny).ground_each([window(8)] * 2, [[POUR]] * count)
+
+
+def test_a_wrong_window_among_several_is_refused(tiny_video_backbone: Backbone) -> None:
+    with pytest.raises(InvalidValueError, match=r"window.frames: expected 8 frames .* got 4"):
+        Grounder(tiny_video_backbone).ground_each([window(8), window(4)], [[POUR], [POUR]])
+
+
+def test_a_gpu_prepares_each_frame_once_while_somebody_holds_it(
+    tiny_video_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rule alone; the CPU does the work here."""
+    expected = Grounder(tiny_video_backbone).encode(window(8)).patch_terms
+    grounder = Grounder(tiny_video_backbone)
+    prepared: list[int] = []
+
+    def counting(frames: Sequence[Frame]) -> Tensor:
+        prepared.append(len(frames))
+        return Grounder._prepare(grounder, frames)
+
+    monkeypatch.setattr(grounder, "_prepare", counting)
+    monkeypatch.setattr(Grounder, "device", torch.device("cuda"))
+    frames = [*window(8).frames, Frame(window(1).newest.image, 2 * 10**10)]
+    assert torch.equal(grounder.encode(Window(tuple(frames[:8]))).patch_terms, expected)
+    grounder.encode(Window(tuple(frames[1:])))
+    grounder.encode(Window((frames[-1],) * 8))
+    assert prepared == [8, 1]
+    assert len(grounder._prepared) == 9
+    del frames[:5]
+    assert len(grounder._prepared) == 4
+    monkeypatch.setattr("videogem_ros.core.grounder.PREPARED_FRAMES", 8)
+    held = [window(8), window(8)]
+    for each in held:
+        assert torch.equal(grounder.encode(each).patch_terms, expected)
+    assert len(grounder._prepared) == 8
 
 
 def test_verb_and_object_of_a_free_sentence_are_those_the_class_token_fits_best(

@@ -11,6 +11,7 @@ import click
 from rich.console import Console
 
 from videogem_ros.core.configuration import (
+    CUDA_GRAPHS,
     FUSIONS,
     RESIZES,
     SHIPPED,
@@ -54,7 +55,7 @@ def _take_config(
 
 
 _PARAMETERS = {
-    **{name: name for name in ("backbone", "weights", "device", "dtype")},
+    **{name: name for name in ("backbone", "weights", "device", "dtype", "cuda_graphs")},
     **{name: name for name in ("weighting", "fusion", "resize")},
     "verb_form": "prompts.verb_form",
     "threshold": "presence.threshold",
@@ -87,6 +88,14 @@ _OPTIONS = (
     click.option("--device", help="cpu, cuda, cuda:1, ...  [default: cuda where there is one]"),
     click.option(
         "--dtype", default="float32", show_default=True, help="float32, bfloat16 or float16."
+    ),
+    click.option(
+        "--cuda-graphs",
+        type=click.Choice(CUDA_GRAPHS),
+        default=CUDA_GRAPHS[0],
+        show_default=True,
+        help="Whether passes over the vision tower are recorded and replayed on a GPU; no result "
+        "changes.",
     ),
     click.option(
         "--weighting",
@@ -189,7 +198,7 @@ def load_grounder(grounding: Mapping[str, Any]) -> Grounder:
     name = backbone_name(grounding["backbone"], grounding["weights"])
     with Console(stderr=True).status(f"loading {name}"):
         backbone = load_backbone(name, grounding["weights"], device, grounding["dtype"])
-    return Grounder(backbone, config)
+    return Grounder(backbone, config, cuda_graphs=grounding["cuda_graphs"])
 
 
 def warn_of(backbone: Backbone) -> None:

@@ -69,8 +69,8 @@ _OPTIONS = (
         "--batch",
         type=click.IntRange(1),
         metavar="N",
-        help="Frames of an image backbone in one encoder pass.  [default: 1, on a GPU "
-        f"{GPU_BATCH}]",
+        help="Samples in one encoder pass: frames of an image backbone, windows of a video "
+        f"backbone.  [default: 1, on a GPU {GPU_BATCH}]",
     ),
 )
 
@@ -104,7 +104,7 @@ def cache_of(options: Mapping[str, Any]) -> Path | None:
 
 
 def batch_of(options: Mapping[str, Any], grounder: Grounder) -> int:
-    """How many frames pass the encoder together."""
+    """How many samples pass the encoder together."""
     return options["batch"] or (GPU_BATCH if grounder.device.type == "cuda" else 1)
 
 

@@ -41,8 +41,8 @@ class EvaluationConfig:
     Attributes:
         main: The method that the evaluation is about.
         ablate: Whether the whole grid of methods is compared.
-        batch: Frames of an image backbone that are encoded in one pass; windows of a video
-            backbone pass one by one.
+        batch: Samples that are encoded in one pass, frames of an image backbone or windows of a
+            video backbone.
         loaders: Threads that decode the next windows meanwhile.
 
     Raises:
@@ -107,8 +107,7 @@ class Bench:
 
         What cannot be decoded is told in the sample's place and stops nothing.
         """
-        joint = self.grounder.backbone.window_frames > 1
-        size = 1 if joint else self.config.batch
+        size = self.config.batch
         with closing(
             prefetch(self._load, samples, self.config.loaders, size + self.config.loaders)
         ) as loaded:
@@ -183,7 +182,12 @@ class Bench:
         """Of one frame of each window."""
         if self.grounder.backbone.window_frames == 1:
             return self.grounder.encode_each([frames[place] for frames, place in chosen])
-        return [self.grounder.encode(Window(frames), (place,)) for frames, place in chosen]
+        features: dict[int, Features] = {}
+        for wanted in dict.fromkeys(place for _, place in chosen):
+            indices = [i for i, (_, place) in enumerate(chosen) if place == wanted]
+            windows = [Window(chosen[i][0]) for i in indices]
+            features |= zip(indices, self.grounder.encode_windows(windows, (wanted,)))
+        return [features[i] for i in range(len(chosen))]
 
     def _action(self, sample: Sample, features: Features) -> Action:
         if len(sample.actions) == 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from videogem_ros.core import Grounder
 from videogem_ros.live.health import Health, Level
 from videogem_ros.session import Session
 from videogem_ros.window import Push
@@ -46,6 +47,19 @@ def describe(health: Health, session: Session) -> dict[str, str]:
     }
     values |= {name: str(count) for name, count in sorted(counts.items())}
     return values
+
+
+def graphs(grounder: Grounder) -> dict[str, str]:
+    """What came of CUDA graphs on a grounder's device; nothing where they are of no use."""
+    counts = grounder.graphs
+    if not counts.used_on(grounder.device):
+        return {}
+    values = {
+        "cuda graphs": str(counts.recorded),
+        "cuda graphs replayed": str(counts.replayed),
+        "cuda graphs failed": str(counts.failed),
+    }
+    return values | ({"cuda graphs problem": counts.problem} if counts.problem else {})
 
 
 def conditions(health: Health) -> dict[str, str]:

@@ -187,6 +187,10 @@ class GroundingNode:
         self._enter(State.INACTIVE, after=State.CONFIGURING)
         if said := caveat(grounder.backbone):
             self._health.report("backbone", said, hold_s=math.inf)
+        if problem := grounder.graphs.problem:
+            self._health.report(
+                "cuda graphs", f"none, so windows take longer: {problem}", hold_s=math.inf
+            )
         self._middleware.log("info", f"{grounder.backbone.name} is ready on {grounder.device}")
 
     def activate(self) -> None:
@@ -236,7 +240,8 @@ class GroundingNode:
             self._grounder = self._session = None
             self._answered_command = 0
             self._state = State.UNCONFIGURED
-        self._health.resolve("backbone")
+        for condition in ("backbone", "cuda graphs"):
+            self._health.resolve(condition)
         _free_memory()
 
     def _enter(self, state: State, *, after: State) -> None:
@@ -444,6 +449,7 @@ class GroundingNode:
             if self._grounder is not None:
                 values["backbone"] = self._grounder.backbone.name
                 values["device"] = str(self._grounder.device)
+                values |= diagnostics.graphs(self._grounder)
             if session is not None:
                 values |= diagnostics.describe(self._health, session)
         values |= diagnostics.conditions(self._health)
@@ -674,17 +680,20 @@ def _load(parameters: Parameters) -> tuple[Grounder, Session]:
     weights = parameters["weights"] or None
     name = backbone_name(parameters["backbone"], weights)
     backbone = load_backbone(name, weights, device, parameters["dtype"])
-    grounder = Grounder(backbone, parameters.grounding_config())
+    config, graphs = parameters.grounding_config(), parameters["cuda_graphs"]
+    grounder = Grounder(backbone, config, cuda_graphs=graphs)
     parse = functools.partial(parse_actions, spacy_model=parameters["spacy_model"] or None)
     session = Session(grounder, parameters.session_config(), parse)
     blank = Frame(np.zeros((*WARM_UP_HW, 3), np.uint8), stamp_ns=0)
     window = Window((blank,) * (session.config.frames or 1))
-    grounder.ground(window, parse(WARM_UP_COMMAND))
+    grounder.warm_up(window, parse(WARM_UP_COMMAND))
     return grounder, session
 
 
 def _free_memory() -> None:
     gc.collect()
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch._C._cuda_clearCublasWorkspaces()  # which recorded passes leave for their streams
     torch.cuda.empty_cache()  # does nothing where CUDA was never used
 
 

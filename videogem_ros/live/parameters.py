@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from videogem_ros.core.configuration import (
+    CUDA_GRAPHS,
     FUSIONS,
     RESIZES,
     SHIPPED,
@@ -161,6 +162,13 @@ PARAMETERS: tuple[Parameter, ...] = (
         "float32",
         "precision of the vision tower",
         choices=("float32", "bfloat16", "float16"),
+    ),
+    Parameter(
+        "cuda_graphs",
+        CUDA_GRAPHS[0],
+        "whether passes over the vision tower are recorded and replayed on a GPU; no result "
+        "changes",
+        choices=CUDA_GRAPHS,
     ),
     Parameter(
         "resize", _GROUNDING.resize, "how an image gets the network's input size", choices=RESIZES

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import gc
+import weakref
+from collections.abc import Callable
 from dataclasses import replace
 
 import cv2
@@ -13,7 +16,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as transforms
 
-from videogem_ros.core.backbones import viclip
+from videogem_ros.core.backbones import preprocessing, viclip
 from videogem_ros.core.backbones.preprocessing import (
     OPENAI_MEAN,
     OPENAI_STD,
@@ -126,6 +129,78 @@ def test_a_read_only_frame_is_neither_changed_nor_refused() -> None:
     before = image.copy()
     to_pixels([image], place((30, 40), (48, 48), "stretch"), CLIP, CPU, torch.float32)
     assert np.array_equal(image, before)
+
+
+LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "read-only": lambda image: np.frombuffer(image.tobytes(), np.uint8).reshape(image.shape),
+    "padded rows": lambda image: np.pad(image, ((0, 0), (0, 5), (0, 0)))[:, :-5],
+    "read-only padded rows": lambda image: LAYOUTS["read-only"](
+        np.pad(image, ((0, 0), (0, 5), (0, 0)))
+    )[:, :-5],
+    "channels reversed": lambda image: image[..., ::-1].copy()[..., ::-1],
+    "upside down": lambda image: image[::-1].copy()[::-1],
+    "every other": lambda image: np.kron(image, np.ones((2, 2, 1), np.uint8))[::2, ::2],
+    "planes": lambda image: image.transpose(2, 0, 1).copy().transpose(1, 2, 0),
+    "column by column": np.asfortranarray,
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("hw", [(48, 48), (30, 40)], ids=["resized", "as it is"])
+@pytest.mark.filterwarnings("error")
+def test_an_image_may_lie_in_memory_in_any_way(
+    layout: str, count: int, hw: tuple[int, int]
+) -> None:
+    images = [picture(30, 40, seed) for seed in range(count)]
+    lying = [LAYOUTS[layout](image) for image in images]
+    placement = place((30, 40), hw, "stretch")
+    found = to_pixels(lying, placement, CLIP, CPU, torch.float32)
+    assert torch.equal(found, to_pixels(images, placement, CLIP, CPU, torch.float32))
+    for image, there in zip(images, lying):
+        assert np.array_equal(image, there)
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_one_image_is_read_where_it_is(read_only: bool) -> None:
+    image = picture(30, 40)
+    image.setflags(write=not read_only)
+    (uploaded,) = preprocessing._upload([image], CPU)
+    assert uploaded.data_ptr() == image.ctypes.data
+    pixels = to_pixels([image], place((30, 40), (30, 40), "stretch"), CLIP, CPU, torch.float32)
+    before = pixels.clone()
+    image.setflags(write=True)
+    image[:] = 0  # by a driver that fills the same memory again
+    assert torch.equal(pixels, before)
+
+
+def test_memory_that_is_read_lives_as_long_as_its_tensor() -> None:
+    image = picture(30, 40)
+    image.setflags(write=False)
+    alive = weakref.ref(image)
+    expected = image.copy()
+    (uploaded,) = preprocessing._upload([image], CPU)
+    del image
+    gc.collect()
+    assert alive() is not None
+    assert np.array_equal(uploaded.numpy(), expected)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("kind", [CLIP, VICLIP], ids=["clip", "viclip"])
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_gpu_prepares_images_as_the_cpu_does(kind: Preprocessing, count: int) -> None:
+    images = [picture(90, 120, seed) for seed in range(count)]
+    placement = place((90, 120), (48, 64), "letterbox")
+    on_cpu = to_pixels(images, placement, kind, CPU, torch.float32)
+    cuda = torch.device("cuda")
+    found = to_pixels(images, placement, kind, cuda, torch.float32)
+    for image in images:
+        image[:] = 0  # what was handed over is there already, or copied
+    off = np.abs(levels(found.cpu(), kind) - levels(on_cpu, kind))
+    assert off.max() < 1.001  # a value near a half may round the other way
+    assert (off > 1e-3).mean() < 1e-3
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])

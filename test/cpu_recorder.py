@@ -1,0 +1,43 @@
+"""A recorder for :class:`videogem_ros.core.acceleration.Graphs` where there is no GPU."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from videogem_ros.core.acceleration import Pass, Recording
+
+
+class CpuRecording:
+    """A pass that is computed anew, between the same pieces of memory."""
+
+    def __init__(self, passed: Pass, inputs: Tensor, outputs: tuple[Tensor, ...]) -> None:
+        self._passed, self._inputs, self._outputs = passed, inputs, outputs
+
+    def replay(self) -> None:
+        for output, value in zip(self._outputs, self._passed(self._inputs)):
+            output.copy_(value)
+
+
+class CpuRecorder:
+    """Does what a CUDA graph does: outputs hold nothing before the first replay.
+
+    Attributes:
+        recorded: Shapes of the inputs of all recordings.
+        error: Raised in place of the next recordings, where not None.
+    """
+
+    device_type = "cpu"
+
+    def __init__(self) -> None:
+        self.recorded: list[tuple[int, ...]] = []
+        self.error: Exception | None = None
+
+    def record(
+        self, passed: Pass, inputs: Tensor, beside: Recording | None
+    ) -> tuple[Recording, tuple[Tensor, ...]]:
+        if self.error is not None:
+            raise self.error
+        outputs = tuple(torch.full_like(output, torch.nan) for output in passed(inputs))
+        self.recorded.append(tuple(inputs.shape))
+        return CpuRecording(passed, inputs, outputs), outputs
