@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,7 +12,14 @@ import pytest
 from click.testing import CliRunner, Result
 
 from videogem_ros.cli import main
-from videogem_ros.core import Grounder, GroundingConfig, PresenceConfig, PromptConfig
+from videogem_ros.core import (
+    Grounder,
+    GroundingConfig,
+    PresenceConfig,
+    PromptConfig,
+    acceleration,
+    grounder,
+)
 from videogem_ros.core.backbones import Backbone
 from videogem_ros.datatypes import Frame, Window
 from videogem_ros.language import parse_actions
@@ -96,6 +104,44 @@ def test_options_go_before_the_file(
     row = last_row(ground(image, "--config", config, "--weighting=uniform", "--fusion=points"))
     changed = replace(SETTING, weighting="uniform", fusion="points")
     assert row == expected(image, tiny_image_backbone, changed)
+
+
+@pytest.mark.parametrize(
+    ("options", "mode"),
+    [
+        ((), "auto"),
+        (("--config", "{config}"), "never"),
+        (("--config", "{config}", "--cuda-graphs", "auto"), "auto"),
+        (("--cuda-graphs", "never"), "never"),
+    ],
+    ids=str,
+)
+def test_cuda_graphs_are_chosen_by_option_or_file(
+    image: Path,
+    config: Path,
+    tiny_clip_config: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: tuple[str, ...],
+    mode: str,
+) -> None:
+    config.write_text(config.read_text() + "    cuda_graphs: never\n")
+    modes: list[str] = []
+    graphs = acceleration.Graphs
+
+    def noted(weights: object, mode: str, *more: Any) -> acceleration.Graphs:
+        modes.append(mode)
+        return graphs(weights, mode, *more)
+
+    monkeypatch.setattr(grounder, "Graphs", noted)
+    model = ("--backbone", f"openclip:{tiny_clip_config}", "--weights", "random:0")
+    last_row(ground(image, *model, *(option.format(config=config) for option in options)))
+    assert modes == [mode]
+
+
+def test_another_way_with_cuda_graphs_is_refused(image: Path) -> None:
+    result = ground(image, "--cuda-graphs", "always")
+    assert result.exit_code == 2
+    assert "'always' is not one of 'auto', 'never'" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -175,10 +175,10 @@ def test_weights_are_found_wherever_they_stand_in_a_tower(tiny: Backbone) -> Non
     assert {parameter.data_ptr() for parameter in vision.parameters()} <= known
 
 
-@pytest.mark.parametrize("reason", ["off", "device", "gradients"])
+@pytest.mark.parametrize("reason", ["never", "device", "gradients"])
 def test_without_need_or_leave_nothing_is_recorded(recorder: CpuRecorder, reason: str) -> None:
     passed = Scaling()
-    mode = "off" if reason == "off" else "auto"
+    mode = "never" if reason == "never" else "auto"
     graphs = Graphs(passed.weights, mode, None if reason == "device" else recorder)
     assert graphs.used_on(torch.device("cpu")) == (reason == "gradients")
     with torch.set_grad_enabled(reason == "gradients"):
@@ -190,7 +190,7 @@ def test_without_need_or_leave_nothing_is_recorded(recorder: CpuRecorder, reason
 
 @pytest.mark.parametrize("mode", ["on", "", "AUTO"])
 def test_another_mode_is_refused(mode: str, tiny_image_backbone: Backbone) -> None:
-    message = f"cuda_graphs: expected one of auto, off, got {mode}"
+    message = f"cuda_graphs: expected one of auto, never, got {mode}"
     with pytest.raises(InvalidValueError, match=message):
         Grounder(tiny_image_backbone, cuda_graphs=mode)
 
@@ -267,7 +267,7 @@ def recording(recorder: CpuRecorder, monkeypatch: pytest.MonkeyPatch) -> CpuReco
 
 
 def test_groundings_are_the_same_to_the_bit(tiny: Backbone, recording: CpuRecorder) -> None:
-    plain, grounder = Grounder(tiny, cuda_graphs="off"), Grounder(tiny)
+    plain, grounder = Grounder(tiny, cuda_graphs="never"), Grounder(tiny)
     for seed in range(4):
         for frames in ((7,), (1, 6), "all"):
             asked = window(8, seed)
@@ -280,7 +280,7 @@ def test_groundings_are_the_same_to_the_bit(tiny: Backbone, recording: CpuRecord
 
 
 def test_windows_together_are_the_same_to_the_bit(tiny: Backbone, recording: CpuRecorder) -> None:
-    plain, grounder = Grounder(tiny, cuda_graphs="off"), Grounder(tiny)
+    plain, grounder = Grounder(tiny, cuda_graphs="never"), Grounder(tiny)
     for seed in range(3):
         windows = [window(8, 10 * seed + camera) for camera in range(3)]
         actions = [[POUR], [POUR, CUT], [CUT]]
@@ -322,7 +322,7 @@ def test_another_configuration_replays_what_was_recorded(
     for weighting in WEIGHTINGS:
         config = GroundingConfig(weighting)
         found = grounder.with_config(config).ground(window(8), [POUR])
-        same(found, Grounder(tiny, config, cuda_graphs="off").ground(window(8), [POUR]))
+        same(found, Grounder(tiny, config, cuda_graphs="never").ground(window(8), [POUR]))
     assert grounder.graphs.recorded == 1
 
 
@@ -337,7 +337,7 @@ def test_new_weights_are_used_at_once(tiny: Backbone, recording: CpuRecorder) ->
     with torch.no_grad():
         vision.positional_embedding.mul_(3)
     (found,) = grounder.ground(window(8), [POUR])
-    fresh = Grounder(backbone, config, cuda_graphs="off").ground(window(8), [POUR])
+    fresh = Grounder(backbone, config, cuda_graphs="never").ground(window(8), [POUR])
     same([found], fresh)
     assert np.abs(found.heatmap.values - before.heatmap.values).max() > 1e-3
 
@@ -480,7 +480,7 @@ def on_gpu(tmp_path: Any, tiny: Backbone, tiny_clip_config: Any) -> Backbone:
 @cuda
 @pytest.mark.parametrize("frames", [(7,), (1, 6), "all"], ids=str)
 def test_cuda_graphs_give_the_same_to_the_bit(on_gpu: Backbone, frames: Any) -> None:
-    plain, grounder = Grounder(on_gpu, cuda_graphs="off"), Grounder(on_gpu)
+    plain, grounder = Grounder(on_gpu, cuda_graphs="never"), Grounder(on_gpu)
     for seed in range(5):
         asked = window(8, seed)
         same(grounder.ground(asked, [POUR, CUT], frames), plain.ground(asked, [POUR, CUT], frames))
@@ -490,7 +490,7 @@ def test_cuda_graphs_give_the_same_to_the_bit(on_gpu: Backbone, frames: Any) -> 
 @pytest.mark.gpu
 @cuda
 def test_cuda_graphs_of_windows_together_equal_each_alone(on_gpu: Backbone) -> None:
-    plain, grounder = Grounder(on_gpu, cuda_graphs="off"), Grounder(on_gpu)
+    plain, grounder = Grounder(on_gpu, cuda_graphs="never"), Grounder(on_gpu)
     for seed in range(3):
         windows = [window(8, 10 * seed + camera) for camera in range(3)]
         for found, asked in zip(grounder.ground_each(windows, [[POUR]] * 3), windows):
@@ -510,7 +510,7 @@ def test_weights_changed_on_the_gpu_are_used_at_once(on_gpu: Backbone) -> None:
     on_gpu.tower.position_embedding.mul_(3)
     same(
         grounder.ground(window(8), [POUR]),
-        Grounder(on_gpu, cuda_graphs="off").ground(window(8), [POUR]),
+        Grounder(on_gpu, cuda_graphs="never").ground(window(8), [POUR]),
     )
 
 

@@ -13,10 +13,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from cpu_recorder import CpuRecorder
 from live_graph import PATIENCE_S, START_NS, Gate, Graph, header, image
 
 from videogem_ros.adapters.encodings import frame_from_message
-from videogem_ros.core import Grounder
+from videogem_ros.core import Encoder, Grounder, acceleration
 from videogem_ros.core.backbones import Backbone
 from videogem_ros.datatypes import Grounding
 from videogem_ros.errors import InvalidValueError, VideoGemError, WeightsError
@@ -886,6 +887,93 @@ def test_cleanup_releases_the_backbone_and_configure_loads_again(
     node.on_action(COMMAND)
     node.on_image(image(1.0))
     assert graph.wait("grounding", 2)[1].status == Status.FOUND
+
+
+# The first window does not wait
+
+
+@pytest.fixture
+def recorder(monkeypatch: pytest.MonkeyPatch) -> CpuRecorder:
+    """Has nodes record passes on the CPU as they do on a GPU."""
+    recorder = CpuRecorder()
+    monkeypatch.setattr(acceleration, "CudaRecorder", lambda: recorder)
+    return recorder
+
+
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows with every encoder pass by the number of its frames."""
+    passes: list[int] = []
+    terms = Encoder.terms
+
+    def counted(self: Encoder, pixels: torch.Tensor, chosen: tuple[int, ...]) -> Any:
+        passes.append(pixels.shape[1])
+        return terms(self, pixels, chosen)
+
+    monkeypatch.setattr(Encoder, "terms", counted)
+    return passes
+
+
+@pytest.mark.parametrize(("backbone", "frames"), [("image", 1), ("video", 8)])
+def test_configure_passes_a_blank_window_of_the_kind_that_will_come(
+    make_node: MakeNode, graph: Graph, passes: list[int], backbone: str, frames: int
+):
+    node = make_node(active=False, backbone=f"gated:{backbone}")
+    node.configure()
+    assert passes == [frames]
+    node.activate()
+    node.on_action(COMMAND)
+    node.on_image(image())
+    graph.wait("grounding")
+    assert passes == [frames, frames]
+    node.tick()
+    assert not [key for key in graph.diagnostics if "cuda" in key]
+
+
+@pytest.mark.parametrize("backbone", ["image", "video"])
+@pytest.mark.parametrize("hw", [(48, 64), (30, 90)])
+def test_what_configure_recorded_is_what_the_first_window_replays(
+    make_node: MakeNode, graph: Graph, recorder: CpuRecorder, backbone: str, hw: tuple[int, int]
+):
+    node = make_node(backbone=f"gated:{backbone}")
+    assert len(recorder.recorded) == 1
+    node.on_action("pick up the cup and open the drawer")
+    node.on_image(image(hw=hw))
+    assert graph.wait("grounding")[0].status == Status.FOUND
+    node.tick()
+    values = graph.diagnostics
+    assert (values["cuda graphs"], values["cuda graphs failed"]) == ("1", "0")
+    assert values["cuda graphs replayed"] == "2"
+    assert "cuda graphs problem" not in values
+
+
+def test_a_node_that_is_told_so_records_nothing(
+    make_node: MakeNode, graph: Graph, recorder: CpuRecorder, passes: list[int]
+):
+    node = make_node(cuda_graphs="never")
+    node.on_action(COMMAND)
+    node.on_image(image())
+    assert graph.wait("grounding")[0].status == Status.FOUND
+    assert recorder.recorded == []
+    assert len(passes) == 2
+
+
+def test_a_node_that_cannot_record_says_so_and_works(
+    make_node: MakeNode, graph: Graph, recorder: CpuRecorder
+):
+    recorder.error = RuntimeError("CUDA error: operation not permitted when stream is capturing")
+    node = make_node()
+    (line,) = [line for line in graph.lines("warn") if "graph" in line]
+    assert str(recorder.error) in line
+    node.on_action(COMMAND)
+    for second in range(3):
+        node.on_image(image(second))
+        graph.wait("grounding", second + 1)
+    node.tick()
+    assert graph.diagnostics["cuda graphs failed"] == "1"
+    assert graph.diagnostics["cuda graphs problem"] == str(recorder.error)
+    assert "now: cuda graphs" in graph.diagnostics
+    assert len([line for line in graph.lines("warn") if "graph" in line]) == 1
 
 
 @pytest.mark.gpu

@@ -88,6 +88,7 @@ def test_values_are_taken_as_the_parameters_type(name: str, value: Any, held: An
         ("max_actions", True, "a whole number"),
         ("mode", "sometimes", "one of continuous, on_command"),
         ("weighting", "dynamite", "one of uniform, static, dynamic"),
+        ("cuda_graphs", "always", "one of auto, never"),
         ("overlay.opacity", 1.1, r"in \[0, 1\]"),
         ("backbone", 3, "a text"),
         ("backbone", None, "a text"),
@@ -157,7 +158,13 @@ def test_what_may_change_live_changes_and_the_set_before_does_not():
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("device", "cuda"), ("backbone", "viclip:B-16"), ("window.frames", 4), ("max_actions", 9)],
+    [
+        ("device", "cuda"),
+        ("cuda_graphs", "never"),
+        ("backbone", "viclip:B-16"),
+        ("window.frames", 4),
+        ("max_actions", 9),
+    ],
 )
 def test_what_may_not_change_live_is_refused_with_the_reason(name: str, value: Any):
     with pytest.raises(InvalidValueError, match="as long as the node is configured") as refused:

@@ -120,11 +120,11 @@ class Graphs:
     be recorded runs as it is, now and later; the first such is logged, each is counted.
 
     Passes on other devices, passes that are to be differentiated, and all passes where the mode is
-    "off", simply run. Threads of one CUDA stream, as all are by default, may share one.
+    "never", simply run. Threads of one CUDA stream, as all are by default, may share one.
 
     Args:
         weights: A (nest of) dataclasses and tuples with all tensors that the passes read.
-        mode: "auto" or "off".
+        mode: "auto" or "never".
         recorder: Another one than CUDA's.
 
     Attributes:

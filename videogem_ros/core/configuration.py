@@ -13,8 +13,11 @@ from videogem_ros.errors import InvalidValueError
 WEIGHTINGS = ("uniform", "static", "dynamic", "static+dynamic")
 FUSIONS = ("points", "heatmaps")
 RESIZES = ("stretch", "letterbox")
-CUDA_GRAPHS = ("auto", "off")
-"""Whether encoder passes on a GPU are recorded and replayed as CUDA graphs; changes no result."""
+CUDA_GRAPHS = ("auto", "never")
+"""Whether encoder passes on a GPU are recorded and replayed as CUDA graphs; changes no result.
+
+Not "off", which YAML takes for false.
+"""
 
 SHIPPED, USUAL = "openclip:tabletop", "openclip:ViT-B-16"
 """The small model that is part of the package, and the one to which weights belong that are named

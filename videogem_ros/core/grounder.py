@@ -56,7 +56,7 @@ class Grounder:
         backbone: From :func:`videogem_ros.core.load_backbone`.
         config: How features become heatmaps and points.
         cuda_graphs: "auto" records encoder passes on a GPU and replays them, where that is
-            possible; "off" never does. The results are the same.
+            possible; "never" does not. The results are the same.
 
     Attributes:
         encoder: Of the backbone's tower.
