@@ -133,7 +133,7 @@ def baseline(tower: VisionTower, pixels: Tensor, positions: Tensor, text: Tensor
         last = CONFIG.dynamic_depth
         without = torch.stack([tower.embed(total - term[b]) for term in class_terms[-last:]])
         for prompt in text:
-            weights = torch.tensor(CONFIG.static_weights)
+            weights = torch.tensor(CONFIG.static_weights, device=text.device)
             weights[-last:] += torch.softmax(-20 * without @ prompt, dim=0) - 1 / last
             mixed = sum(weight * term[b, 1:] for weight, term in zip(weights, terms))
             maps.append(tower.embed(mixed) @ prompt)

@@ -499,3 +499,23 @@ def test_callbacks_push_under_a_lock_while_a_worker_grounds_the_newest(
     counts = session.counts
     assert counts.windows_grounded == len(stamps_ns)
     assert counts.windows_grounded + counts.windows_superseded == counts.pushed == 400
+
+
+@pytest.mark.parametrize("kind", ["image", "video"])
+def test_jobs_of_several_cameras_are_grounded_together(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
+    grounder = request.getfixturevalue(f"{kind}_grounder")
+    sessions = [session_of(grounder) for _ in range(3)]
+    commands = ("pour the milk", "cut the tomato", "open the drawer\nclose the drawer")
+    for camera, (session, command) in enumerate(zip(sessions, commands)):
+        session.set_action(command)
+        for index in range(10):
+            session.push(frame(index * 0.25, seed=10 * camera + index))
+    sessions[1].set_action("")  # this camera has nothing to do
+    jobs = [job for session in sessions if (job := session.take())]
+    assert len(jobs) == 2
+    together = grounder.ground_each([job.window for job in jobs], [job.actions for job in jobs])
+    for found, job in zip(together, jobs):
+        assert_equal(found, Grounder(grounder.backbone).ground(job.window, job.actions))
+    assert all(session.take() is None for session in sessions)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import gc
 import logging
 import threading
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -324,6 +326,21 @@ def test_another_configuration_replays_what_was_recorded(
         found = grounder.with_config(config).ground(window(8), [POUR])
         same(found, Grounder(tiny, config, cuda_graphs="never").ground(window(8), [POUR]))
     assert grounder.graphs.recorded == 1
+
+
+def test_recordings_go_with_their_grounder(tiny: Backbone, recording: CpuRecorder) -> None:
+    grounder = Grounder(tiny)
+    grounder.warm_up(window(8), [POUR])
+    grounder.ground_each([window(8)] * 2, [[POUR]] * 2)
+    grounder.ground_each([window(8)] * 2, [[POUR]] * 2)
+    assert grounder.graphs.recorded == 2
+    gone = weakref.ref(grounder)
+    gc.disable()
+    try:
+        del grounder
+        assert gone() is None  # at once: a GPU's memory does not wait for the garbage collector
+    finally:
+        gc.enable()
 
 
 def test_new_weights_are_used_at_once(tiny: Backbone, recording: CpuRecorder) -> None:

@@ -166,18 +166,18 @@ class Graphs:
             inputs: Its argument, which is not changed.
 
         Returns:
-            The pass's outputs, to the bit what it would give without a recording.
+            The pass's outputs, the same with a recording as without.
         """
         if not self.used_on(inputs.device) or torch.is_grad_enabled():
             return passed(inputs)
         with self._lock:
             graph = self._graph((key, inputs.shape, inputs.dtype, inputs.device), passed, inputs)
-            if graph is None:
-                return passed(inputs)
-            graph.inputs.copy_(inputs)
-            graph.recording.replay()
-            self.replayed += 1
-            return tuple(output.clone() for output in graph.outputs)
+            if graph is not None:
+                graph.inputs.copy_(inputs)
+                graph.recording.replay()
+                self.replayed += 1
+                return tuple(output.clone() for output in graph.outputs)
+        return passed(inputs)
 
     def _graph(self, key: Hashable, passed: Pass, inputs: Tensor) -> _Graph | None:
         """The recording of a pass, made where it is due; None where the pass has to run."""

@@ -196,8 +196,9 @@ class Grounder:
             chosen = choices[0]  # windows are all of one length
             pixels = self._pixels([frame for window in windows for frame in window.frames])
             pixels = pixels.view(len(windows), -1, *pixels.shape[1:])
+            encoder = self.encoder  # which a recording holds, and not the grounder
             patch_terms, class_terms = self.graphs.run(
-                chosen, lambda pixels: self.encoder.terms(pixels, chosen), pixels
+                chosen, lambda pixels: encoder.terms(pixels, chosen), pixels
             )
             return [
                 Features(patches, classes, self._grid_hw, chosen)
@@ -246,9 +247,10 @@ class Grounder:
 
     def _encode(self, pixels: Tensor, chosen: tuple[int, ...]) -> Features:
         """One window (T, 3, H, W), by a recorded pass where there is one."""
+        encoder = self.encoder
 
         def passed(pixels: Tensor) -> tuple[Tensor, ...]:
-            features = self.encoder(pixels, chosen)
+            features = encoder(pixels, chosen)
             return features.patch_terms, features.class_terms
 
         patch_terms, class_terms = self.graphs.run(chosen, passed, pixels)
