@@ -48,8 +48,8 @@ OBJECTIVES = ("boxes", "contrast", "tokens")
 WARM_UP = 200
 UNDROPPED = 0.85
 """Share of the steps after which all patches are seen, as they are when grounding."""
-HALF_DROPPED, FEWER = 0.9, 0.97
-"""Shares of a video run's steps between which half as many patches are dropped, none after."""
+HALF_DROPPED = 0.96
+"""Share of a video run's steps after which half as many patches are dropped."""
 TWINS = 0.5
 """Probability of twins in a video run's scenes: little else teaches motion."""
 
@@ -114,9 +114,8 @@ class VideoPlan(Plan):
     init: str
 
     def kept(self, step: int, patches: int) -> int:
-        """How many patches of a clip are seen; all of them cost so much that few steps do."""
-        done = step / self.steps
-        share = 1.0 if done < HALF_DROPPED else 0.5 if done < FEWER else 0.0
+        """How many patches of a clip are seen; all of them would cost too much."""
+        share = 1.0 if step < HALF_DROPPED * self.steps else 0.5
         return round((1 - share * self.patch_dropout) * patches)
 
 
@@ -346,7 +345,7 @@ def image(
 
 
 @main.command(context_settings={"show_default": True})
-@run_options(scenes=8_000, size=8, rate=1e-3, patch_dropout=0.75, plain=0.5, held_out=60)
+@run_options(scenes=6_000, size=8, rate=1e-3, patch_dropout=0.7, plain=0.6, held_out=60)
 @click.option("--init", required=True, help="Checkpoint of the image run.")
 def video(
     out: Path, resume: bool, draw_only: bool, held_out: int, log_every: float, **options: Any
