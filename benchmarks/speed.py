@@ -1,12 +1,19 @@
 """Time and memory of one window: our encoder against a plain transcription of the formulas.
 
     python benchmarks/speed.py [--cases viclip-all viclip-newest clip] [--repeats 5] [--json]
+    python benchmarks/speed.py --stages
+    python benchmarks/speed.py --agreement 100
 
 The baseline below writes VideoGEM down as its formulas stand: the plain path and the self-self
 path each by itself, q, k and v of the latter as one batch, every attention matrix built, every
 token carried to the end. First both must give the same heatmaps (1e-5), then both are timed in
 turn in one process (medians, with the fastest and slowest run), and last each runs once in a
-process of its own for its peak memory above that of the loaded model.
+process of its own for its peak memory above that of the loaded model. The tower in bfloat16 is
+timed beside them; its heatmaps are not equal.
+
+--stages counts the encoder's operations by stage, times them, and compares the rate with that of a
+large matrix product in the same run. --agreement asks how far points move in bfloat16, with the
+shipped backbone on so many clips of the tabletop benchmark.
 """
 
 from __future__ import annotations
@@ -18,22 +25,27 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
-from videogem_ros.core import Encoder, GroundingConfig, load_backbone
+from videogem_ros.core import Encoder, Grounder, GroundingConfig, load_backbone
 from videogem_ros.core.backbones import Backbone
 from videogem_ros.core.backbones.preprocessing import place
 from videogem_ros.core.fusion import locate_points
 from videogem_ros.core.heatmaps import patch_similarity
 from videogem_ros.core.tower import Block, VisionTower
 from videogem_ros.core.weighting import layer_weights
+from videogem_ros.datatypes import Grounding
+from videogem_ros.evaluation.tabletop import TabletopBenchmark
 
 CONFIG = GroundingConfig()
 TOLERANCE = 1e-5
@@ -163,7 +175,7 @@ def ours(
 def prepare(
     case: Case, input_hw: tuple[int, int] | None = None
 ) -> dict[str, Callable[[], Tensor]]:
-    """Both ways of computing a case's heatmaps, on the same seeded input.
+    """All ways of computing a case's heatmaps, on the same seeded input.
 
     Args:
         case: What is timed.
@@ -178,9 +190,11 @@ def prepare(
     encoder = Encoder(tower, CONFIG.depth)
     grid = tuple(side // patch for side, patch in zip(input_hw, tower.patch_hw))
     positions = encoder.positions(grid)
+    narrow: Backbone = load_backbone(case.backbone, "random:0", dtype="bfloat16")
     return {
         "baseline": lambda: baseline(tower, pixels, positions, text),
         "ours": lambda: ours(tower, pixels, text, case.frames),
+        "bfloat16": lambda: ours(narrow.tower, pixels.bfloat16(), text, case.frames),
     }
 
 
@@ -242,6 +256,7 @@ def measure(name: str, repeats: int) -> dict[str, object]:
         "deviation": deviation,
         "seconds": {way: [min(s), median(s), max(s)] for way, s in seconds.items()},
         "speedup": median(seconds["baseline"]) / median(seconds["ours"]),
+        "bfloat16_speedup": median(seconds["ours"]) / median(seconds["bfloat16"]),
         "peak_mib": peaks,
         "memory_ratio": peaks["ours"] / peaks["baseline"],
     }
@@ -249,13 +264,134 @@ def measure(name: str, repeats: int) -> dict[str, object]:
 
 def report(result: dict) -> str:
     lines = [f"{result['case']}: equal to {result['deviation']:.1e}"]
-    for way in ("baseline", "ours"):
+    for way in ("baseline", "ours", "bfloat16"):
         low, middle, high = result["seconds"][way]
         peak = result["peak_mib"][way]
         lines.append(f"  {way:<9}{middle:7.2f} s ({low:.2f} to {high:.2f}){peak:8.0f} MiB peak")
     speedup, memory = result["speedup"], result["memory_ratio"]
     lines.append(f"  {speedup:.2f} times faster, {memory:.2f} of the memory")
+    lines.append(f"  bfloat16 {result['bfloat16_speedup']:.2f} times faster than ours")
     return "\n".join(lines)
+
+
+# Where the time goes.
+
+
+class Stages(TorchFunctionMode):
+    """Counts the operations of products and attention, and times them, inside.
+
+    Attributes:
+        operations: By stage; a multiply and an add are two.
+        seconds: By stage.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations: dict[str, int] = defaultdict(int)
+        self.seconds: dict[str, float] = defaultdict(float)
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        start = time.perf_counter()
+        out = func(*args, **kwargs)
+        if func is F.linear:
+            self._add("projections and MLPs", 2 * out.numel() * args[1].shape[-1], start)
+        elif func is F.scaled_dot_product_attention:
+            # The two paths differ by the scale: self-self attention folds it into p.
+            stage = "self-self attention" if "scale" in kwargs else "plain attention"
+            self._add(stage, 4 * out.numel() * args[1].shape[-2], start)
+        return out
+
+    def _add(self, stage: str, operations: int, start: float) -> None:
+        self.operations[stage] += operations
+        self.seconds[stage] += time.perf_counter() - start
+
+
+def product_rate(dtype: torch.dtype) -> float:
+    """Operations a second of a large matrix product, the best of ten: what can be reached."""
+    side = 2048
+    one = torch.randn(side, side).to(dtype)
+    runs = timed({"product": lambda: one @ one}, 10)["product"]
+    return 2 * side**3 / min(runs)
+
+
+def stage_lines(name: str, repeats: int) -> Iterator[str]:
+    """A table in Markdown: operations, time and share of the limit by stage, medians of runs."""
+    case = CASES[name]
+    ways = prepare(case)
+    for way, dtype in (("ours", torch.float32), ("bfloat16", torch.bfloat16)):
+        ways[way]()
+        runs, totals = [], []
+        for _ in range(repeats):
+            start = time.perf_counter()
+            with Stages() as stages:
+                ways[way]()
+            totals.append(time.perf_counter() - start)
+            runs.append(stages)
+        limit = product_rate(dtype)
+        yield f"{case.title}, {dtype}, large matrix product {limit / 1e9:.0f} GFLOP/s"
+        yield "| stage | GFLOP | s | GFLOP/s | share of the limit |"
+        yield "|---|---:|---:|---:|---:|"
+        for stage, operations in stages.operations.items():
+            seconds = median(run.seconds[stage] for run in runs)
+            rate = operations / seconds
+            yield (
+                f"| {stage} | {operations / 1e9:.0f} | {seconds:.2f} | {rate / 1e9:.0f} | "
+                f"{100 * rate / limit:.0f} % |"
+            )
+        rest = median(
+            total - sum(run.seconds.values()) for total, run in zip(totals, runs, strict=True)
+        )
+        yield f"| everything else | | {rest:.2f} | | |"
+        everything = sum(stages.operations.values())
+        yield f"| together | {everything / 1e9:.0f} | {median(totals):.2f} | | |"
+
+
+# What bfloat16 does to points.
+
+
+def agreement(clips: int) -> Iterator[str]:
+    """How far points of the shipped backbone move in bfloat16, on the tabletop benchmark."""
+    dataset = TabletopBenchmark(clips)
+    exact, narrow = (
+        Grounder(load_backbone("openclip:tabletop", dtype=dtype))
+        for dtype in ("float32", "bfloat16")
+    )
+    moved: dict[str, list[float]] = defaultdict(list)
+    for sample in dataset.samples:
+        window, newest = dataset.window(sample, 1)
+        pairs = zip(
+            exact.ground(window, sample.actions, (newest,)),
+            narrow.ground(window, sample.actions, (newest,)),
+            strict=True,
+        )
+        patches = tuple(
+            side // patch for side, patch in zip(exact.input_hw, exact.backbone.tower.patch_hw)
+        )
+        for one, other in pairs:
+            for kind in one.points:
+                moved[kind].append(patches_apart(one, other, kind, patches))
+    yield f"openclip:tabletop, {clips} clips, {len(dataset.samples)} actions: bfloat16 to float32"
+    for kind, distances in moved.items():
+        within = sum(distance <= 1 for distance in distances) / len(distances)
+        same = sum(distance == 0 for distance in distances) / len(distances)
+        yield (
+            f"  {kind:<8}{100 * within:6.2f} % within one patch, {100 * same:.1f} % the same, "
+            f"furthest {max(distances):.1f} patches"
+        )
+
+
+def patches_apart(one: Grounding, other: Grounding, kind: str, patches: Sequence[int]) -> float:
+    """Distance of two points in patches, the longer of down and across."""
+    (rows, columns), (height, width) = patches, one.image_hw
+    a, b = one.points[kind], other.points[kind]
+    return max(abs(a.y - b.y) * rows / height, abs(a.x - b.x) * columns / width)
 
 
 def main() -> None:
@@ -264,6 +400,10 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+    parser.add_argument("--stages", action="store_true", help="operations and time by stage")
+    parser.add_argument(
+        "--agreement", type=int, metavar="CLIPS", help="how far points move in bfloat16"
+    )
     parser.add_argument("--memory", nargs=2, metavar=("CASE", "WAY"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -272,11 +412,19 @@ def main() -> None:
             case, way = arguments.memory
             print(peak_mib(CASES[case], way))
             return
-        results = [measure(name, arguments.repeats) for name in arguments.cases]
+        if arguments.stages or arguments.agreement:
+            for name in arguments.cases if arguments.stages else ():
+                print("", *stage_lines(name, arguments.repeats), sep="\n", flush=True)
+            if arguments.agreement:
+                print("", *agreement(arguments.agreement), sep="\n", flush=True)
+            return
+        results = []
+        for name in arguments.cases:
+            results.append(measure(name, arguments.repeats))
+            if not arguments.json:
+                print(report(results[-1]), flush=True)
     if arguments.json:
         print(json.dumps(results, indent=2))
-    else:
-        print("\n".join(report(result) for result in results))
 
 
 if __name__ == "__main__":

@@ -177,9 +177,9 @@ class Features:
     Attributes:
         patch_terms: (F, L, N, D), the encoder's dtype: s_0 ... s_K of the N = grid_h * grid_w
             patch tokens of each chosen frame, row by row.
-        class_terms: (F, L, D), the encoder's dtype: c_0 ... c_K, what the class token held before
-            the first of the K blocks and what each block added to it. For a video backbone, which
-            has one class token a window, the same values for every frame.
+        class_terms: (F, L, D) float32: c_0 ... c_K, what the class token held before the first of
+            the K blocks and what each block added to it. For a video backbone, which has one class
+            token a window, the same values for every frame.
         grid_hw: Patches down and across.
         frames: The F chosen places in the window (0 is the oldest).
     """

@@ -70,6 +70,25 @@ def test_self_self_attention_is_its_formula(
     torch.testing.assert_close(found.double(), expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("tokens", [None, (6,), (3, 0, 5)], ids=str)
+def test_one_by_one_or_as_a_batch_values_and_gradients_are_the_formulas(
+    tokens: tuple[int, ...] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    t, wanted = torch.tensor([2.0, 9.0]), None if tokens is None else torch.tensor(tokens)
+    weights = noise(2, 4, 7 if tokens is None else len(tokens), 8)
+    exact = noise(3, 2, 4, 7, 8).double().requires_grad_()
+    expected = formula(exact, t)
+    expected = expected if tokens is None else expected[:, :, list(tokens)]
+    (expected * weights).sum().backward()
+    for many in (1, 1000):
+        monkeypatch.setattr("videogem_ros.core.attention.MANY_TOKENS", many)
+        projections = noise(3, 2, 4, 7, 8).requires_grad_()
+        found = self_self_attention(projections, t, wanted)
+        (found * weights).sum().backward()
+        torch.testing.assert_close(found.double(), expected, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(projections.grad.double(), exact.grad, atol=1e-4, rtol=1e-4)
+
+
 def test_self_self_attention_leaves_its_input_as_it_is() -> None:
     projections = noise(3, 1, 2, 5, 4)
     kept = projections.clone()

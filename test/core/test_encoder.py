@@ -297,6 +297,22 @@ def test_training_never_meets_positions_of_before() -> None:
         assert torch.equal(encoder.positions((6, 4)), 2 * first)
 
 
+@torch.inference_mode()
+def test_in_bfloat16_the_residual_stream_stays_float32(tiny: Backbone) -> None:
+    """Beside float32 little more is lost than the products' own rounding."""
+    pixels, exact = noise(8, 3, 64, 64), Encoder(tiny.tower)
+    narrow = copy.deepcopy(tiny.model).to(torch.bfloat16)
+    is_video = tiny.window_frames > 1
+    tower = narrow.vision_encoder.tower() if is_video else openclip.tower_of(narrow.visual)
+    found, expected = Encoder(tower)(pixels.bfloat16()), exact(pixels)
+    assert found.class_terms.dtype == torch.float32
+    assert found.patch_terms.dtype == torch.bfloat16
+    error = class_embedding(exact, found) - class_embedding(exact, expected)
+    assert error.norm(dim=-1).max() < 0.02
+    cosine = torch.cosine_similarity(found.patch_terms.float(), expected.patch_terms, dim=-1)
+    assert cosine.min() > 0.999
+
+
 def part(grid_hw: tuple[int, int]) -> Features:
     patches = grid_hw[0] * grid_hw[1]
     return Features(torch.zeros(1, 8, patches, 4), torch.zeros(1, 8, 4), grid_hw, (0,))

@@ -65,7 +65,8 @@ class Encoder:
                 the others in the second self-self step. The values do not depend on the choice.
 
         Returns:
-            The features of the wanted frames.
+            The features of the wanted frames. Their residual stream is float32: every block adds
+            to it, and in bfloat16 each sum would lose what is small beside it.
 
         Raises:
             InvalidValueError: A shape that the tower cannot take, or frames outside the window.
@@ -90,23 +91,21 @@ class Encoder:
         """
         tower, grid_hw = self.tower, self._grid(pixels[0])
         windows, frames = pixels.shape[:2]
-        patches, every = math.prod(grid_hw), len(chosen) == frames
+        patches = math.prod(grid_hw)
         with chosen_kernels(pixels.device, pixels.dtype, tower.head_dim):
             if tower.temporal_embedding is None:
-                patch_terms, class_terms = self.walk(self.tokens(_take(pixels, chosen)))
+                patch_terms, class_terms = self.walk(self.tokens(_take(pixels, chosen)).float())
                 return (
                     patch_terms.reshape(windows, -1, *patch_terms.shape[1:]),
                     class_terms.reshape(windows, -1, *class_terms.shape[1:]),
                 )
-            tokens = None if every else _tokens_of(chosen, frames, patches, pixels.device)
-            # (B, L, N F, D), (B, L, D)
-            patch_terms, class_terms = self.walk(self.tokens(pixels), tokens)
-        terms, width = patch_terms.shape[1], patch_terms.shape[-1]
-        by_frame = patch_terms.reshape(windows, terms, patches, -1, width).permute(0, 3, 1, 2, 4)
-        return (
-            _take(by_frame, chosen) if every else by_frame,
-            class_terms[:, None].expand(-1, len(chosen), -1, -1),
-        )
+            tokens = _tokens_of(chosen, frames, patches, pixels.device)
+            # (B, L, F N, D), (B, L, D)
+            patch_terms, class_terms = self.walk(self.tokens(pixels).float(), tokens)
+        by_frame = patch_terms.view(
+            windows, -1, len(chosen), patches, patch_terms.shape[-1]
+        ).transpose(1, 2)
+        return by_frame, class_terms[:, None].expand(-1, len(chosen), -1, -1)
 
     def _grid(self, pixels: Tensor) -> tuple[int, int]:
         patch_h, patch_w = self.tower.patch_hw
@@ -179,13 +178,14 @@ class Encoder:
 
         Args:
             x: (B, 1 + N, D), class token first, from :meth:`tokens`; in training a batch of
-                windows, or tokens of which some were dropped.
+                windows, or tokens of which some were dropped. The residual stream and its norms
+                stay in its dtype, whatever the weights' is.
             tokens: (M,) int64, the patch tokens that are wanted; all where None.
 
         Returns:
-            patch terms (B, L, N or M, D) and class terms (B, L, D).
+            patch terms (B, L, N or M, D) in the weights' dtype, class terms (B, L, D) in float32.
         """
-        tower = self.tower
+        tower, dtype = self.tower, self.tower.patch_embedding.dtype
         if tower.ln_pre is not None:
             x = tower.ln_pre(x)
         plain_only = len(tower.blocks) - self.depth
@@ -194,7 +194,7 @@ class Encoder:
             x = x + block.mlp(x)
 
         wanted = x[:, 1:] if tokens is None else x[:, tokens]
-        patch_terms = x.new_empty(x.shape[0], self.depth + 1, *wanted.shape[1:])
+        patch_terms = wanted.new_empty(x.shape[0], self.depth + 1, *wanted.shape[1:], dtype=dtype)
         patch_terms[:, 0] = wanted
         class_terms = [x[:, 0]]
         for term, block in enumerate(tower.blocks[plain_only:], start=1):
@@ -203,12 +203,12 @@ class Encoder:
             x = (x[:, :1] if last else x) + attended
             added = block.mlp(x)
             x = x + added
-            class_terms.append(attended[:, 0] + added[:, 0])
+            class_terms.append(attended[:, 0].float() + added[:, 0])
         return patch_terms, torch.stack(class_terms, dim=1)
 
     def _heads(self, block: Block, y: Tensor) -> Tensor:
         """q, k and v of the normalised input y, (3, B, heads, 1 + N, d)."""
-        return split_heads(block.qkv(y), self.tower.heads)
+        return split_heads(block.qkv(y.to(block.qkv.weight.dtype)), self.tower.heads)
 
     def _plain(self, block: Block, qkv: Tensor, queries: int | None = None) -> Tensor:
         """What plain attention adds, for the first ``queries`` tokens, all where None."""
@@ -241,10 +241,12 @@ def _take(x: Tensor, chosen: tuple[int, ...]) -> Tensor:
 
 
 def _tokens_of(chosen: tuple[int, ...], frames: int, patches: int, device: torch.device) -> Tensor:
-    """(N F,) places of the chosen frames' patches among (class, N T patches, time fastest)."""
+    """(F N,) places of the chosen frames' patches among (class, N T patches, time fastest).
+
+    Frame by frame, so that their terms need no reordering.
+    """
     end = 1 + frames * patches
-    each = [torch.arange(1 + place, end, frames, device=device) for place in chosen]
-    return torch.stack(each, dim=1).flatten()
+    return torch.cat([torch.arange(1 + place, end, frames, device=device) for place in chosen])
 
 
 def check_places(frames: Sequence[int], count: int) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor, nn
 
-MLP_ROWS = 1024
+MLP_ROWS = 512
 """Tokens that pass the MLP together on a CPU: its hidden layer stays near the cache."""
 
 
@@ -100,8 +100,9 @@ class Block:
     def mlp(self, x: Tensor) -> Tensor:
         """What the MLP adds to the residual stream x, (B, N, D)."""
         slices = math.ceil(x.shape[1] / MLP_ROWS) if x.device.type == "cpu" else 1
+        dtype = self.expand.weight.dtype
         parts = [
-            self.contract(self.activation(self.expand(self.ln_2(part))))
+            self.contract(self.activation(self.expand(self.ln_2(part).to(dtype))))
             for part in torch.chunk(x, slices, dim=1)
         ]
         out = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
