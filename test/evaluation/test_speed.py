@@ -63,7 +63,7 @@ def test_a_measurement_survives_json() -> None:
 
 def test_memory_is_what_was_held_at_once_since_the_start() -> None:
     touched = np.ones(2**26, dtype=np.uint8)  # 64 MiB from before
-    memory = speed._Memory("cpu")
+    memory = speed.PeakMemory("cpu")
     for _ in range(3):
         touched = np.ones(2**25, dtype=np.uint8)  # 32 MiB
     del touched

@@ -271,7 +271,7 @@ def measure(setting: Setting, seconds: float) -> Measurement:
     small = GroundingConfig(image_hw=(SMALL_PATCHES * patch_hw[0], SMALL_PATCHES * patch_hw[1]))
     few = Window(tuple(itertools.islice(frames, backbone.window_frames)))
     Grounder(backbone, small).ground(few, session.actions, setting.ground)
-    memory = _Memory(setting.device)
+    memory = PeakMemory(setting.device)
 
     # The window is filled, then moves on by a frame.
     for frame in itertools.islice(frames, session.config.frames):
@@ -317,7 +317,7 @@ def _xy(point: Point) -> tuple[float, float]:
     return point.x, point.y
 
 
-class _Memory:
+class PeakMemory:
     """The most memory that is held from now on.
 
     Args:
