@@ -210,14 +210,15 @@ PANELS = {
 # The picture.
 
 STYLE = """
-text { font: 13px system-ui, sans-serif; fill: #333 }
+text { font: 13px system-ui, sans-serif; fill: #333;
+  paint-order: stroke; stroke: #fff; stroke-width: 4px }
 .title { font-weight: 600; font-size: 14px }
 .note { fill: #666 }
 .grid { stroke: #e3e3e3 }
 .axis { stroke: #888 }
 polyline { fill: none; stroke-width: 2.2 }
-.c0 { stroke: #1f6fb4; fill: #1f6fb4 } polyline.c0 { fill: none } text.c0 { stroke: none }
-.c1 { stroke: #cf5c16; fill: #cf5c16 } polyline.c1 { fill: none } text.c1 { stroke: none }
+.c0 { stroke: #1f6fb4; fill: #1f6fb4 } polyline.c0 { fill: none } text.c0 { stroke: #fff }
+.c1 { stroke: #cf5c16; fill: #cf5c16 } polyline.c1 { fill: none } text.c1 { stroke: #fff }
 .whisker { stroke-width: 1.2 }
 .paper { fill: #fff }
 """
