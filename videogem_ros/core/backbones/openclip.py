@@ -86,8 +86,9 @@ class OpenClipBackbone:
     @torch.inference_mode()
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """(K, P) float32 unit vectors of K texts, on the tower's device."""
-        tokens = self._tokenizer(list(texts)).to(self.model.logit_scale.device)
+        tokens = self._tokenizer(list(texts))
         if self._text_tower is None:  # one at a time, as the tower does
+            tokens = tokens.to(self.model.logit_scale.device)
             return torch.cat([self.model.encode_text(row[None], normalize=True) for row in tokens])
         return nn.functional.normalize(self._text_tower(tokens), dim=-1)
 

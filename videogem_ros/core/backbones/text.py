@@ -60,12 +60,14 @@ class TextTower:
         """Embeddings of texts, each on its own.
 
         Args:
-            tokens: (K, C) int64 of CLIP's tokenizer: the end token is the highest of a row.
+            tokens: (K, C) int64 of CLIP's tokenizer: the end token is the highest of a row. On the
+                host, where their lengths are read without a wait for the device.
 
         Returns:
             (K, P), not normalised.
         """
         lengths = [end + 1 for end in tokens.argmax(dim=-1).tolist()]
+        tokens = tokens.to(self.token_embedding.device)
         hidden = [  # (1, N, D) each
             F.embedding(row[None, :length], self.token_embedding)
             + self.position_embedding[:length]

@@ -221,8 +221,7 @@ class ViClipBackbone:
     @torch.inference_mode()
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """(K, P) float32 unit vectors of K texts, on the tower's device."""
-        tokens = self._tokenizer(list(texts)).to(self.model.temp.device)
-        return nn.functional.normalize(self._text_tower(tokens), dim=-1)
+        return nn.functional.normalize(self._text_tower(self._tokenizer(list(texts))), dim=-1)
 
 
 def load(
