@@ -152,15 +152,18 @@ def decode_image(
         data: The bytes: bytes, memoryview, array, uint8 ndarray or a sequence of integers.
 
     Returns:
-        (height, width, 3) uint8, C-contiguous; for rgb8 without padding a view of data, which
-        may be read-only.
+        (height, width, 3) uint8, C-contiguous; for rgb8 without padding a read-only view of
+        data, which keeps the message's bytes alive and cannot change them.
 
     Raises:
         EncodingError: Unknown encoding, no pixels, a size the encoding cannot have, a step
             shorter than a row, or too few bytes.
     """
     layout, samples = _stored(encoding, height, width, step, is_bigendian, data, layouts=_IMAGES)
-    return np.ascontiguousarray(layout.convert(_eight_bits(samples)), dtype=np.uint8)
+    image = np.ascontiguousarray(layout.convert(_eight_bits(samples)), dtype=np.uint8)
+    if image.base is not None:  # a view, of bytes that are not ours
+        image.flags.writeable = False
+    return image
 
 
 def decode_depth(

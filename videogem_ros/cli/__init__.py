@@ -23,6 +23,7 @@ COMMANDS = {
     "evaluate": "Measure groundings against boxes: data sets, recordings, other systems.",
     "label": "Label a recording from a table, for evaluate bag.",
     "tune": "Fit layer weights, K, D and fusion to a labelled set.",
+    "bench": "Measure this machine, and what to choose on it.",
     "tabletop": "Draw a labelled recording to try things on, and to evaluate on.",
 }
 """Subcommand to one-line help; ``videogem_ros.cli.<name>`` holds the command of the same name."""

@@ -443,10 +443,10 @@ class Grounder:
     def _embed_texts(self, texts: Sequence[str]) -> Tensor:
         """(len(texts), E) unit vectors; those not seen before are encoded."""
         known = self._embeddings
+        unknown = [text for text in dict.fromkeys(texts) if text not in known]
+        if unknown:
+            known.update(zip(unknown, self.backbone.encode_text(unknown)))
         for text in texts:
-            if text not in known:
-                # Alone: rounding depends on a batch's size, so on what was asked for before.
-                (known[text],) = self.backbone.encode_text([text])
             known.move_to_end(text)
         stacked = torch.stack([known[text] for text in texts])
         while len(known) > TEXT_CACHE:

@@ -46,7 +46,7 @@ class Backbone(Protocol):
         """T, how many frames are encoded jointly: 1 for images, 8 for ViCLIP."""
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
-        """Texts to unit vectors.
+        """Texts to unit vectors, to the last bit the same whatever other texts are beside them.
 
         Args:
             texts: K texts; one longer than the context is cut and ends in the end token.

@@ -29,6 +29,7 @@ from videogem_ros.core.backbones.preprocessing import (
     OPENAI_STD,
     Preprocessing,
 )
+from videogem_ros.core.backbones.text import TextTower, is_clips
 from videogem_ros.core.tower import Norm, VisionTower, blocks_of
 from videogem_ros.errors import InvalidValueError, WeightsError
 
@@ -72,6 +73,10 @@ class OpenClipBackbone:
         self.logit_scale = float(model.logit_scale.exp())
         self.untrained = untrained
         self._tokenizer = tokenizer
+        custom = not isinstance(model, open_clip.CLIP)
+        text = model.text if custom else model
+        pool_type = getattr(text, "pool_type" if custom else "text_pool_type", "")
+        self._text_tower = TextTower.of(text) if is_clips(text, pool_type) else None
 
     @property
     def window_frames(self) -> int:
@@ -81,9 +86,11 @@ class OpenClipBackbone:
     @torch.inference_mode()
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """(K, P) float32 unit vectors of K texts, on the tower's device."""
-        tokens = self._tokenizer(list(texts)).to(self.model.logit_scale.device)
-        embeddings: Tensor = self.model.encode_text(tokens, normalize=True)
-        return embeddings
+        tokens = self._tokenizer(list(texts))
+        if self._text_tower is None:  # one at a time, as the tower does
+            tokens = tokens.to(self.model.logit_scale.device)
+            return torch.cat([self.model.encode_text(row[None], normalize=True) for row in tokens])
+        return nn.functional.normalize(self._text_tower(tokens), dim=-1)
 
 
 def load(

@@ -21,6 +21,7 @@ from videogem_ros.core.backbones.checkpoint import (
     seeded,
 )
 from videogem_ros.core.backbones.preprocessing import OPENAI_PREPROCESSING, Preprocessing
+from videogem_ros.core.backbones.text import TextTower
 from videogem_ros.core.tower import Norm, VisionTower, blocks_of
 from videogem_ros.errors import InvalidValueError, WeightsError
 
@@ -203,6 +204,7 @@ class ViClipBackbone:
         self.name = name
         self.model = model
         self.tower = model.vision_encoder.tower()
+        self._text_tower = TextTower.of(model.text_encoder)
         self.preprocessing = model.vision_encoder.config.preprocessing
         self.input_hw = self.tower.input_hw
         self.logit_scale = 1 / float(model.temp)
@@ -219,8 +221,7 @@ class ViClipBackbone:
     @torch.inference_mode()
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """(K, P) float32 unit vectors of K texts, on the tower's device."""
-        tokens = self._tokenizer(list(texts)).to(self.model.temp.device)
-        return nn.functional.normalize(self.model.text_encoder(tokens), dim=-1)
+        return nn.functional.normalize(self._text_tower(self._tokenizer(list(texts))), dim=-1)
 
 
 def load(

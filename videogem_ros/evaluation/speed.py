@@ -1,0 +1,406 @@
+"""How fast a machine grounds: latency, memory, and agreement with float32, setting by setting.
+
+What is timed is what a camera's frame costs a running session: ``push`` and ``ground``, from
+pixels on the host to points and heatmaps on the host, with the standing actions' texts known.
+Frames are drawn tabletop scenes. Weights may be random: time and memory do not depend on them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import itertools
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from videogem_ros.core import Grounder, GroundingConfig, load_backbone
+from videogem_ros.core.fusion import NAMES
+from videogem_ros.datatypes import Frame, Point, Window
+from videogem_ros.errors import VideoGemError
+from videogem_ros.session import Session, SessionConfig
+from videogem_ros.tabletop import make_clip
+
+LEAST_RUNS, MOST_RUNS = 3, 2000
+"""Of a setting, however short or long its time is."""
+
+CLIPS, CLIP_FRAMES = 3, 8
+"""Drawn scenes that the camera shows over and over."""
+
+FRAME_INTERVAL_S = 0.25
+CHECKED_WINDOWS = 10
+"""Windows whose points are kept, to compare dtypes by."""
+
+_VERBS = ("push", "lift", "open", "wipe", "pour", "cut", "shake", "press")
+_THINGS = ("mug", "bottle", "box", "sponge", "jug", "bread", "jar", "button")
+ACTIONS = tuple(f"{verb} the {thing}" for thing in _THINGS for verb in _VERBS)
+"""What is asked for, as many of them as a setting has actions."""
+
+CHECKED_ACTIONS = 8
+SMALL_PATCHES = 4
+"""Patches either way of the network input that code and libraries are warmed up with."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What is measured on.
+
+    Attributes:
+        processor: As it calls itself.
+        cores: Logical ones that this process may use.
+        threads: Of torch.
+        bfloat16: Whether processor or GPU multiply bfloat16 themselves.
+        gpu: Its name; None where there is none.
+        gpu_mib: Its memory; None where there is none.
+        torch: Version.
+    """
+
+    processor: str
+    cores: int
+    threads: int
+    bfloat16: bool
+    gpu: str | None
+    gpu_mib: int | None
+    torch: str
+
+
+def this_machine(device: str) -> Machine:
+    """The machine, with the GPU where the device is one."""
+    cpu = _cpu_fields()
+    gpu = torch.cuda.get_device_properties(torch.device(device)) if _is_cuda(device) else None
+    affinity = getattr(os, "sched_getaffinity", None)
+    return Machine(
+        processor=cpu.get("model name") or platform.processor() or platform.machine(),
+        cores=len(affinity(0)) if affinity else os.cpu_count() or 1,
+        threads=torch.get_num_threads(),
+        bfloat16=torch.cuda.is_bf16_supported(including_emulation=False)
+        if gpu
+        else not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(
+            (cpu.get("flags") or cpu.get("Features") or "").split()
+        ),
+        gpu=gpu.name if gpu else None,
+        gpu_mib=gpu.total_memory // 2**20 if gpu else None,
+        torch=torch.__version__,
+    )
+
+
+def _cpu_fields() -> dict[str, str]:
+    """Fields of the first processor in /proc/cpuinfo; none where there is no such file."""
+    fields: dict[str, str] = {}
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            name, _, value = line.partition(":")
+            fields.setdefault(name.strip(), value.strip())
+    return fields
+
+
+def _is_cuda(device: str) -> bool:
+    return torch.device(device).type == "cuda"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is measured.
+
+    Attributes:
+        backbone: As for :func:`~videogem_ros.core.load_backbone`.
+        weights: The same.
+        device: The same.
+        dtype: The same.
+        ground: Whose heatmaps are wanted, ``newest`` or ``all``.
+        actions: How many actions stand, 1 to ``len(ACTIONS)``.
+        window: Frames of a window; the backbone's own number where None.
+        image_hw: Height and width of the network's input; the backbone's own where None.
+        camera_hw: Height and width of the camera's images in pixels.
+    """
+
+    backbone: str
+    weights: str | None = "random:0"
+    device: str = "cpu"
+    dtype: str = "float32"
+    ground: Literal["newest", "all"] = "newest"
+    actions: int = 1
+    window: int | None = None
+    image_hw: tuple[int, int] | None = None
+    camera_hw: tuple[int, int] = (480, 640)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What came of a setting.
+
+    Attributes:
+        setting: What was measured.
+        latencies_s: Seconds of each new frame, in order.
+        load_s: Seconds that loading the backbone took.
+        input_hw: Height and width of the network's input.
+        untrained: Whether the weights are random, so that points mean nothing.
+        peak_mib: The most memory the process held while grounding, model and libraries included.
+        window_mib: What of it grounding added to the loaded model; None where the system does not
+            tell (it is read from Linux's /proc).
+        gpu_peak_mib: The most GPU memory allocated, model included; None without a GPU.
+        patch_px: Width and height of a patch in pixels of the camera.
+        points: (windows, actions, 4, 2) pixels of the camera: x and y of each prompt's and the
+            fused point in the newest frame of the first windows.
+    """
+
+    setting: Setting
+    latencies_s: Sequence[float]
+    load_s: float
+    input_hw: tuple[int, int]
+    untrained: bool
+    peak_mib: float
+    window_mib: float | None
+    gpu_peak_mib: float | None
+    patch_px: tuple[float, float]
+    points: npt.NDArray[np.float64]
+
+    def percentile(self, percent: float) -> float:
+        """Seconds within which so many of a hundred frames were grounded."""
+        return float(np.percentile(self.latencies_s, percent))
+
+    @property
+    def rate(self) -> float:
+        """Frames a second that nine frames of ten keep up with."""
+        return 1 / self.percentile(90)
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, of plain numbers, strings, lists and dicts."""
+        return {**asdict(self), "points": self.points.tolist()}
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> Measurement:
+        """The measurement that :meth:`to_json` was called of."""
+        setting = fields["setting"]
+        for name in ("image_hw", "camera_hw"):
+            setting[name] = setting[name] and tuple(setting[name])
+        return cls(
+            **{
+                **fields,
+                "setting": Setting(**setting),
+                "input_hw": tuple(fields["input_hw"]),
+                "patch_px": tuple(fields["patch_px"]),
+                "points": np.array(fields["points"]),
+            }
+        )
+
+
+def agreement(reference: Measurement, other: Measurement) -> tuple[float, int]:
+    """How many of the points lie within a patch of the reference's, either way.
+
+    Args:
+        reference: In float32.
+        other: Of the same backbone in another dtype.
+
+    Returns:
+        The share in [0, 1], and of how many points: those of the windows that both have seen.
+    """
+    windows = min(len(reference.points), len(other.points))
+    apart = np.abs(reference.points[:windows] - other.points[:windows])
+    near = (apart <= np.array(reference.patch_px) + 1e-6).all(axis=-1)
+    return float(near.mean()), near.size
+
+
+def choose(measured: Sequence[Measurement], rate: float) -> tuple[Measurement, bool]:
+    """The setting for a wanted rate.
+
+    Args:
+        measured: One or more, the preferred ones first.
+        rate: Frames a second.
+
+    Returns:
+        The first setting that sustains the rate, and True; where none does, the fastest one, and
+        False.
+    """
+    for measurement in measured:
+        if measurement.rate >= rate:
+            return measurement, True
+    return max(measured, key=lambda measurement: measurement.rate), False
+
+
+def camera(hw: tuple[int, int]) -> Iterator[Frame]:
+    """Drawn scenes, over and over, with ever later stamps."""
+    images = [
+        image
+        for number in range(CLIPS)
+        for image in make_clip(np.random.default_rng([0, number]), CLIP_FRAMES, hw).images
+    ]
+    for number, image in enumerate(itertools.cycle(images)):
+        yield Frame(image, round(number * FRAME_INTERVAL_S * 1e9))
+
+
+def measure(setting: Setting, seconds: float) -> Measurement:
+    """Measure a setting in this process.
+
+    Args:
+        setting: What to measure.
+        seconds: How long to go on, in ``LEAST_RUNS`` to ``MOST_RUNS`` frames.
+
+    Raises:
+        VideoGemError: The backbone cannot be loaded, or the setting does not suit it.
+    """
+    start = time.perf_counter()
+    backbone = load_backbone(setting.backbone, setting.weights, setting.device, setting.dtype)
+    load_s = time.perf_counter() - start
+    grounder = Grounder(backbone, GroundingConfig(image_hw=setting.image_hw))
+    config = SessionConfig(
+        frames=setting.window,
+        ground=setting.ground,
+        frame_interval_s=FRAME_INTERVAL_S,
+        max_actions=len(ACTIONS),
+    )
+    session = Session(grounder, config)
+    session.set_actions(ACTIONS[: setting.actions])
+    checked = session.parse(ACTIONS[:CHECKED_ACTIONS])
+    frames = camera(setting.camera_hw)
+
+    patch_hw = backbone.tower.patch_hw
+    small = GroundingConfig(image_hw=(SMALL_PATCHES * patch_hw[0], SMALL_PATCHES * patch_hw[1]))
+    few = Window(tuple(itertools.islice(frames, backbone.window_frames)))
+    Grounder(backbone, small).ground(few, session.actions, setting.ground)
+    memory = PeakMemory(setting.device)
+
+    # The window is filled, then moves on by a frame.
+    for frame in itertools.islice(frames, session.config.frames):
+        session.push(frame)
+    session.ground()
+    session.push(next(frames))
+    session.ground()
+    peak_mib, window_mib, gpu_peak_mib = memory.peaks()
+
+    latencies: list[float] = []
+    points: list[list[list[tuple[float, float]]]] = []
+    began = time.perf_counter()
+    while len(latencies) < LEAST_RUNS or (
+        time.perf_counter() - began < seconds and len(latencies) < MOST_RUNS
+    ):
+        frame = next(frames)
+        start = time.perf_counter()
+        session.push(frame)
+        session.ground()
+        latencies.append(time.perf_counter() - start)
+        job = session.take_for(checked)
+        if job is not None and len(points) < CHECKED_WINDOWS:
+            newest = (g for g in session.run(job) if g.stamp_ns == frame.stamp_ns)
+            points.append([[_xy(found.points[name]) for name in NAMES] for found in newest])
+    return Measurement(
+        setting=setting,
+        latencies_s=tuple(latencies),
+        load_s=load_s,
+        input_hw=grounder.input_hw,
+        untrained=backbone.untrained,
+        peak_mib=peak_mib,
+        window_mib=window_mib,
+        gpu_peak_mib=gpu_peak_mib,
+        patch_px=(
+            setting.camera_hw[1] * patch_hw[1] / grounder.input_hw[1],
+            setting.camera_hw[0] * patch_hw[0] / grounder.input_hw[0],
+        ),
+        points=np.array(points),
+    )
+
+
+def _xy(point: Point) -> tuple[float, float]:
+    return point.x, point.y
+
+
+class PeakMemory:
+    """The most memory that is held from now on.
+
+    Args:
+        device: Where the model is.
+    """
+
+    def __init__(self, device: str) -> None:
+        self._cuda = torch.device(device) if _is_cuda(device) else None
+        if self._cuda:
+            torch.cuda.reset_peak_memory_stats(self._cuda)
+        gc.collect()
+        self._before: float | None = None
+        with suppress(OSError, AttributeError, KeyError):  # any system but Linux
+            # What loading the model left behind is not grounding's.
+            ctypes.CDLL(None).malloc_trim(0)
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets VmHWM
+            self._before = _status_mib("VmRSS")
+
+    def peaks(self) -> tuple[float, float | None, float | None]:
+        """The process's most, what of it came since, and the GPU's most, MiB."""
+        gpu = torch.cuda.max_memory_allocated(self._cuda) / 2**20 if self._cuda else None
+        if self._before is None:
+            unit = 1 if sys.platform == "darwin" else 1024
+            most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+            return most / 2**20, None, gpu
+        peak = _status_mib("VmHWM")
+        return peak, peak - self._before, gpu
+
+
+def _status_mib(field: str) -> float:
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    fields = dict(line.split(":", 1) for line in lines)
+    return int(fields[field].split()[0]) / 1024
+
+
+def measure_apart(
+    setting: Setting, seconds: float, stopped: Callable[[], bool] = lambda: False
+) -> Measurement | None:
+    """Measure a setting in a process of its own, whose memory is the setting's alone.
+
+    Args:
+        setting: What to measure.
+        seconds: As for :func:`measure`.
+        stopped: Asked again and again; ends the process once it says so.
+
+    Returns:
+        The measurement; None where it was stopped.
+
+    Raises:
+        VideoGemError: As for :func:`measure`, or the process ended before its time.
+    """
+    task = json.dumps({"setting": asdict(setting), "seconds": seconds})
+    command = [sys.executable, "-m", __name__, task]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        while True:
+            try:
+                out, complaints = process.communicate(timeout=0.1)
+                break
+            except subprocess.TimeoutExpired:
+                if stopped():
+                    process.kill()
+    if stopped():
+        return None
+    if process.returncode:
+        lines = complaints.strip().splitlines() or [""]
+        cause = lines[-1].removeprefix("error: ")
+        if process.returncode < 0:
+            cause = f"ended by signal {-process.returncode}, as for want of memory"
+        raise VideoGemError(cause)
+    return Measurement.from_json(json.loads(out.splitlines()[-1]))
+
+
+def _main() -> None:
+    task = json.loads(sys.argv[1])
+    try:
+        print(json.dumps(measure(Setting(**task["setting"]), task["seconds"]).to_json()))
+    except VideoGemError as error:
+        sys.exit(f"error: {error}")
+    except torch.OutOfMemoryError:
+        sys.exit("error: the GPU's memory is too small")
+
+
+if __name__ == "__main__":
+    _main()
