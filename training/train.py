@@ -1,8 +1,8 @@
 """Trains the small backbones that the package ships, on tabletop scenes.
 
 In this order:
-    python training/train.py image --steps 2500 --out runs/image
-    python training/train.py video --steps 1500 --out runs/video --init runs/image/checkpoint.pt
+    python training/train.py image --steps 3600 --out runs/image
+    python training/train.py video --steps 2400 --out runs/video --init runs/image/checkpoint.pt
     python training/train.py export runs/image/checkpoint.pt --out tabletop_image.safetensors
     python training/train.py export runs/video/checkpoint.pt --out tabletop_video.safetensors
 """
@@ -190,7 +190,7 @@ class Trainer:
             shard.images,
             kept,
             random,
-            busy=busy_patches(shard, student.side),
+            busy=busy_patches(shard, student.side) if objective == "boxes" else None,
             plain=self.plan.is_plain(self.step),
         )
         texts = student.read(shard.tokens)
@@ -301,7 +301,12 @@ def run_options(
         click.option("--shards", type=click.IntRange(1), default=2, help="One a core."),
         click.option("--rate", type=float, default=rate, help="Highest learning rate."),
         click.option("--patch-dropout", type=click.FloatRange(0, 0.9), default=patch_dropout),
-        click.option("--plain", type=click.FloatRange(0, 1), default=plain, help="Share."),
+        click.option(
+            "--plain",
+            type=click.FloatRange(0, 1),
+            default=plain,
+            help="Share of the steps in which the plain path alone is trained.",
+        ),
         click.option("--objective", type=click.Choice(OBJECTIVES), default="boxes"),
         click.option("--easy", is_flag=True, help="Easier scenes, for short runs."),
         click.option("--resume", is_flag=True, help="Continue from OUT's checkpoint."),
@@ -321,7 +326,7 @@ def run_options(
 
 
 @main.command(context_settings={"show_default": True})
-@run_options(scenes=36_000, size=16, rate=2e-3, patch_dropout=0.0, plain=0.6, held_out=120)
+@run_options(scenes=36_000, size=20, rate=2e-3, patch_dropout=0.45, plain=0.4, held_out=120)
 def image(
     out: Path, resume: bool, draw_only: bool, held_out: int, log_every: float, **options: Any
 ) -> None:
