@@ -72,7 +72,8 @@ def test_memory_is_what_was_held_at_once_since_the_start() -> None:
     if added is None:
         pytest.skip("this system does not tell")
     assert peak > 64
-    assert -33 < added < 33  # not the 96 of all three
+    # 32 at the most, beside what else runs in this process; not the 64 or 96 of several at once.
+    assert -48 < added < 48
 
 
 def test_the_machine_is_this_one() -> None:
