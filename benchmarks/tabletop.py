@@ -1,4 +1,4 @@
-"""The paper's ablation on the tabletop benchmark, with the backbone that the package ships.
+"""The paper's ablation on the tabletop benchmark, with the backbones that the package ships.
 
     python benchmarks/tabletop.py [--clips 500] [--json FILE] [--pictures DIR]
     python benchmarks/tabletop.py --backbone openclip:ViT-B-16 --weights openai
@@ -45,7 +45,7 @@ from videogem_ros.evaluation.tabletop import ABSENT, EMPTY, TabletopBenchmark, s
 from videogem_ros.render import SheetCell, draw_contact_sheet, sheet_cell
 from videogem_ros.tabletop.clip import BENCHMARK_CLIPS, START_NS
 
-SHIPPED = ("openclip:tabletop",)
+SHIPPED = ("openclip:tabletop", "viclip:tabletop")
 PROMPTS = ("verb", "object", "action", "fused")
 ROWS = {"uniform": "GEM (uniform)"} | {name: name for name in WEIGHTINGS[1:]}
 MAIN = VIDEOGEM.name

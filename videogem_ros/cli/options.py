@@ -77,8 +77,8 @@ _OPTIONS = (
     click.option(
         "--backbone",
         help="openclip:MODEL (a name of open_clip or a .json configuration), viclip:B-16, "
-        "viclip:L-14, or openclip:tabletop, which is part of the package and knows its drawn "
-        f"scenes only.  [default: {SHIPPED}; {USUAL} where weights are named]",
+        "viclip:L-14, or openclip:tabletop or viclip:tabletop, which are part of the package and "
+        f"know its drawn scenes only.  [default: {SHIPPED}; {USUAL} where weights are named]",
     ),
     click.option(
         "--weights",

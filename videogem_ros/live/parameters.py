@@ -147,7 +147,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         "backbone",
         "",
         "openclip:MODEL (a name of open_clip or the path of a model configuration), viclip:B-16, "
-        "viclip:L-14, or openclip:tabletop, which is part of the package; "
+        "viclip:L-14, or openclip:tabletop or viclip:tabletop, which are part of the package; "
         f"empty for {SHIPPED}, or {USUAL} where weights are named",
     ),
     Parameter(
