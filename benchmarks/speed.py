@@ -19,8 +19,6 @@ shipped backbone on so many clips of the tabletop benchmark.
 from __future__ import annotations
 
 import argparse
-import ctypes
-import gc
 import json
 import subprocess
 import sys
@@ -28,7 +26,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -45,6 +42,7 @@ from videogem_ros.core.heatmaps import patch_similarity
 from videogem_ros.core.tower import Block, VisionTower
 from videogem_ros.core.weighting import layer_weights
 from videogem_ros.datatypes import Grounding
+from videogem_ros.evaluation.speed import PeakMemory
 from videogem_ros.evaluation.tabletop import TabletopBenchmark
 
 CONFIG = GroundingConfig()
@@ -219,24 +217,16 @@ def timed(ways: dict[str, Callable[[], Tensor]], repeats: int) -> dict[str, list
     return seconds
 
 
-def memory_field(name: str) -> int:
-    """A field of /proc/self/status in KiB."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(f"{name}:"):
-            return int(line.split()[1])
-    raise KeyError(name)
-
-
 def peak_mib(case: Case, way: str) -> float:
     """Peak resident memory of one window above the loaded model and its libraries, MiB (Linux)."""
     small, full = prepare(case, SMALL_HW)[way], prepare(case)[way]
     small()  # maps the libraries' code and starts their threads
-    gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)  # what building the model left behind is not the window's
-    before = memory_field("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # resets the peak, VmHWM
+    memory = PeakMemory("cpu")
     full()
-    return (memory_field("VmHWM") - before) / 1024
+    _, added, _ = memory.peaks()
+    if added is None:
+        sys.exit("peak memory: this system does not tell (it is read from Linux's /proc)")
+    return added
 
 
 def peak_in_own_process(case: str, way: str) -> float:

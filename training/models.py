@@ -278,7 +278,8 @@ def sharpen(model: Any) -> None:
 def in_bfloat16(part: Any) -> Any:
     """A tower, or part of one, in bfloat16: gradients go through to its own weights.
 
-    The whole pass is in bfloat16 then. Autocast, which goes to and fro, spends a quarter on it.
+    The whole pass is in bfloat16 then, the residual stream and what is kept for the gradients
+    included; autocast goes to and fro.
     """
     if isinstance(part, Tensor):
         return part.bfloat16()
@@ -291,7 +292,7 @@ def in_bfloat16(part: Any) -> Any:
 
 
 def plain_walk(tower: VisionTower, x: Tensor) -> Tensor:
-    """The plain path alone, (B, 1 + N, D) tokens to tokens: two to three times as fast."""
+    """The plain path alone, (B, 1 + N, D) tokens to tokens: up to twice as fast."""
     if tower.ln_pre is not None:
         x = tower.ln_pre(x)
     for block in tower.blocks:

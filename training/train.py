@@ -70,8 +70,8 @@ class Plan:
         objective: "boxes", "contrast" (presence alone) or "tokens" (patches, without boxes).
         easy: Whether scenes are of the easier sort.
         plain: Share of the steps, the first ones, in which patches are those of the plain path.
-            It learns what is to be seen in less than half of the time; the self-self path, which
-            uses the same weights, then has little left to learn.
+            Its updates take half to two thirds of the time, and the self-self path uses the same
+            weights.
     """
 
     steps: int
