@@ -73,14 +73,17 @@ class Batches(Dataset[list[Shard]]):
     Args:
         pool: Scenes; clips run backwards half of the time.
         seed: Of everything drawn here.
-        steps: Of the whole training; images of the pool's easier third come alone in its first.
+        steps: Of the whole training.
         shards: In how many parts a batch comes.
         size: Scenes a shard.
+        easier: In how many steps, the first ones, scenes of the pool's easier third come alone.
     """
 
-    def __init__(self, pool: Pool, seed: int, steps: int, shards: int, size: int) -> None:
+    def __init__(
+        self, pool: Pool, seed: int, steps: int, shards: int, size: int, easier: int = 0
+    ) -> None:
         self.pool, self.seed, self.steps = pool, seed, steps
-        self.shards, self.size = shards, size
+        self.shards, self.size, self.easier = shards, size, easier
         self.moving = pool.config.frames > 1
 
     def __len__(self) -> int:
@@ -88,8 +91,7 @@ class Batches(Dataset[list[Shard]]):
 
     def __getitem__(self, step: int) -> list[Shard]:
         random = np.random.default_rng([self.seed, 1, step])
-        easy = not self.moving and 3 * step < self.steps
-        among = len(self.pool) // 3 if easy else len(self.pool)
+        among = len(self.pool) // 3 if step < self.easier else len(self.pool)
         places = random.choice(among, self.shards * self.size, replace=among < 1000)
         return [self._shard(part, random) for part in np.split(places, self.shards)]
 

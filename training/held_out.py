@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +11,7 @@ from pool import easier
 
 from videogem_ros.core import Grounder, GroundingConfig
 from videogem_ros.core.backbones import Backbone
-from videogem_ros.datatypes import Action, Frame, Window
+from videogem_ros.datatypes import Action, Frame, Grounding, Window
 from videogem_ros.evaluation import metrics
 from videogem_ros.evaluation.metrics import judge, judge_centre
 from videogem_ros.evaluation.records import CENTRE, Box
@@ -21,6 +23,8 @@ from videogem_ros.tabletop.vocabulary import VERBS
 SEED = 977
 TWINS = 0.5
 """Probability of twins in clips."""
+EMPTY = 0.2
+"""Probability that nothing is done."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,9 +57,24 @@ class HeldOut:
             frames: T, of each window; twins are among the clips, not among the images.
             easy: Scenes of one action or two.
         """
-        config = SceneConfig(twins=TWINS if frames > 1 else 0.0)
+        config = SceneConfig(twins=TWINS if frames > 1 else 0.0, empty=EMPTY)
         config = easier(config) if easy else config
         return cls(tuple(_ask(place, frames, config) for place in range(scenes)))
+
+    def ask(self, backbone: Backbone) -> Iterator[tuple[Window, Question, Grounding]]:
+        """Every question and its answer."""
+        grounder = Grounder(backbone, GroundingConfig())
+        for window, questions in self.windows:
+            found = grounder.ground(window, [question.action for question in questions])
+            for question, grounding in zip(questions, found):
+                yield window, question, grounding
+
+    def margins(self, backbone: Backbone) -> tuple[list[float], list[bool]]:
+        """Presence margins of a backbone whose score is not fitted, and what was there."""
+        asked = [(found.score, question.box) for _, question, found in self.ask(backbone)]
+        return [math.log(score / (1 - score)) for score, _ in asked], [
+            box is not None for _, box in asked
+        ]
 
     def check(self, backbone: Backbone) -> dict[str, float]:
         """Pointing accuracy by prompt and of the centre, and the presence score's AUC, by group.
@@ -63,25 +82,22 @@ class HeldOut:
         The groups are everything ("") and, of clips, what motion decides ("motion") and actions
         whose twin is done to an object of the same looks in the same clip ("twins").
         """
-        grounder = Grounder(backbone, GroundingConfig())
         hits: dict[str, list[bool]] = {}
         scores: dict[str, tuple[list[float], list[float]]] = {}
-        for window, questions in self.windows:
-            found = grounder.ground(window, [question.action for question in questions])
-            for question, grounding in zip(questions, found):
+        for window, question, grounding in self.ask(backbone):
+            for group in question.groups:
+                pair = scores.setdefault(f"{group}auc", ([], []))
+                pair[question.box is not None].append(grounding.score)
+            if question.box is None:
+                continue
+            outcomes = {
+                name: judge((point.x, point.y), None, [question.box], window.hw)
+                for name, point in grounding.points.items()
+            }
+            outcomes[CENTRE] = judge_centre([question.box], window.hw)
+            for name, outcome in outcomes.items():
                 for group in question.groups:
-                    pair = scores.setdefault(f"{group}auc", ([], []))
-                    pair[question.box is not None].append(grounding.score)
-                if question.box is None:
-                    continue
-                outcomes = {
-                    name: judge((point.x, point.y), None, [question.box], window.hw)
-                    for name, point in grounding.points.items()
-                }
-                outcomes[CENTRE] = judge_centre([question.box], window.hw)
-                for name, outcome in outcomes.items():
-                    for group in question.groups:
-                        hits.setdefault(group + name, []).append(bool(outcome.hit))
+                    hits.setdefault(group + name, []).append(bool(outcome.hit))
         result = {name: round(float(np.mean(values)), 4) for name, values in hits.items()}
         return result | {
             name: round(area_under_curve(*both), 4) for name, both in scores.items() if all(both)
@@ -104,6 +120,9 @@ def _ask(place: int, frames: int, config: SceneConfig) -> tuple[Window, tuple[Qu
     )
     pairs = list(zip(scene.verbs, scene.things))
     questions = []
+    if not any(scene.verbs):
+        verbs = random.choice(tuple(VERBS), len(scene.things))
+        questions = [_question(str(v), thing, None, "") for v, thing in zip(verbs, scene.things)]
     for row, (verb, thing) in enumerate(pairs):
         if verb is None:
             continue

@@ -21,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 from videogem_ros.core import GroundingConfig
 from videogem_ros.core.attention import attention, merge_heads, split_heads
 from videogem_ros.core.backbones import Backbone, openclip, viclip
-from videogem_ros.core.backbones.checkpoint import TABLETOP, seeded
+from videogem_ros.core.backbones.checkpoint import PRESENCE_FIT, TABLETOP, UNFITTED, seeded
 from videogem_ros.core.backbones.preprocessing import OPENAI_PREPROCESSING, Preprocessing
 from videogem_ros.core.encoder import Encoder, resample_positions
 from videogem_ros.core.tower import VisionTower
@@ -30,10 +30,12 @@ DEPTH = GroundingConfig().depth
 GAIN = 4.0
 """Factor of LN_1 at the start, taken out of the projections behind it. Self-self attention is as
 sharp as LN_1's output is long: of a narrow tower it would average over the whole image."""
-FRAMES_SEEN = 2
+FRAMES_SCORED = 2
 """Frames of a clip whose patches are scored: the newest and others by chance."""
-TEMPORAL_SPREAD = 0.03
-"""Standard deviation of the first temporal embedding: frames are hardly told apart at first."""
+AGE_SPREAD, FRAME_SPREAD = 0.2, 0.03
+"""Standard deviations of the first temporal embedding: of a direction along which frames lie by
+their age, the newest at zero as an image would be, and of what each frame has of its own. Position
+embeddings of a trained image model have 0.12. Frames that are hardly told apart teach no motion."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,7 @@ class Student(nn.Module, ABC):
         *,
         busy: Tensor | None = None,
         plain: bool = False,
+        frames: int | None = None,
     ) -> Seen:
         """Encode a shard.
 
@@ -137,6 +140,7 @@ class Student(nn.Module, ABC):
             random: Draws them, and the frames.
             busy: (B, N) bool, patches that are drawn before all others.
             plain: Patches of the plain path's last block instead of the self-self path's.
+            frames: How many of the T frames are seen, the newest always; all where None.
         """
         tower, (batch, count) = in_bfloat16(self.tower), images.shape[:2]
         encoder = Encoder(tower, DEPTH)
@@ -144,13 +148,14 @@ class Student(nn.Module, ABC):
         if busy is None:
             busy = torch.zeros(batch, self.patches, dtype=torch.bool)
         places = drawn_places(busy, kept, random)
-        frames = drawn_frames(count, random)
+        seen = drawn_frames(count, frames or count, random)
+        scored = drawn_frames(len(seen), FRAMES_SCORED, random)
         # Of a video, patches stand row by row and time is fastest.
-        wanted = (1 + count * torch.arange(kept)[:, None] + frames).flatten()
+        wanted = (1 + len(seen) * torch.arange(kept)[:, None] + scored).flatten()
         with MatrixAttention():
             x = encoder.tokens(pixels)
-            if kept < self.patches:
-                by_patch = x[:, 1:].view(batch, self.patches, count, -1)
+            if kept < self.patches or len(seen) < count:
+                by_patch = x[:, 1:].view(batch, self.patches, count, -1)[:, :, seen]
                 taken = places[..., None, None].expand(-1, -1, *by_patch.shape[2:])
                 x = torch.cat([x[:, :1], by_patch.gather(1, taken).flatten(1, 2)], dim=1)
             if plain:
@@ -160,8 +165,8 @@ class Student(nn.Module, ABC):
                 patch_terms, class_terms = encoder.walk(x, wanted if self.is_video else None)
                 found, class_token = (z.float().sum(dim=1) for z in (patch_terms, class_terms))
         patches, classes = self.tower.embed(found), self.tower.embed(class_token)
-        patches = patches.view(batch, kept, len(frames), -1).transpose(1, 2)
-        return Seen(classes, patches, places, frames.expand(batch, -1))
+        patches = patches.view(batch, kept, len(scored), -1).transpose(1, 2)
+        return Seen(classes, patches, places, seen[scored].expand(batch, -1))
 
     def read(self, tokens: Tensor) -> Tensor:
         """Embed texts.
@@ -223,7 +228,10 @@ class VideoStudent(Student):
     def __init__(self, config: viclip.ViClipConfig, seed: int) -> None:
         with seeded(seed):
             model = viclip.ViClip(config)
-            model.vision_encoder.temporal_positional_embedding.data.normal_(0, TEMPORAL_SPREAD)
+            temporal = model.vision_encoder.temporal_positional_embedding.data
+            ages = torch.linspace(1, 0, config.num_frames)[:, None]
+            direction = torch.normal(0, AGE_SPREAD, temporal.shape[-1:])
+            temporal.normal_(0, FRAME_SPREAD).add_(ages * direction)
         model.temp.requires_grad_(False)
         super().__init__(model, model.text_encoder)
 
@@ -314,17 +322,22 @@ def drawn_places(busy: Tensor, kept: int, random: torch.Generator) -> Tensor:
     return order[:, :kept].sort(dim=1).values
 
 
-def drawn_frames(count: int, random: torch.Generator) -> Tensor:
-    """(F,) int64, places among ``count`` frames: others by chance, then the newest."""
-    others = torch.randperm(count - 1, generator=random)[: FRAMES_SEEN - 1]
-    return torch.cat([others, torch.tensor([count - 1])])
+def drawn_frames(count: int, drawn: int, random: torch.Generator) -> Tensor:
+    """(F,) int64, at most ``drawn`` places among ``count`` frames in order: the last always."""
+    others = torch.randperm(count - 1, generator=random)[: drawn - 1]
+    return torch.cat([others.sort().values, torch.tensor([count - 1])])
 
 
-def export(student: Student, path: Path) -> None:
+def export(student: Student, path: Path, presence_fit: tuple[float, float] = UNFITTED) -> None:
     """Write a model in half precision, as ``load_backbone`` reads it.
 
     Tokens that no caption holds were never trained: their embeddings become zero, so that an
     unknown word adds nothing instead of noise, and the file packs well.
+
+    Args:
+        student: The model.
+        path: A safetensors file.
+        presence_fit: Platt's slope and offset of its presence margins.
     """
     state = {
         name: value.detach().half().contiguous()
@@ -334,5 +347,6 @@ def export(student: Student, path: Path) -> None:
     unspoken = torch.ones(len(state[name]), dtype=torch.bool)
     unspoken[spoken_tokens()] = False
     state[name][unspoken] = 0
-    save_file(state, path, {"format": "pt"})
+    slope, offset = presence_fit
+    save_file(state, path, {"format": "pt", PRESENCE_FIT: f"{slope:.4f} {offset:.4f}"})
     path.chmod(0o644)  # it is to be installed, and save_file leaves it to the owner alone

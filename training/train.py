@@ -42,14 +42,17 @@ from torch.utils.data import DataLoader
 
 from videogem_ros.core.backbones import openclip, viclip
 from videogem_ros.core.backbones.checkpoint import TABLETOP
+from videogem_ros.core.presence import fit_calibration
 from videogem_ros.tabletop.captions import NOTHING
 
 OBJECTIVES = ("boxes", "contrast", "tokens")
 WARM_UP = 200
-UNDROPPED = 0.85
+UNDROPPED = 0.9
 """Share of the steps after which all patches are seen, as they are when grounding."""
 HALF_DROPPED = 0.96
 """Share of a video run's steps after which half as many patches are dropped."""
+ALL_FRAMES = 0.85
+"""Share of a video run's steps after which all frames of a clip are seen, half of them before."""
 TWINS = 0.5
 """Probability of twins in a video run's scenes: little else teaches motion."""
 
@@ -72,6 +75,7 @@ class Plan:
         plain: Share of the steps, the first ones, in which patches are those of the plain path.
             Its updates take half to two thirds of the time, and the self-self path uses the same
             weights.
+        init: Checkpoint of an image run whose weights it starts from; random ones where None.
     """
 
     steps: int
@@ -84,6 +88,7 @@ class Plan:
     objective: str
     easy: bool
     plain: float
+    init: str | None
 
     def share_at(self, step: int) -> float:
         """Share of the learning rate: linear rise, then half a cosine to zero."""
@@ -97,6 +102,10 @@ class Plan:
         """Whether patches are those of the plain path."""
         return step < self.plain * self.steps
 
+    def frames(self, step: int, count: int) -> int:
+        """How many of the frames are seen."""
+        return count
+
     def kept(self, step: int, patches: int) -> int:
         """How many patches of an image are seen."""
         dropped = self.patch_dropout if step < UNDROPPED * self.steps else 0.0
@@ -105,13 +114,11 @@ class Plan:
 
 @dataclass(frozen=True)
 class VideoPlan(Plan):
-    """What a video run follows from.
+    """What a video run follows from."""
 
-    Attributes:
-        init: Checkpoint of the image run that it starts from.
-    """
-
-    init: str
+    def frames(self, step: int, count: int) -> int:
+        """How many of a clip's frames are seen: motion shows in half of them as well."""
+        return count if step >= ALL_FRAMES * self.steps else (count + 1) // 2
 
     def kept(self, step: int, patches: int) -> int:
         """How many patches of a clip are seen; all of them would cost too much."""
@@ -192,6 +199,7 @@ class Trainer:
             random,
             busy=busy_patches(shard, student.side) if objective == "boxes" else None,
             plain=self.plan.is_plain(self.step),
+            frames=self.plan.frames(self.step, shard.images.shape[1]),
         )
         texts = student.read(shard.tokens)
         margins = presence_margins(seen.classes, texts, len(NOTHING), student.log_scale.exp())
@@ -326,7 +334,8 @@ def run_options(
 
 
 @main.command(context_settings={"show_default": True})
-@run_options(scenes=36_000, size=20, rate=2e-3, patch_dropout=0.45, plain=0.4, held_out=120)
+@run_options(scenes=36_000, size=20, rate=2e-3, patch_dropout=0.45, plain=0.25, held_out=120)
+@click.option("--init", help="Checkpoint of another image run, to train further.")
 def image(
     out: Path, resume: bool, draw_only: bool, held_out: int, log_every: float, **options: Any
 ) -> None:
@@ -338,6 +347,8 @@ def image(
     if draw_only:
         return
     student = ImageStudent(openclip.TABLETOP_CONFIGURATION, plan.seed)
+    if plan.init:
+        student.load_state_dict(torch.load(plan.init, weights_only=True)["student"])
     run(
         student,
         plan,
@@ -365,7 +376,7 @@ def video(
     if draw_only:
         return
     student = VideoStudent(config, plan.seed)
-    student.start_from(torch.load(plan.init, weights_only=True)["student"])
+    student.start_from(torch.load(options["init"], weights_only=True)["student"])
     checks = HeldOut.draw(held_out, config.num_frames, plan.easy)
     run(student, plan, pool, checks, out, resume=resume, log_every_s=log_every)
 
@@ -384,23 +395,34 @@ def run(
     trainer = Trainer(student, plan)
     if resume:
         trainer.restore(torch.load(out / "checkpoint.pt", weights_only=True))
-    batches = Batches(pool, plan.seed, plan.steps, plan.shards, plan.size)
+    easier = 0 if plan.init else plan.steps // 3
+    batches = Batches(pool, plan.seed, plan.steps, plan.shards, plan.size, easier)
     train(trainer, batches, held_out, out, log_every_s)
 
 
 @main.command("export")
 @click.argument("checkpoint", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True)
-def export_command(checkpoint: Path, out: Path) -> None:
+@click.option(
+    "--scenes",
+    type=click.IntRange(1),
+    default=400,
+    show_default=True,
+    help="Held-out scenes that the presence score is fitted on.",
+)
+def export_command(checkpoint: Path, out: Path, scenes: int) -> None:
     """Write a CHECKPOINT's model as the package loads it, in half precision."""
     state = torch.load(checkpoint, weights_only=True)
     student = (
         VideoStudent(viclip.MODELS[TABLETOP], 0)
-        if "init" in state["plan"]
+        if any(name.startswith("model.vision_encoder.") for name in state["student"])
         else ImageStudent(openclip.TABLETOP_CONFIGURATION, 0)
     )
     student.load_state_dict(state["student"])
-    export(student, out)
+    held_out = HeldOut.draw(scenes, student.tower.frames)
+    fit = fit_calibration(*held_out.margins(student.backbone()))
+    export(student, out, fit)
+    click.echo(f"presence: slope {fit[0]:.3f}, offset {fit[1]:.3f}")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from torch.nn.functional import normalize
 
 from videogem_ros.core import Encoder, Grounder, GroundingConfig, join_features
 from videogem_ros.core.backbones import openclip, viclip
-from videogem_ros.core.backbones.checkpoint import fill
+from videogem_ros.core.backbones.checkpoint import UNFITTED, fill
 from videogem_ros.core.backbones.preprocessing import Preprocessing
 from videogem_ros.core.heatmaps import patch_similarity
 from videogem_ros.core.prompts import prompts_for
@@ -34,6 +34,7 @@ class GoldenBackbone:
 
     preprocessing = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bicubic", antialias=True)
     logit_scale = 100.0
+    presence_fit = UNFITTED
     untrained = True
 
     def __init__(self, path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Sequence
 
@@ -525,6 +526,18 @@ def test_the_score_compares_the_class_token_with_neutral_texts(tiny: Backbone) -
         margin = logits[0] - logits[1:].logsumexp(0) + np.log(2)
         expected = torch.sigmoid(0.8 * margin + 0.1)
     assert found.score == pytest.approx(float(expected), abs=1e-4)
+
+
+def test_a_fit_that_comes_with_the_weights_comes_first(tiny: Backbone) -> None:
+    """Slope and offset of the configuration apply to margins that are fitted already."""
+    config = GroundingConfig(presence=PresenceConfig(slope=0.05, offset=0.1))  # does not saturate
+    (plain,) = Grounder(tiny, config).ground(window(8), [POUR])
+    margin = (np.log(plain.score / (1 - plain.score)) - 0.1) / 0.05
+    fitted = copy.copy(tiny)
+    fitted.presence_fit = (1.5, -0.4)
+    (found,) = Grounder(fitted, config).ground(window(8), [POUR])
+    expected = 1 / (1 + np.exp(-(0.05 * (1.5 * margin - 0.4) + 0.1)))
+    assert found.score == pytest.approx(expected, abs=1e-4)
 
 
 def test_present_is_a_score_of_the_threshold_or_more(tiny_image_backbone: Backbone) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -61,19 +63,28 @@ def test_a_measurement_survives_json() -> None:
     assert list(after.latencies_s) == list(before.latencies_s)
 
 
+HOLDS = """
+import numpy as np
+from videogem_ros.evaluation import speed
+
+touched = np.ones(2**26, dtype=np.uint8)  # 64 MiB from before
+memory = speed.PeakMemory("cpu")
+for _ in range(3):
+    touched = np.ones(2**25, dtype=np.uint8)  # the new one is made before the old one goes
+print(*memory.peaks())
+"""
+
+
 def test_memory_is_what_was_held_at_once_since_the_start() -> None:
-    touched = np.ones(2**26, dtype=np.uint8)  # 64 MiB from before
-    memory = speed.PeakMemory("cpu")
-    for _ in range(3):
-        touched = np.ones(2**25, dtype=np.uint8)  # 32 MiB
-    del touched
-    peak, added, gpu = memory.peaks()
+    # In a process of its own, as bench measures: whatever else runs in this one would count.
+    command = [sys.executable, "-c", HOLDS]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    peak, added, gpu = (None if word == "None" else float(word) for word in said)
     assert gpu is None
     if added is None:
         pytest.skip("this system does not tell")
-    assert peak > 64
-    # 32 at the most, beside what else runs in this process; not the 64 or 96 of several at once.
-    assert -48 < added < 48
+    assert peak is not None and peak > 96
+    assert 24 < added < 40  # 64 and 32 at once, not the 160 of all, nor the 64 of the last two
 
 
 def test_the_machine_is_this_one() -> None:

@@ -50,6 +50,15 @@ def test_a_batch_follows_from_seed_and_step(clips: Pool) -> None:
     assert not same(first[4][0], other[4][0])
 
 
+def test_easier_scenes_come_alone_first(clips: Pool) -> None:
+    """The pool's first third holds them."""
+    numbered = replace(clips, images=np.zeros_like(clips.images))
+    numbered.images[:] = (40 * np.arange(6, dtype=np.uint8))[:, None, None, None, None]
+    batches = Batches(numbered, 1, 9, 1, 6, easier=3)
+    brightest = [int(batches[step][0].images.max()) for step in range(6)]
+    assert max(brightest[:3]) < 80 < min(brightest[3:])
+
+
 def test_texts_of_a_batch_are_numbered_as_they_are_used(clips: Pool) -> None:
     (shard,) = Batches(clips, 1, 9, 1, 6)[0]
     assert shard.own.shape == (6, OWN_TEXTS)

@@ -60,6 +60,28 @@ def test_patches_seen_are_those_of_the_grounder(student: Student, kept: int) -> 
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("plain", [True, False])
+@pytest.mark.parametrize("frames", [1, 4, 8])
+def test_only_so_many_frames_of_a_clip_matter(
+    video_student: VideoStudent, frames: int, plain: bool
+) -> None:
+    """Those and no others change what is seen; the newest is always among them."""
+    images = noise(1, 8)
+
+    def look(clip: torch.Tensor) -> torch.Tensor:
+        drawn = torch.Generator().manual_seed(2)
+        return video_student.see(clip, 7, drawn, plain=plain, frames=frames).patches
+
+    before, matters = look(images), []
+    for place in range(8):
+        changed = images.clone()
+        changed[:, place] = 255 - changed[:, place]
+        matters.append(not torch.equal(look(changed), before))
+    assert sum(matters) == frames
+    assert matters[-1]
+
+
+@torch.no_grad()
 def test_patches_of_the_plain_path_are_its_last_tokens(student: Student) -> None:
     images = noise(2, frames_of(student))
     seen = student.see(images, student.patches, torch.Generator().manual_seed(2), plain=True)
@@ -101,8 +123,10 @@ def test_an_exported_model_grounds_as_it_did(
     monkeypatch.setitem(viclip.MODELS, "tiny", replace(TINY_VICLIP, quick_gelu=False))
     name = "viclip:tiny" if student.is_video else f"openclip:{image_configuration}"
     path = tmp_path / "student.safetensors"
-    export(student, path)
+    export(student, path, (0.5, 2.0))
     loaded, own = load_backbone(name, str(path)), student.backbone()
+    assert loaded.presence_fit == (0.5, 2.0)
+    own.presence_fit = loaded.presence_fit
     assert loaded.logit_scale == pytest.approx(own.logit_scale, rel=2e-3)
     torch.testing.assert_close(
         loaded.encode_text(TEXTS), own.encode_text(TEXTS), atol=5e-3, rtol=0

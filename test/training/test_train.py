@@ -35,10 +35,11 @@ def plan_for(student: ImageStudent | VideoStudent) -> Plan:
         objective="boxes",
         easy=False,
         plain=0.5,
+        init=None,
     )
     if isinstance(student, ImageStudent):
         return plan
-    return VideoPlan(**vars(plan), init="")
+    return VideoPlan(**vars(plan))
 
 
 def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
@@ -101,6 +102,13 @@ def test_a_checkpoint_of_another_run_is_refused(trainers: list[Trainer]) -> None
     state["plan"]["rate"] = 0.5
     with pytest.raises(click.UsageError, match="another run"):
         trainers[1].restore(state)
+
+
+def test_a_video_run_sees_half_of_the_frames_first(trainers: list[Trainer]) -> None:
+    plan = replace(trainers[0].plan, steps=100)
+    count = trainers[0].student.tower.frames
+    half = count if not trainers[0].student.is_video else count // 2
+    assert (plan.frames(0, count), plan.frames(99, count)) == (half, count)
 
 
 @pytest.mark.slow

@@ -22,10 +22,6 @@ from videogem_ros.errors import VideoGemError
 SEED, CLIPS, FRAMES = 7, 6, 32
 """Of the recording: six scenes of 3.2 s each."""
 
-THRESHOLD = 0.2
-"""Score from which on the shipped model's actions count as there: with 0.5, made for calibrated
-models, it misses most of them (docs/tabletop.md)."""
-
 LONGEST_S = 180.0
 """A demo that takes longer hangs."""
 
@@ -61,8 +57,6 @@ def demo(out: Path, *, backbone: str | None, weights: str | None) -> None:
         write_clips(recording, draw_clips(CLIPS, SEED, frames=FRAMES))
         name = backbone_name(backbone, weights)
         model = ["--backbone", name, *(("--weights", weights) if weights else ())]
-        if name == SHIPPED:
-            model += ["--param", f"presence.threshold:={THRESHOLD}"]
         topics = ("--image", IMAGE_TOPIC, "--labels", LABELS_TOPIC)
         about = ("--about", f"live over DDS  ·  {name}")
         with (

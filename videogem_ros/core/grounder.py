@@ -380,7 +380,8 @@ class Grounder:
             found.neutral[:, None].numpy(),
             self.backbone.logit_scale,
         )
-        scores = presence_score(margins, config.presence)  # (F, M)
+        slope, offset = self.backbone.presence_fit
+        scores = presence_score(slope * margins + offset, config.presence)  # (F, M)
         frames_used = len(set(window.stamps_ns))
         groundings = []
         for m, action in enumerate(actions):

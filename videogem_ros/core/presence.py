@@ -10,7 +10,8 @@ for CLIP), a the cosine of class token and action prompt and n_j those with the 
 With slope 1 and offset 0 the score is the softmax probability of the action against one average
 neutral prompt, which is how the contrastive loss itself was calibrated: 0.5 means "no better than
 neutral". :func:`fit_calibration` replaces both numbers by Platt's fit on labelled margins of one's
-own scenes.
+own scenes. A weight file may bring such a fit along (``presence_fit``, as the shipped ones do);
+the margins that slope and offset are applied to are then the fitted ones.
 """
 
 from __future__ import annotations

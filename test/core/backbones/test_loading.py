@@ -115,6 +115,24 @@ def test_weights_of_another_size_are_refused(tmp_path: Path, name: str) -> None:
         load_backbone(name, str(path))
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_weights_may_bring_a_fit_of_the_presence_score(tmp_path: Path, name: str) -> None:
+    state = {key: value.contiguous() for key, value in model(name).state_dict().items()}
+    path = tmp_path / "fitted.safetensors"
+    save_file(state, path, {"presence_fit": "0.75 1.25"})
+    assert load_backbone(name, str(path)).presence_fit == (0.75, 1.25)
+    save_file(state, path)
+    assert load_backbone(name, str(path)).presence_fit == (1, 0)
+
+
+@pytest.mark.parametrize("said", ["", "1", "0 1", "-1 0", "inf 0", "1 nan", "a b", "1 2 3"])
+def test_a_fit_that_is_none_is_refused(tmp_path: Path, said: str) -> None:
+    path = tmp_path / "damaged.safetensors"
+    save_file(dict(model(NAMES[0]).state_dict()), path, {"presence_fit": said})
+    with pytest.raises(WeightsError, match=r"presence_fit is .*not a slope above zero"):
+        load_backbone(NAMES[0], str(path))
+
+
 def test_a_model_file_brings_its_own_tokens(tmp_path: Path) -> None:
     """A configuration of one's own may have another context than CLIP's 77."""
     config = copy.deepcopy(TINY_CLIP)

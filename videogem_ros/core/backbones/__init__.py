@@ -27,6 +27,8 @@ class Backbone(Protocol):
         preprocessing: How RGB pixels become the tower's input.
         input_hw: Default height and width of the network's input in pixels.
         logit_scale: Inverse temperature of the contrastive loss (CLIP: 100).
+        presence_fit: Platt's slope and offset of its margins on scenes such as it was trained on;
+            (1, 0) where they were not fitted. See :mod:`videogem_ros.core.presence`.
         untrained: Whether the weights are random, so that points mean nothing.
     """
 
@@ -35,6 +37,7 @@ class Backbone(Protocol):
     preprocessing: Preprocessing
     input_hw: tuple[int, int]
     logit_scale: float
+    presence_fit: tuple[float, float]
     untrained: bool
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +22,11 @@ TABLETOP = "tabletop"
 """Model name of the small backbones that are part of the package, in either family."""
 SHIPPED = Path(__file__).parent / "shipped"
 """Folder of their configuration and weights."""
+
+UNFITTED = (1.0, 0.0)
+"""Platt's slope and offset that leave presence margins as they are."""
+PRESENCE_FIT = "presence_fit"
+"""Name of both in a safetensors file's metadata, "SLOPE OFFSET"."""
 
 _Module = TypeVar("_Module", bound=nn.Module)
 
@@ -127,6 +133,37 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     if tensors and all(name.startswith("module.") for name in tensors):
         tensors = {name[len("module.") :]: value for name, value in tensors.items()}
     return tensors
+
+
+def read_presence_fit(path: str | Path) -> tuple[float, float]:
+    """Platt's slope and offset that a weight file brings along; ``UNFITTED`` where none.
+
+    Args:
+        path: A readable weight file; only ``.safetensors`` holds such numbers.
+
+    Raises:
+        WeightsError: What is there is no slope above zero and a finite offset.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        return UNFITTED
+    from safetensors import safe_open  # noqa: PLC0415 - only for this kind of file
+
+    with safe_open(path, "pt") as file:
+        said = (file.metadata() or {}).get(PRESENCE_FIT)
+    if said is None:
+        return UNFITTED
+    try:
+        slope, offset = map(float, said.split())
+        if not (0 < slope < math.inf and math.isfinite(offset)):
+            raise ValueError(said)
+    except ValueError as error:
+        raise WeightsError(
+            str(path),
+            f"its {PRESENCE_FIT} is {said!r}, not a slope above zero and an offset",
+            "export it again",
+        ) from error
+    return slope, offset
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

@@ -16,10 +16,12 @@ from torch import Tensor, nn
 from videogem_ros.core.backbones.checkpoint import (
     SHIPPED,
     TABLETOP,
+    UNFITTED,
     fill,
     hub_file,
     is_file_name,
     random_seed,
+    read_presence_fit,
     read_state,
     seeded,
 )
@@ -53,6 +55,7 @@ class OpenClipBackbone:
         tokenizer: The model's own.
         preprocessing: Mean and standard deviation the model was trained with, bicubic.
         untrained: Whether its weights are random.
+        presence_fit: Platt's slope and offset of its margins.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class OpenClipBackbone:
         tokenizer: Any,
         preprocessing: Preprocessing,
         untrained: bool,
+        presence_fit: tuple[float, float] = UNFITTED,
     ) -> None:
         self.name = name
         self.model = model
@@ -72,6 +76,7 @@ class OpenClipBackbone:
         self.input_hw = (PAPER_INPUT, PAPER_INPUT) if published else trained_hw
         self.logit_scale = float(model.logit_scale.exp())
         self.untrained = untrained
+        self.presence_fit = presence_fit
         self._tokenizer = tokenizer
         custom = not isinstance(model, open_clip.CLIP)
         text = model.text if custom else model
@@ -104,12 +109,13 @@ def load(
         tower_of(build(config, model).get_submodule("visual"), model)
     tokenizer = _tokenizer(config, name)
     preprocessing = OPENAI_PREPROCESSING
+    presence_fit = UNFITTED
     seed = random_seed(weights)
     if seed is not None:
         with seeded(seed):
             clip = build(config, model)
     elif is_file_name(weights):
-        state = read_state(weights)
+        state, presence_fit = read_state(weights), read_presence_fit(weights)
         clip = fill(build(config, model), state, weights)
     else:
         tag = _tag(name, weights)
@@ -126,7 +132,9 @@ def load(
         )
     clip.eval().requires_grad_(False).to(device)
     clip.visual.to(dtype)
-    return OpenClipBackbone(f"openclip:{model}", clip, tokenizer, preprocessing, seed is not None)
+    return OpenClipBackbone(
+        f"openclip:{model}", clip, tokenizer, preprocessing, seed is not None, presence_fit
+    )
 
 
 def _configuration(model: str) -> tuple[dict[str, Any], str | None]:

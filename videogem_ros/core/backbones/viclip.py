@@ -13,10 +13,12 @@ from torch import Tensor, nn
 from videogem_ros.core.backbones.checkpoint import (
     SHIPPED,
     TABLETOP,
+    UNFITTED,
     fill,
     hub_file,
     is_file_name,
     random_seed,
+    read_presence_fit,
     read_state,
     seeded,
 )
@@ -198,9 +200,16 @@ class ViClipBackbone:
         name: ``viclip:MODEL``.
         model: Both towers.
         untrained: Whether its weights are random.
+        presence_fit: Platt's slope and offset of its margins.
     """
 
-    def __init__(self, name: str, model: ViClip, untrained: bool) -> None:
+    def __init__(
+        self,
+        name: str,
+        model: ViClip,
+        untrained: bool,
+        presence_fit: tuple[float, float] = UNFITTED,
+    ) -> None:
         self.name = name
         self.model = model
         self.tower = model.vision_encoder.tower()
@@ -209,6 +218,7 @@ class ViClipBackbone:
         self.input_hw = self.tower.input_hw
         self.logit_scale = 1 / float(model.temp)
         self.untrained = untrained
+        self.presence_fit = presence_fit
         self._tokenizer = open_clip.SimpleTokenizer(
             context_length=model.text_encoder.context_length
         )
@@ -233,16 +243,17 @@ def load(
         choices = ", ".join(f"viclip:{name}" for name in MODELS)
         raise InvalidValueError("backbone", f"one of {choices}", f"viclip:{model}")
     seed = random_seed(weights)
-    state = None
+    state, presence_fit = None, UNFITTED
     if seed is None:
-        state = read_state(weights if is_file_name(weights) else _download(model, weights))
+        path = weights if is_file_name(weights) else _download(model, weights)
+        state, presence_fit = read_state(path), read_presence_fit(path)
     with seeded(seed or 0):
         viclip = ViClip(MODELS[model])
     if state is not None:
         fill(viclip, state, weights)
     viclip.eval().requires_grad_(False).to(device)
     viclip.vision_encoder.to(dtype)
-    return ViClipBackbone(f"viclip:{model}", viclip, seed is not None)
+    return ViClipBackbone(f"viclip:{model}", viclip, seed is not None, presence_fit)
 
 
 def _download(model: str, weights: str) -> str:
