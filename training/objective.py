@@ -8,7 +8,7 @@ from batches import Shard, truth
 from pool import NO_VERB
 from torch import Tensor
 
-CENTRAL = 0.6
+CENTRAL = 0.8
 """Share of a box's width and height that counts as its inside: points are to lie well in it."""
 
 

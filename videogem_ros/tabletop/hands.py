@@ -8,6 +8,7 @@ them apart; hold stays where rotate turns.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -39,7 +40,7 @@ LEAST_RISE = 0.025
 """Metres above the table where that begins or ends."""
 
 RIM = 0.0035
-"""Metres of shade around a finger."""
+"""Metres of shade around a finger or a tool's bar."""
 
 ARM = 0.9
 """Metres from wrist to where an arm ends, outside every image."""
@@ -185,13 +186,22 @@ class _Act:
 
 
 def _slide(act: _Act, phase: float) -> Pose:
-    """A hand beside the object, fingers side by side; away from the arm with the phase."""
+    """A rake around the object, a bar behind it and one at each side; away from the arm."""
     hand = act.hand
     offset = (0.5 - phase) * PATH * hand.back
-    near = act.xyz + offset + act.reach * hand.back + min(0.7 * act.height, 0.05) * UP
-    tips = [near + shift * hand.side for shift in (-0.036, -0.012, 0.012, 0.036)]
-    wrist = near + 0.08 * hand.back + 0.02 * UP
-    return act.with_hand(act.object_at(offset), wrist, tips)
+    wide, long = act.reach + 0.014, 0.75 * act.reach
+    middle = act.xyz + offset + min(0.5 * act.height, 0.03) * UP
+    corners = [
+        middle - long * hand.back - wide * hand.side,
+        middle + wide * (hand.back - hand.side),
+        middle + wide * (hand.back + hand.side),
+        middle - long * hand.back + wide * hand.side,
+    ]
+    rake = _rimmed(np.stack([np.stack(pair) for pair in pairwise(corners)]), 0.008, _TOOL)
+    near = middle + (wide + 0.012) * hand.back + 0.012 * UP
+    tips = [near + shift * hand.side for shift in (-0.03, -0.01, 0.01, 0.03)]
+    posed = act.with_hand(act.object_at(offset), near + 0.06 * hand.back + 0.02 * UP, tips)
+    return Pose(posed.thing, join(rake, posed.contact), posed.arm)
 
 
 def _clasp(act: _Act, height: float) -> Pose:
@@ -236,22 +246,26 @@ def _swing(act: _Act) -> float:
 
 
 def _press(act: _Act) -> Pose:
-    """One finger, straight down."""
+    """A disc at the end of a handle, straight down."""
     hand = act.hand
-    tip = act.xyz + (act.height + 0.012 * (1 + _swing(act)) / 2) * UP
-    wrist = tip + 0.045 * UP + 0.085 * hand.back
-    knuckle = tip + 0.035 * UP + 0.045 * hand.back
-    curled = [knuckle + shift * hand.side - 0.012 * UP for shift in (-0.028, 0.028)]
-    return act.with_hand(
-        act.object_at(np.zeros(3)), wrist, [tip, *curled] if hand.human else [tip, tip]
+    foot = act.xyz + (act.height + 0.004 + 0.014 * (1 + _swing(act)) / 2) * UP
+    end = foot + 0.07 * hand.back + 0.025 * UP
+    dark = shade(_TOOL, 0.2)
+    rings = ((0.042, 0.0, dark), (0.035, 0.002, _TOOL), (0.022, 0.004, dark), (0.01, 0.006, _TOOL))
+    stamp = join(
+        *(sheet(circle(r), height, colour).moved(np.eye(3), foot) for r, height, colour in rings),
+        _rimmed(np.stack([foot + 0.03 * hand.back + 0.008 * UP, end])[None], 0.008, _TOOL),
     )
+    tips = [end + shift * hand.side - 0.01 * hand.back for shift in (-0.022, 0.0, 0.022)]
+    posed = act.with_hand(act.object_at(np.zeros(3)), end + 0.05 * hand.back + 0.02 * UP, tips)
+    return Pose(posed.thing, join(stamp, posed.contact), posed.arm)
 
 
 def _wipe(act: _Act) -> Pose:
     """A cloth under the flat hand, to and fro."""
     hand = act.hand
     middle = act.xyz + act.height * UP + 0.6 * act.reach * _swing(act) * hand.side
-    corners = np.column_stack([rectangle(0.115, 0.095), np.full(4, 0.006)])
+    corners = np.column_stack([rectangle(0.1, 0.085), np.full(4, 0.006)])
     turned = corners @ around(UP, hand.azimuth + 0.3).T + middle
     hem = turned + 0.12 * (turned - middle) - 1e-3 * UP
     white = (246.0, 240.0, 205.0) if hand.human else (222.0, 236.0, 246.0)
@@ -271,13 +285,13 @@ def _pour(act: _Act) -> Pose:
     """The object lifted, tipped to the side, and a stream from its mouth."""
     hand = act.hand
     tilt = around(hand.back, -1.75 - 0.25 * _swing(act))
-    lift = 0.07 * UP + 0.4 * act.height * hand.side
+    lift = 0.08 * UP + 0.4 * act.height * hand.side
     thing = act.object_at(lift, tilt=tilt)
     axis = tilt @ UP
     mouth = act.xyz + lift + 1.02 * act.height * axis
     ground = mouth - mouth[2] * UP + 0.01 * axis
-    stream = limbs(np.stack([mouth, ground])[None], 0.006, _WATER)
-    puddle = sheet(circle(0.034), 0.001, _WATER).moved(np.eye(3), ground - ground[2] * UP)
+    stream = limbs(np.stack([mouth, ground])[None], 0.009, _WATER)
+    puddle = sheet(circle(0.042), 0.001, _WATER).moved(np.eye(3), ground - ground[2] * UP)
     grip = act.xyz + lift + 0.45 * act.height * axis
     near = grip + 0.95 * act.reach * hand.back
     tips = [
@@ -302,7 +316,8 @@ def _opened(act: _Act, opening: float) -> Pose:
     return act.with_hand(thing, place + 0.07 * hand.back + 0.035 * UP, tips)
 
 
-_WATER = (190.0, 222.0, 245.0)
+_WATER = (120.0, 205.0, 250.0)
+_TOOL = (240.0, 240.0, 232.0)
 
 _ACTS = {
     "push": lambda act: _slide(act, act.phase),
@@ -340,12 +355,13 @@ def _fingers(hand: Hand, wrist: Array, tips: list[Array]) -> Mesh:
     knuckles = np.broadcast_to(palm, bends.shape)
     joints = np.concatenate([np.stack([knuckles, bends], 1), np.stack([bends, ends], 1)])
     radius = 0.009 if hand.human else 0.011
-    # A dark rim tells fingers from each other and from the palm behind them.
-    return join(
-        limbs(np.stack([wrist, palm])[None], 0.027, shade(hand.skin, 0.9)),
-        limbs(joints, radius + RIM, shade(hand.skin, 0.35)),
-        limbs(joints, radius, shade(hand.skin, 1.1)),
-    )
+    palm_limb = limbs(np.stack([wrist, palm])[None], 0.027, shade(hand.skin, 0.9))
+    return join(palm_limb, _rimmed(joints, radius, shade(hand.skin, 1.1), shade(hand.skin, 0.35)))
+
+
+def _rimmed(ends: Array, radius: float, colour: Colour, rim: Colour = (30.0, 30.0, 34.0)) -> Mesh:
+    """Limbs (n, 2, 3) with a dark rim, which tells them from each other and what is behind."""
+    return join(limbs(ends, radius + RIM, rim), limbs(ends, radius, colour))
 
 
 def _unit(vectors: Array) -> Array:

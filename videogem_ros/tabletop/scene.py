@@ -19,6 +19,9 @@ from videogem_ros.tabletop.vocabulary import COLOURS, KINDS, MATERIALS, MOTION, 
 SIDEWAYS = 1.7
 """Radians that an arm may come from the side; 0 is straight from the camera's side."""
 
+SAME_VERB = 0.08
+"""Probability that a further action is one that is done already, to another object."""
+
 NEAREST_M = 0.06
 """Nothing is drawn that is nearer to the camera, metres."""
 
@@ -245,9 +248,10 @@ def _draw_cast(
             verbs.append(VERBS[str(verbs[0])].twin)
             continue
         choices = _TWINNED if twins and place == 0 else tuple(VERBS)
-        # The same verb on another object now and then: the object decides.
-        if place and random.random() < 0.15:
-            choices = (str(verbs[0]),)
+        if place:
+            # Mostly another verb, for a verb alone is to tell as well; now and then the same one.
+            same = random.random() < SAME_VERB
+            choices = tuple(choice for choice in choices if (choice in verbs) == same)
         verb = str(random.choice(choices))
         things.append(_draw_thing(random, things, VERBS[verb].kinds))
         verbs.append(verb)
@@ -286,7 +290,7 @@ def _draw_thing(
 def _draw_camera(random: np.random.Generator) -> Camera:
     return Camera.above(
         np.array([0.0, 0.0, 0.02]),
-        distance=float(random.uniform(0.64, 0.76)),
+        distance=float(random.uniform(0.65, 0.78)),
         tilt=float(random.uniform(0.9, 1.25)),
         heading=float(random.uniform(-np.pi, np.pi)),
         roll=float(random.uniform(-0.08, 0.08)),
