@@ -13,6 +13,7 @@ swap test       pairs of actions of one clip of which both texts find their own 
 presence        area under the ROC curve of the score: actions that are there against texts asked
                 in clips without any action ("empty"), or asked for something else than what
                 happens ("absent", the harder one)
+said to be there    how many of these three have a score of 0.5 or more
 IoU             of the fused heatmap at half its maximum with the box
 
 An image backbone sees a clip's last frame, a video backbone frames spread evenly over the clip;
@@ -37,7 +38,7 @@ from rich.progress import Progress
 from videogem_ros.core import Grounder, load_backbone
 from videogem_ros.core.configuration import WEIGHTINGS
 from videogem_ros.evaluation.methods import VIDEOGEM
-from videogem_ros.evaluation.metrics import Estimate, summarise
+from videogem_ros.evaluation.metrics import Estimate, share, summarise
 from videogem_ros.evaluation.records import CENTRE, Record, Run, Sample, method_name
 from videogem_ros.evaluation.report import choose_cases
 from videogem_ros.evaluation.runner import EvaluationConfig, evaluate
@@ -49,6 +50,7 @@ SHIPPED = ("openclip:tabletop", "viclip:tabletop")
 PROMPTS = ("verb", "object", "action", "fused")
 ROWS = {"uniform": "GEM (uniform)"} | {name: name for name in WEIGHTINGS[1:]}
 MAIN = VIDEOGEM.name
+THERE = "there"
 CELLS = 12
 """Pictures of a sheet."""
 
@@ -66,6 +68,14 @@ def measure(run: Run) -> dict[str, Estimate]:
     for group in (EMPTY, ABSENT):
         if area := summarise(with_absent(records, group), [MAIN])[MAIN].auc:
             numbers[f"presence, {group}"] = area
+    for group in (THERE, EMPTY, ABSENT):
+        scores = [
+            record.outcomes[MAIN].score or 0.0
+            for record in records
+            if (record.boxes if group == THERE else group in record.groups)
+        ]
+        if scores:
+            numbers[f"said to be there, {group}"] = share([score >= 0.5 for score in scores])
     if main.iou:
         numbers["IoU"] = main.iou
     return numbers

@@ -49,7 +49,7 @@ OBJECTIVES = ("boxes", "contrast", "tokens")
 WARM_UP = 200
 UNDROPPED = 0.9
 """Share of the steps after which all patches are seen, as they are when grounding."""
-HALF_DROPPED = 0.96
+HALF_DROPPED = 0.97
 """Share of a video run's steps after which half as many patches are dropped."""
 ALL_FRAMES = 0.85
 """Share of a video run's steps after which all frames of a clip are seen, half of them before."""
@@ -334,7 +334,7 @@ def run_options(
 
 
 @main.command(context_settings={"show_default": True})
-@run_options(scenes=36_000, size=20, rate=2e-3, patch_dropout=0.45, plain=0.25, held_out=120)
+@run_options(scenes=36_000, size=20, rate=2e-3, patch_dropout=0.45, plain=0.0, held_out=120)
 @click.option("--init", help="Checkpoint of another image run, to train further.")
 def image(
     out: Path, resume: bool, draw_only: bool, held_out: int, log_every: float, **options: Any
@@ -361,7 +361,7 @@ def image(
 
 
 @main.command(context_settings={"show_default": True})
-@run_options(scenes=6_000, size=8, rate=1e-3, patch_dropout=0.7, plain=0.6, held_out=60)
+@run_options(scenes=6_000, size=8, rate=1.5e-3, patch_dropout=0.7, plain=0.0, held_out=60)
 @click.option("--init", required=True, help="Checkpoint of the image run.")
 def video(
     out: Path, resume: bool, draw_only: bool, held_out: int, log_every: float, **options: Any

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from videogem_ros.errors import InvalidValueError
-from videogem_ros.evaluation.metrics import Estimate, area_under_curve, judge, summarise
+from videogem_ros.evaluation.metrics import Estimate, area_under_curve, judge, share, summarise
 from videogem_ros.evaluation.records import Box, Outcome, Record
 
 SIDE = (100, 200)  # height and width
@@ -170,6 +170,14 @@ def test_the_interval_of_an_accuracy_is_the_binomials() -> None:
     assert found.value == 0.75
     assert found.low == pytest.approx(low, abs=1.01 / n)  # one sample's step
     assert found.high == pytest.approx(high, abs=1.01 / n)  # one sample's step
+
+
+def test_the_interval_of_a_share_is_the_binomials() -> None:
+    found = share([place < 120 for place in range(400)], resamples=4000)
+    spread = 1.96 * math.sqrt(0.3 * 0.7 / 400)
+    assert (found.value, found.count) == (pytest.approx(0.3), 400)
+    assert found.low == pytest.approx(0.3 - spread, abs=0.006)
+    assert found.high == pytest.approx(0.3 + spread, abs=0.006)
 
 
 def test_intervals_are_those_of_resamples_made_one_by_one() -> None:

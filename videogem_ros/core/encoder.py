@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
@@ -300,6 +301,8 @@ def join_features(parts: Sequence[Features], frames: Sequence[int]) -> Features:
     grids = {part.grid_hw for part in parts}
     if len(grids) != 1:
         raise InvalidValueError("features", "parts of one patch grid", sorted(grids))
+    if len(parts) == 1:  # nothing to copy
+        return replace(parts[0], frames=tuple(frames))
     return Features(
         torch.cat([part.patch_terms for part in parts]),
         torch.cat([part.class_terms for part in parts]),

@@ -164,6 +164,11 @@ def summarise(
     return {name: _summary(name, records, draws) for name in methods}
 
 
+def share(said: Sequence[bool], *, seed: int = 0, resamples: int = 1000) -> Estimate:
+    """Of what is so, among at least one sample, with its interval as of :func:`summarise`."""
+    return _mean(np.array(said, dtype=float), _draw(len(said), resamples, seed))
+
+
 def _draw(count: int, resamples: int, seed: int) -> npt.NDArray[np.float32]:
     """(resamples, count): how often each sample is in each resample."""
     generator = np.random.default_rng(seed)
