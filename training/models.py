@@ -34,8 +34,8 @@ FRAMES_SCORED = 2
 """Frames of a clip whose patches are scored: the newest and others by chance."""
 AGE_SPREAD, FRAME_SPREAD = 0.2, 0.03
 """Standard deviations of the first temporal embedding: of a direction along which frames lie by
-their age, the newest at zero as an image would be, and of what each frame has of its own. A trained
-image model's position embeddings have 0.12. Frames that are hardly told apart teach no motion."""
+age, the newest at zero as an image would be, and of what each frame has of its own. Those of a
+trained image model's positions are 0.12. Frames that are hardly told apart teach no motion."""
 
 
 @dataclass(frozen=True)
