@@ -17,6 +17,7 @@ from videogem_ros.evaluation.metrics import judge, judge_centre
 from videogem_ros.evaluation.records import CENTRE, Box
 from videogem_ros.language import parse_actions
 from videogem_ros.tabletop.captions import Claim, Thing, action_text
+from videogem_ros.tabletop.clip import Clip, make_clip
 from videogem_ros.tabletop.scene import SceneConfig, draw_scene
 from videogem_ros.tabletop.vocabulary import VERBS
 
@@ -57,9 +58,24 @@ class HeldOut:
             frames: T, of each window; twins are among the clips, not among the images.
             easy: Scenes of one action or two.
         """
-        config = SceneConfig(twins=TWINS if frames > 1 else 0.0, empty=EMPTY)
+        config = SceneConfig(twins=TWINS if frames > 1 else 0.0)
         config = easier(config) if easy else config
         return cls(tuple(_ask(place, frames, config) for place in range(scenes)))
+
+    @classmethod
+    def like_recordings(cls, clips: int, frames: int = 1) -> HeldOut:
+        """Clips as ``videogem-ros tabletop`` draws them, one in five without any action.
+
+        Args:
+            clips: How many.
+            frames: T, of each window; the last frame alone where 1.
+        """
+        config = SceneConfig(empty=EMPTY)
+        drawn = (
+            make_clip(np.random.default_rng([SEED, 1, place]), config=config, sampled=frames)
+            for place in range(clips)
+        )
+        return cls(tuple(map(_commands_of, drawn)))
 
     def ask(self, backbone: Backbone) -> Iterator[tuple[Window, Question, Grounding]]:
         """Every question and its answer."""
@@ -120,9 +136,6 @@ def _ask(place: int, frames: int, config: SceneConfig) -> tuple[Window, tuple[Qu
     )
     pairs = list(zip(scene.verbs, scene.things))
     questions = []
-    if not any(scene.verbs):
-        verbs = random.choice(tuple(VERBS), len(scene.things))
-        questions = [_question(str(v), thing, None, "") for v, thing in zip(verbs, scene.things)]
     for row, (verb, thing) in enumerate(pairs):
         if verb is None:
             continue
@@ -140,6 +153,13 @@ def _ask(place: int, frames: int, config: SceneConfig) -> tuple[Window, tuple[Qu
                 questions.append(_question(verb, other, None, ""))
                 break
     return window, tuple(questions)
+
+
+def _commands_of(clip: Clip) -> tuple[Window, tuple[Question, ...]]:
+    there = [(one.texts[0], tuple(one.action_boxes[-1].tolist())) for one in clip.performed]
+    asked = [*there, *((text, None) for text in clip.absent)]
+    window = Window(tuple(map(Frame, clip.images, clip.stamps_ns.tolist())))
+    return window, tuple(Question(parse_actions(text)[0], box, ("",)) for text, box in asked)
 
 
 def _question(verb: str, thing: Thing, box: Box | None, *groups: str) -> Question:

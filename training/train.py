@@ -1,8 +1,10 @@
-"""Trains the small backbones that the package ships, on tabletop scenes.
+r"""Trains the small backbones that the package ships, on tabletop scenes.
 
-In this order:
-    python training/train.py image --steps 3600 --out runs/image
-    python training/train.py video --steps 2400 --out runs/video --init runs/image/checkpoint.pt
+In this order, the image model in two runs, the second at half the rate and on the self-self path:
+    python training/train.py image --steps 3600 --out runs/first
+    python training/train.py image --steps 5600 --out runs/image --rate 1e-3 --plain 0 \
+        --init runs/first/checkpoint.pt
+    python training/train.py video --steps 3200 --out runs/video --init runs/image/checkpoint.pt
     python training/train.py export runs/image/checkpoint.pt --out tabletop_image.safetensors
     python training/train.py export runs/video/checkpoint.pt --out tabletop_video.safetensors
 """
@@ -334,7 +336,7 @@ def run_options(
 
 
 @main.command(context_settings={"show_default": True})
-@run_options(scenes=36_000, size=20, rate=2e-3, patch_dropout=0.45, plain=0.0, held_out=120)
+@run_options(scenes=36_000, size=20, rate=2e-3, patch_dropout=0.45, plain=0.25, held_out=120)
 @click.option("--init", help="Checkpoint of another image run, to train further.")
 def image(
     out: Path, resume: bool, draw_only: bool, held_out: int, log_every: float, **options: Any
@@ -361,7 +363,7 @@ def image(
 
 
 @main.command(context_settings={"show_default": True})
-@run_options(scenes=6_000, size=8, rate=1.5e-3, patch_dropout=0.7, plain=0.0, held_out=60)
+@run_options(scenes=6_000, size=8, rate=8e-4, patch_dropout=0.7, plain=0.0, held_out=60)
 @click.option("--init", required=True, help="Checkpoint of the image run.")
 def video(
     out: Path, resume: bool, draw_only: bool, held_out: int, log_every: float, **options: Any
@@ -408,7 +410,7 @@ def run(
     type=click.IntRange(1),
     default=400,
     show_default=True,
-    help="Held-out scenes that the presence score is fitted on.",
+    help="Held-out clips that the presence score is fitted on.",
 )
 def export_command(checkpoint: Path, out: Path, scenes: int) -> None:
     """Write a CHECKPOINT's model as the package loads it, in half precision."""
@@ -419,10 +421,13 @@ def export_command(checkpoint: Path, out: Path, scenes: int) -> None:
         else ImageStudent(openclip.TABLETOP_CONFIGURATION, 0)
     )
     student.load_state_dict(state["student"])
-    held_out = HeldOut.draw(scenes, student.tower.frames)
-    fit = fit_calibration(*held_out.margins(student.backbone()))
-    export(student, out, fit)
-    click.echo(f"presence: slope {fit[0]:.3f}, offset {fit[1]:.3f}")
+    held_out = HeldOut.like_recordings(scenes, student.tower.frames)
+    margins, there = held_out.margins(student.backbone())
+    slope, offset = fit_calibration(margins, there)
+    # As if actions that are there and such that are not were asked for equally often.
+    offset += math.log((len(there) - sum(there)) / sum(there))
+    export(student, out, (slope, offset))
+    click.echo(f"presence: slope {slope:.3f}, offset {offset:.3f}")
 
 
 if __name__ == "__main__":
