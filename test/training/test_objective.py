@@ -82,9 +82,9 @@ def test_margins_are_those_of_the_presence_score() -> None:
 
 
 def test_coverage_is_the_share_of_a_patch_within_the_middle_of_a_box() -> None:
-    # The middle 60 % of 0..1 is 0.2..0.8: of four patches 0.05 / 0.25 and 0.25 / 0.25 and back.
+    # The middle 80 % of 0..1 is 0.1..0.9: of four patches 0.15 / 0.25 and 0.25 / 0.25 and back.
     found = coverage(torch.tensor([0.0, 0.0, 1.0, 1.0]), 4).view(4, 4)
-    along = torch.tensor([0.2, 1.0, 1.0, 0.2])
+    along = torch.tensor([0.6, 1.0, 1.0, 0.6])
     torch.testing.assert_close(found, along[:, None] * along)
     outside = coverage(torch.tensor([0.0, 0.0, 0.2, 0.2]), 4)
     assert outside.nonzero().tolist() == [[0]]
