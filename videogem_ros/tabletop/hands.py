@@ -181,8 +181,12 @@ class _Act:
             rotation = tilt @ rotation
         return build(body.thing, body.colour, opening).moved(rotation, body.xyz + offset)
 
-    def with_hand(self, thing: Mesh, wrist: Array, tips: list[Array]) -> Pose:
-        return Pose(thing, _fingers(self.hand, wrist, tips), _arm(self.hand, wrist))
+    def with_hand(
+        self, thing: Mesh, wrist: Array, tips: list[Array], tool: Mesh | None = None
+    ) -> Pose:
+        fingers = _fingers(self.hand, wrist, tips)
+        contact = fingers if tool is None else join(tool, fingers)
+        return Pose(thing, contact, _arm(self.hand, wrist))
 
 
 def _slide(act: _Act, phase: float) -> Pose:
@@ -200,8 +204,7 @@ def _slide(act: _Act, phase: float) -> Pose:
     rake = _rimmed(np.stack([np.stack(pair) for pair in pairwise(corners)]), 0.008, _TOOL)
     near = middle + (wide + 0.012) * hand.back + 0.012 * UP
     tips = [near + shift * hand.side for shift in (-0.03, -0.01, 0.01, 0.03)]
-    posed = act.with_hand(act.object_at(offset), near + 0.06 * hand.back + 0.02 * UP, tips)
-    return Pose(posed.thing, join(rake, posed.contact), posed.arm)
+    return act.with_hand(act.object_at(offset), near + 0.06 * hand.back + 0.02 * UP, tips, rake)
 
 
 def _clasp(act: _Act, height: float) -> Pose:
@@ -257,8 +260,8 @@ def _press(act: _Act) -> Pose:
         _rimmed(np.stack([foot + 0.03 * hand.back + 0.008 * UP, end])[None], 0.008, _TOOL),
     )
     tips = [end + shift * hand.side - 0.01 * hand.back for shift in (-0.022, 0.0, 0.022)]
-    posed = act.with_hand(act.object_at(np.zeros(3)), end + 0.05 * hand.back + 0.02 * UP, tips)
-    return Pose(posed.thing, join(stamp, posed.contact), posed.arm)
+    wrist = end + 0.05 * hand.back + 0.02 * UP
+    return act.with_hand(act.object_at(np.zeros(3)), wrist, tips, stamp)
 
 
 def _wipe(act: _Act) -> Pose:
@@ -277,8 +280,8 @@ def _wipe(act: _Act) -> Pose:
         middle + shift * hand.side - 0.018 * hand.back + 0.01 * UP
         for shift in (-0.033, -0.011, 0.011, 0.033)
     ]
-    posed = act.with_hand(act.object_at(np.zeros(3)), middle + 0.055 * hand.back + 0.03 * UP, tips)
-    return Pose(posed.thing, join(cloth, posed.contact), posed.arm)
+    wrist = middle + 0.055 * hand.back + 0.03 * UP
+    return act.with_hand(act.object_at(np.zeros(3)), wrist, tips, cloth)
 
 
 def _pour(act: _Act) -> Pose:
