@@ -258,17 +258,22 @@ def test_bad_messages_leave_the_node_alive_and_counted(
     say(action, "pick up the cup")
     camera.publish(image(now_ns))
     spin_until(lambda: heard, peer)
-    for changes in (
+    bad_ones = (
         {"height": 0, "width": 0, "data": np.zeros(0, np.uint8)},
         {"data": np.zeros(10, np.uint8)},
         {"encoding": "thermal9000"},
         {"step": 3},
         {"width": 2**32 - 1},
-    ):
+    )
+    for place, changes in enumerate(bad_ones, start=1):
         bad = image(now_ns + 10**9)
         for name, value in changes.items():
             setattr(bad, name, value)
-        camera.publish(bad)
+        answers = len(heard)
+        # A good one after each: the node's queue of five images would forget the first of more.
+        for sent in (bad, image(now_ns + place * 10**8)):
+            camera.publish(sent)
+        spin_until(lambda answers=answers: len(heard) > answers, peer)
     for text in ("🤖" * 1024, "\n" * 4096, "\0", "...!?", "pour " * 800):
         say(action, text)
     send_cut_short(broken, image(now_ns), int(domain))
