@@ -13,7 +13,7 @@ swap test       pairs of actions of one clip of which both texts find their own 
 presence        area under the ROC curve of the score: actions that are there against texts asked
                 in clips without any action ("empty"), or asked for something else than what
                 happens ("absent", the harder one)
-said to be there    how many of these three have a score of 0.5 or more
+said to be there    how many of these three have a score at which a grounding is present
 IoU             of the fused heatmap at half its maximum with the box
 
 An image backbone sees a clip's last frame, a video backbone frames spread evenly over the clip;
@@ -37,6 +37,7 @@ from rich.progress import Progress
 
 from videogem_ros.core import Grounder, load_backbone
 from videogem_ros.core.configuration import WEIGHTINGS
+from videogem_ros.core.presence import PresenceConfig
 from videogem_ros.evaluation.methods import VIDEOGEM
 from videogem_ros.evaluation.metrics import Estimate, share, summarise
 from videogem_ros.evaluation.records import CENTRE, Record, Run, Sample, method_name
@@ -68,6 +69,7 @@ def measure(run: Run) -> dict[str, Estimate]:
     for group in (EMPTY, ABSENT):
         if area := summarise(with_absent(records, group), [MAIN])[MAIN].auc:
             numbers[f"presence, {group}"] = area
+    threshold = PresenceConfig().threshold
     for group in (THERE, EMPTY, ABSENT):
         scores = [
             record.outcomes[MAIN].score or 0.0
@@ -75,7 +77,7 @@ def measure(run: Run) -> dict[str, Estimate]:
             if (record.boxes if group == THERE else group in record.groups)
         ]
         if scores:
-            numbers[f"said to be there, {group}"] = share([score >= 0.5 for score in scores])
+            numbers[f"said to be there, {group}"] = share([score >= threshold for score in scores])
     if main.iou:
         numbers["IoU"] = main.iou
     return numbers

@@ -26,6 +26,8 @@ TWINS = 0.5
 """Probability of twins in clips."""
 EMPTY = 0.2
 """Probability that nothing is done."""
+CERTAIN = float(np.finfo(np.float32).eps)
+"""How near to 0 and 1 a score is told from them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +90,9 @@ class HeldOut:
     def margins(self, backbone: Backbone) -> tuple[list[float], list[bool]]:
         """Presence margins of a backbone whose score is not fitted, and what was there."""
         asked = [(found.score, question.box) for _, question, found in self.ask(backbone)]
-        return [math.log(score / (1 - score)) for score, _ in asked], [
+        # A score so near to 0 or 1 that it was rounded there counts as the next one that is not.
+        scores = (min(max(score, CERTAIN), 1 - CERTAIN) for score, _ in asked)
+        return [math.log(score / (1 - score)) for score in scores], [
             box is not None for _, box in asked
         ]
 

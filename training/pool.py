@@ -149,7 +149,7 @@ def _shoot(
     if config.frames == 1:
         times = random.uniform(0, 1, 1)
     else:
-        length = random.uniform(0.5, 1)
+        length = random.uniform(0.6, 1)
         times = random.uniform(0, 1 - length) + length * np.linspace(0, 1, config.frames)
     view = scene.render([float(time) for time in times], hw)
     how = FILTERS[int(random.integers(len(FILTERS)))]

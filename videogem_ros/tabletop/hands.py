@@ -30,10 +30,10 @@ from videogem_ros.tabletop.geometry import (
 )
 from videogem_ros.tabletop.objects import BOX_SWING, DRAWER_WAY, SCALE, SHAPES, build
 
-PATH = 0.11
+PATH = 0.16
 """Metres that an object is pushed or pulled."""
 
-RISE = 0.09
+RISE = 0.13
 """Metres that an object is lifted or lowered."""
 
 LEAST_RISE = 0.025
