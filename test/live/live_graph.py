@@ -115,9 +115,10 @@ class Graph:
 
 
 class Gate:
-    """Holds encoder passes up until they are let through."""
+    """Holds encoder passes up until they are let through, and notes when each began."""
 
     def __init__(self) -> None:
+        self.began_ns: list[int] = []  # of the monotonic clock
         self.entered = threading.Semaphore(0)
         self.passes = threading.Semaphore(0)
         self.open = True
@@ -139,6 +140,7 @@ class Gate:
             raise TimeoutError("no encoder pass began")
 
     def __call__(self) -> None:
+        self.began_ns.append(time.monotonic_ns())
         if self.delay_s:
             time.sleep(self.delay_s)  # the time a slow model takes
         if self.open:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import threading
 import time
 import weakref
@@ -354,28 +353,26 @@ def test_the_newest_command_is_answered_next(make_node: MakeNode, graph: Graph, 
     assert [(g.action, stamp_s(g)) for g in answers] == [(COMMAND, 0.0), ("open the drawer", 0.1)]
 
 
-def test_latency_is_bounded_under_ten_times_the_load(
-    make_node: MakeNode, graph: Graph, gate: Gate, monkeypatch: pytest.MonkeyPatch
+def test_under_ten_times_the_load_no_window_is_older_than_the_pass_before(
+    make_node: MakeNode, graph: Graph, gate: Gate
 ):
-    monkeypatch.setattr(graph, "now_ns", time.time_ns)
-    graph.everywhere, graph.subscriptions = 0, {"grounding": 1, "/diagnostics": 1}
     node = make_node()
     node.on_action(COMMAND)
     gate.delay_s = 0.04
-    pixels = image(seed=0).data
-    for _ in range(250):  # one second at ten images per window's time
-        node.on_image(image(seed=0, stamp_ns=time.time_ns(), data=pixels))
+    taken: list[tuple[int, float]] = []  # when an image was in, and its stamp
+    for step in range(250):  # one second at ten images per window's time
+        node.on_image(image(step / 100, seed=0))
+        taken.append((time.monotonic_ns(), step / 100))
         time.sleep(0.004)
     node.on_action("open the drawer")
     answer = graph.wait_for(lambda grounding: grounding.action == "open the drawer")
-    groundings = graph.published["grounding"]
-    computes_s = [g.compute_time.nanosec / 1e9 for g in groundings]
-    latencies_s = [g.latency.sec + g.latency.nanosec / 1e9 for g in groundings]
-    assert len(groundings) > 8
-    # Any two windows that follow each other; a slow moment of the machine counts in both.
-    for latency_s, pair_s in zip(latencies_s[1:], itertools.pairwise(computes_s)):
-        assert latency_s < sum(pair_s) + 0.03
     assert answer.command_id == 2
+    groundings = graph.published["grounding"]
+    assert 8 < len(groundings) <= len(gate.began_ns)
+    # So latency is two passes at most, however long the machine takes for them.
+    for began_ns, grounding in zip(gate.began_ns, groundings[1:]):
+        newest_s = max(stamp for in_ns, stamp in taken if in_ns < began_ns or not stamp)
+        assert stamp_s(grounding) >= newest_s
     node.tick()
     assert int(graph.diagnostics["windows replaced"]) > 150
 
