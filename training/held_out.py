@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from pool import easier
 
+from videogem_ros.adapters.bag.tabletop import labels
 from videogem_ros.core import Grounder, GroundingConfig
 from videogem_ros.core.backbones import Backbone
 from videogem_ros.datatypes import Action, Frame, Grounding, Window
@@ -160,10 +161,9 @@ def _ask(place: int, frames: int, config: SceneConfig) -> tuple[Window, tuple[Qu
 
 
 def _commands_of(clip: Clip) -> tuple[Window, tuple[Question, ...]]:
-    there = [(one.texts[0], tuple(one.action_boxes[-1].tolist())) for one in clip.performed]
-    asked = [*there, *((text, None) for text in clip.absent)]
-    window = Window(tuple(map(Frame, clip.images, clip.stamps_ns.tolist())))
-    return window, tuple(Question(parse_actions(text)[0], box, ("",)) for text, box in asked)
+    return clip.window(), tuple(
+        Question(parse_actions(label.action)[0], label.box, ("",)) for label in labels(clip, -1)
+    )
 
 
 def _question(verb: str, thing: Thing, box: Box | None, *groups: str) -> Question:

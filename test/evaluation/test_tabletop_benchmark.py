@@ -85,7 +85,8 @@ def fingerprint(number: int) -> dict[str, Any]:
 def test_clips_are_what_they_were(number: int) -> None:
     """Up to what another OpenCV or processor may round otherwise.
 
-    Who changes the drawing on purpose changes the benchmark: python FILE writes them anew.
+    Who changes the drawing on purpose changes the benchmark: PYTHONPATH=test python FILE writes
+    them anew.
     """
     found, expected = fingerprint(number), json.loads(FINGERPRINTS.read_text())[str(number)]
     assert found["absent"] == expected["absent"]

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from videogem_ros import tabletop
 from videogem_ros.adapters.bag.tabletop import labels
-from videogem_ros.datatypes import Frame, Window
+from videogem_ros.datatypes import Window
 from videogem_ros.evaluation.metrics import judge
 from videogem_ros.evaluation.records import Outcome, Record, Sample
 from videogem_ros.language import parse_actions
@@ -73,7 +73,7 @@ class TabletopBenchmark:
         key = sample.video, frames
         with self._lock:
             if key not in self._windows:
-                self._windows[key] = _window(sample.video, frames)
+                self._windows[key] = benchmark_clip(int(sample.video), sampled=frames).window()
             self._windows.move_to_end(key)
             while len(self._windows) > WINDOWS_KEPT:
                 self._windows.popitem(last=False)
@@ -96,11 +96,6 @@ def _samples(number: int) -> list[Sample]:
         )
         for place, (verb, label) in enumerate(zip(verbs, labels(clip, -1)))
     ]
-
-
-def _window(video: str, frames: int) -> Window:
-    clip = benchmark_clip(int(video), sampled=frames)
-    return Window(tuple(map(Frame, clip.images, clip.stamps_ns.tolist())))
 
 
 def swaps(records: Sequence[Record]) -> list[Record]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from videogem_ros.datatypes import Frame, Window
 from videogem_ros.errors import InvalidValueError
 from videogem_ros.tabletop.captions import Claim, Thing, action_text, paraphrases, true_of
 from videogem_ros.tabletop.scene import Scene, SceneConfig, draw_scene
@@ -75,6 +76,10 @@ class Clip:
     stamps_ns: npt.NDArray[np.int64]
     performed: tuple[Performed, ...]
     absent: tuple[str, ...]
+
+    def window(self) -> Window:
+        """All frames, oldest first."""
+        return Window(tuple(map(Frame, self.images, self.stamps_ns.tolist())))
 
 
 def make_clip(
