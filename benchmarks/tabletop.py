@@ -9,7 +9,7 @@ static+dynamic and the three prompts' points fused. Then, of VideoGEM:
 pose, motion    actions that one look at the hand decides, and those that only motion does
 twins           actions on objects that look the same, told apart by motion alone
 swap test       pairs of actions of one clip of which both texts find their own action, not both
-                where the two boxes overlap
+                where the two boxes overlap; of twins, and of all others
 presence        area under the ROC curve of the score: actions that are there against texts asked
                 in clips without any action ("empty"), or asked for something else than what
                 happens ("absent", the harder one)
@@ -51,7 +51,7 @@ SHIPPED = ("openclip:tabletop", "viclip:tabletop")
 PROMPTS = ("verb", "object", "action", "fused")
 ROWS = {"uniform": "GEM (uniform)"} | {name: name for name in WEIGHTINGS[1:]}
 MAIN = VIDEOGEM.name
-THERE = "there"
+THERE, TWINS = "there", "twins"
 CELLS = 12
 """Pictures of a sheet."""
 
@@ -64,8 +64,12 @@ def measure(run: Run) -> dict[str, Estimate]:
     main = summaries[MAIN]
     numbers = {name: summary.accuracy for name, summary in summaries.items()}
     numbers |= {name: main.per_group[name] for name in main.per_group}
-    if pairs := swaps(records):
-        numbers["swap test"] = summarise(pairs, [MAIN])[MAIN].accuracy
+    pairs = swaps(records)
+    twins = [pair for pair in pairs if TWINS in pair.groups]
+    others = [pair for pair in pairs if TWINS not in pair.groups]
+    for name, chosen in (("", pairs), (", twins", twins), (", others", others)):
+        if chosen:
+            numbers[f"swap test{name}"] = summarise(chosen, [MAIN])[MAIN].accuracy
     for group in (EMPTY, ABSENT):
         if area := summarise(with_absent(records, group), [MAIN])[MAIN].auc:
             numbers[f"presence, {group}"] = area

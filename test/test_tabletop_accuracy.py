@@ -13,17 +13,24 @@ from videogem_ros.evaluation.metrics import Summary, summarise
 from videogem_ros.evaluation.records import CENTRE, Record, Run
 from videogem_ros.evaluation.runner import evaluate
 from videogem_ros.evaluation.tabletop import EMPTY, TabletopBenchmark, swaps, with_absent
+from videogem_ros.language import parse_actions
+from videogem_ros.tabletop.vocabulary import VERBS
 
 CLIPS = 40
 """Of the benchmark's 500; about 80 actions, and 60 pairs of them."""
 
-ACCURACY, SWAP, PRESENCE = 0.7, 0.55, 0.9
-"""Floors: below what the weaker one of the present models reaches on these clips (0.78, 0.66 and
+ACCURACY = {"openclip:tabletop": 0.7, "viclip:tabletop": 0.8}
+SWAP = {"openclip:tabletop": 0.55, "viclip:tabletop": 0.7}
+PRESENCE = 0.9
+"""Floors: below what the present models reach on these clips (0.87 and 0.93, 0.76 and 0.87, both
 0.97), far above what anything reaches that does not look or read: the centre 0.10, 0 and 0.5."""
+
+MOTION = 0.65
+"""Floor of how often the video model prefers a verb to that which goes the same way backwards."""
 
 CENTRE_AT_MOST = 0.2
 
-BACKBONES = ("openclip:tabletop", "viclip:tabletop")
+BACKBONES = tuple(ACCURACY)
 
 
 @functools.cache
@@ -38,13 +45,13 @@ def videogem(records: Sequence[Record]) -> Summary:
 @pytest.mark.parametrize("name", BACKBONES)
 def test_the_fused_point_is_on_the_right_thing(name: str) -> None:
     records = run_of(name).records
-    assert videogem(records).accuracy.value >= ACCURACY
+    assert videogem(records).accuracy.value >= ACCURACY[name]
     assert summarise(records, [CENTRE])[CENTRE].accuracy.value <= CENTRE_AT_MOST
 
 
 @pytest.mark.parametrize("name", BACKBONES)
 def test_the_text_decides_which_thing(name: str) -> None:
-    assert videogem(swaps(run_of(name).records)).accuracy.value >= SWAP
+    assert videogem(swaps(run_of(name).records)).accuracy.value >= SWAP[name]
 
 
 @pytest.mark.parametrize("name", BACKBONES)
@@ -63,3 +70,21 @@ def test_the_score_tells_when_nothing_happens(name: str) -> None:
     area = videogem(with_absent(run_of(name).records, EMPTY)).auc
     assert area is not None
     assert area.value >= PRESENCE
+
+
+def test_motion_decides_where_one_frame_cannot() -> None:
+    """Of a verb and the one with the same poses, the video model prefers what happens."""
+    benchmark, grounder = TabletopBenchmark(CLIPS), Grounder(load_backbone("viclip:tabletop"))
+    right = []
+    for sample in benchmark.samples:
+        twin = VERBS[sample.label].twin if sample.boxes else None
+        if twin is None or "twins" in sample.groups:
+            continue
+        (action,) = sample.actions
+        texts = [action.text, action.text.replace(sample.label, twin, 1)]
+        window, place = benchmark.window(sample, grounder.backbone.window_frames)
+        questions = [parse_actions(text)[0] for text in texts]
+        happens, opposite = grounder.ground(window, questions, (place,))
+        right.append(happens.score > opposite.score)
+    assert len(right) > 40
+    assert sum(right) / len(right) >= MOTION

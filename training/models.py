@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
@@ -24,7 +25,7 @@ from videogem_ros.core.backbones import Backbone, openclip, viclip
 from videogem_ros.core.backbones.checkpoint import PRESENCE_FIT, TABLETOP, UNFITTED, seeded
 from videogem_ros.core.backbones.preprocessing import OPENAI_PREPROCESSING, Preprocessing
 from videogem_ros.core.encoder import Encoder, resample_positions
-from videogem_ros.core.tower import VisionTower
+from videogem_ros.core.tower import Block, VisionTower
 
 DEPTH = GroundingConfig().depth
 GAIN = 4.0
@@ -54,6 +55,11 @@ class Seen:
     patches: Tensor
     places: Tensor
     frames: Tensor
+
+    def patches_of(self, image: Tensor) -> Tensor:
+        """Of (B, F, C, all patches) the ones that were seen, (B, F, C, N)."""
+        places = self.places[:, None, None].expand(-1, *image.shape[1:3], -1)
+        return image.gather(-1, places)
 
 
 class MatrixAttention(TorchFunctionMode):
@@ -140,7 +146,7 @@ class Student(nn.Module, ABC):
             random: Draws them, and the frames.
             busy: (B, N) bool, patches that are drawn before all others.
             plain: Patches of the plain path's last block instead of the self-self path's.
-            frames: How many of the T frames are seen, the newest always; all where None.
+            frames: How many of the T frames are seen, the newest ones; all where None.
         """
         tower, (batch, count) = in_bfloat16(self.tower), images.shape[:2]
         encoder = Encoder(tower, DEPTH)
@@ -148,7 +154,8 @@ class Student(nn.Module, ABC):
         if busy is None:
             busy = torch.zeros(batch, self.patches, dtype=torch.bool)
         places = drawn_places(busy, kept, random)
-        seen = drawn_frames(count, frames or count, random)
+        # Motion is told from one frame to the next, so none between those seen is left out.
+        seen = torch.arange(count - (frames or count), count)
         scored = drawn_frames(len(seen), FRAMES_SCORED, random)
         # Of a video, patches stand row by row and time is fastest.
         wanted = (1 + len(seen) * torch.arange(kept)[:, None] + scored).flatten()
@@ -240,12 +247,15 @@ class VideoStudent(Student):
 
         Args:
             image: Its state dict. Position embeddings are resampled to this grid; the temporal
-                one remains as it is.
+                one remains as it is, and so do the first blocks where there are more here.
         """
         vision, own = self.model.vision_encoder, self.state_dict()
+        blocks = "model.visual.transformer.resblocks."
+        known = {name.removeprefix(blocks).split(".")[0] for name in image if blocks in name}
+        ahead = len(vision.tower().blocks) - len(known)
         visual = {
-            f"model.vision_encoder.{name.removeprefix('model.visual.')}": value
-            for name, value in image.items()
+            name.replace("model.visual.", "model.vision_encoder."): value
+            for name, value in moved_behind(image, ahead).items()
             if name.startswith("model.visual.")
         }
         kernel, positions = (
@@ -264,6 +274,14 @@ class VideoStudent(Student):
         rest = {name: image[name] for name in ("log_scale", "log_temperature")}
         self.load_state_dict(own | visual | text | rest)
 
+    def hold_sight(self) -> None:
+        """Keep what the first block sees: noise of an update would wipe it out unnoticed."""
+        vision = self.model.vision_encoder
+        for part in (vision.conv1, vision.ln_pre, vision.transformer.resblocks[0]):
+            part.requires_grad_(False)
+        for name in ("class_embedding", "positional_embedding", "temporal_positional_embedding"):
+            getattr(vision, name).requires_grad_(False)
+
     @property
     def tower(self) -> VisionTower:  # noqa: D102
         tower: VisionTower = self.model.vision_encoder.tower()
@@ -273,6 +291,15 @@ class VideoStudent(Student):
         with torch.no_grad():
             self.model.temp.copy_((-self.log_scale).exp())
         return viclip.ViClipBackbone(f"viclip:{TABLETOP}", self.model, untrained=False)
+
+
+def moved_behind(state: Mapping[str, Tensor], ahead: int) -> dict[str, Tensor]:
+    """A state dict as it is with so many more blocks ahead of the image tower's own."""
+    numbers = re.compile(r"(?<=^model\.visual\.transformer\.resblocks\.)\d+")
+    return {
+        numbers.sub(lambda found: str(int(found[0]) + ahead), name): value
+        for name, value in state.items()
+    }
 
 
 def sharpen(model: Any) -> None:
@@ -304,10 +331,15 @@ def plain_walk(tower: VisionTower, x: Tensor) -> Tensor:
     if tower.ln_pre is not None:
         x = tower.ln_pre(x)
     for block in tower.blocks:
-        q, k, v = split_heads(block.qkv(block.ln_1(x)), tower.heads)
-        x = x + block.project(merge_heads(attention(q, k, v)))
+        x = x + attended(block, x, tower.heads)
         x = x + block.mlp(x)
     return x
+
+
+def attended(block: Block, x: Tensor, heads: int) -> Tensor:
+    """What a block's plain attention adds to (B, 1 + N, D) tokens."""
+    q, k, v = split_heads(block.qkv(block.ln_1(x)), heads)
+    return block.project(merge_heads(attention(q, k, v)))
 
 
 def normalised(images: Tensor, preprocessing: Preprocessing) -> Tensor:

@@ -77,7 +77,7 @@ def busy_patches(shard: Shard, side: int) -> Tensor:
     return (coverage(shard.boxes, side, central=1.0) > 0).flatten(1, 3).any(dim=1)
 
 
-def targets(shard: Shard, frames: Tensor, side: int) -> Tensor:
+def targets(shard: Shard, frames: Tensor, side: int, twins: bool = False) -> Tensor:
     """Where the points of true texts are to lie.
 
     With a verb: the action's boxes of all pairs that fit. Without: the boxes of things that fit
@@ -87,13 +87,14 @@ def targets(shard: Shard, frames: Tensor, side: int) -> Tensor:
         shard: Boxes, pairs and claims.
         frames: (B, F) places of frames in the clip.
         side: Patches down and across.
+        twins: Of texts that would be true if the verbs were their twins'.
 
     Returns:
         (B, F, C, N) in [0, 1]; all zero where a text is false.
     """
     rows = torch.arange(len(frames))[:, None]
     inside = coverage(shard.boxes[rows, frames], side)  # (B, F, 2, O, N)
-    fits = truth(shard.claims, shard.pairs)  # (B, C, O)
+    fits = truth(shard.claims, shard.pairs, twins)  # (B, C, O)
     has_verb = (shard.claims[:, 0] >= 0)[:, None]
     used = fits & (shard.pairs[:, None, :, 0] != NO_VERB)
     wanted = torch.where(used.any(dim=-1, keepdim=True), used, fits).to(inside.dtype)
@@ -170,6 +171,40 @@ def naming_losses(
             right = true.gather(-1, chosen.argmax(dim=-1, keepdim=True))
             found[form] = -shares.mean(), right.float().mean()
     return found
+
+
+def twin_loss(
+    similarity: Tensor,
+    target: Tensor,
+    twin_target: Tensor,
+    claims: Tensor,
+    temperature: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """-log of the share of a softmax over a verb's texts and its twin's that falls on the verb's.
+
+    Among all texts of a shard the twin's are a few of many.
+
+    Args:
+        similarity: (B, F, C, N) cosines of patches and texts.
+        target: (B, F, C, N) in [0, 1]; patches in the middle of a target count.
+        twin_target: The same, of the verbs' twins.
+        claims: (C, 5) what the texts say; those without a verb do not count.
+        temperature: Factor of the cosines.
+
+    Returns:
+        The loss, on average over both verbs' texts, and the share of patches that are nearer to
+        their own verb's.
+    """
+    has_verb = (claims[:, 0] >= 0)[:, None]
+    true, twin = ((x > 0.5) & has_verb for x in (target, twin_target))
+    counts = true.any(dim=2) & twin.any(dim=2)  # (B, F, N)
+    logits = (temperature * similarity).movedim(2, -1)[counts]
+    own, other = (
+        logits.masked_fill(~texts, -torch.inf).logsumexp(dim=-1) - texts.sum(dim=-1).log()
+        for texts in (x.movedim(2, -1)[counts] for x in (true, twin))
+    )
+    count = counts.sum().clamp_min(1)
+    return F.softplus(other - own).sum() / count, (own > other).sum() / count
 
 
 def twins_only(shard: Shard) -> Tensor:

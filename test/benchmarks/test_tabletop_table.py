@@ -39,7 +39,8 @@ def test_it_prints_and_saves_the_same_numbers(
     )
     printed = capsys.readouterr().out
     found = json.loads(numbers.read_text())[backbone]
-    expected = {"centre", "pose", "motion", "swap test", "presence, empty", "presence, absent"}
+    expected = {"centre", "pose", "motion", "swap test", "swap test, others"}
+    expected |= {"presence, empty", "presence, absent"}
     expected |= {f"said to be there, {group}" for group in ("there", "empty", "absent")}
     assert found.keys() >= GRID | expected | {"IoU"}
     assert all(0 <= f["low"] <= f["value"] <= f["high"] <= 1 for f in found.values())

@@ -17,6 +17,7 @@ from objective import (
     pooled_localisation_loss,
     presence_margins,
     targets,
+    twin_loss,
     twins_only,
 )
 from pool import MOST_THINGS, NO_THING, pair_row
@@ -70,6 +71,24 @@ def test_truth_is_what_claims_say_of_pairs() -> None:
 def test_what_only_motion_tells_apart_is_known() -> None:
     made = shard(SCENES, CLAIMS)
     assert twins_only(made).nonzero().tolist() == [[0, 2], [0, 4]]  # pull, where push is
+
+
+def test_twins_are_told_apart_by_their_own_texts_alone() -> None:
+    """Push against pull, of the patch that is pushed; what has no twin or no verb counts not."""
+    made = shard(SCENES[:1], CLAIMS)
+    frames = torch.zeros(1, 1, dtype=torch.int64)
+    target, twin_target = (targets(made, frames, 4, twins) for twins in (False, True))
+    similarity = torch.zeros(1, 1, len(CLAIMS), 16)
+    similarity[0, 0, :, 0] = torch.tensor([9.0, 1.0, 0.2, 3.0, 0.4, 9.0, 9.0, 9.0])
+    temperature = torch.tensor(2.0)
+    loss, right = twin_loss(similarity, target, twin_target, made.claims, temperature)
+    push = np.log((np.exp(2 * 1.0) + np.exp(2 * 3.0)) / 2)  # "push", "push the cup"
+    pull = np.log((np.exp(2 * 0.2) + np.exp(2 * 0.4)) / 2)  # "pull", "pull the red cup"
+    # Of the two patches of the box, the other one cannot tell.
+    assert loss.item() == pytest.approx((np.log1p(np.exp(pull - push)) + np.log(2)) / 2, rel=1e-5)
+    assert right.item() == 0.5
+    nothing = twin_loss(similarity, target * 0, twin_target, made.claims, temperature)
+    assert [value.item() for value in nothing] == [0, 0]
 
 
 def test_margins_are_those_of_the_presence_score() -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from batches import spoken_tokens, tokens_of
 from held_out import area_under_curve
-from models import Student, VideoStudent, drawn_places, export, normalised
+from models import Student, VideoStudent, drawn_places, export, normalised, plain_walk
 from safetensors.torch import load_file
 from tiny import TINY_VICLIP
 
@@ -65,7 +65,7 @@ def test_patches_seen_are_those_of_the_grounder(student: Student, kept: int) -> 
 def test_only_so_many_frames_of_a_clip_matter(
     video_student: VideoStudent, frames: int, plain: bool
 ) -> None:
-    """Those and no others change what is seen; the newest is always among them."""
+    """The newest ones and no others change what is seen."""
     images = noise(1, 8)
 
     def look(clip: torch.Tensor) -> torch.Tensor:
@@ -77,8 +77,7 @@ def test_only_so_many_frames_of_a_clip_matter(
         changed = images.clone()
         changed[:, place] = 255 - changed[:, place]
         matters.append(not torch.equal(look(changed), before))
-    assert sum(matters) == frames
-    assert matters[-1]
+    assert matters == [place >= 8 - frames for place in range(8)]
 
 
 @torch.no_grad()
@@ -173,6 +172,32 @@ def test_a_video_model_of_one_frame_starts_as_the_image_model(image_student: Stu
     assert backbones[0].logit_scale == pytest.approx(backbones[1].logit_scale, rel=1e-5)
     texts = [backbone.encode_text(TEXTS) for backbone in backbones]
     torch.testing.assert_close(*texts, atol=1e-6, rtol=0)
+
+
+@torch.inference_mode()
+def test_further_blocks_come_first(image_student: Student) -> None:
+    """Where they write nothing, all is as it is in the image model."""
+    image = image_student.tower
+    video = started(image_student, num_frames=1, layers=len(image.blocks) + 1)
+    first = video.model.vision_encoder.transformer.resblocks[0]
+    for linear in (first.attn.out_proj, first.mlp.c_proj):
+        linear.weight.zero_()
+        linear.bias.zero_()
+    pixels = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    found, expected = (Encoder(tower)(pixels) for tower in (video.tower, image))
+    torch.testing.assert_close(found.patch_terms, expected.patch_terms, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found.class_terms, expected.class_terms, atol=1e-5, rtol=1e-5)
+
+
+def test_what_the_first_block_sees_is_held(video_student: VideoStudent) -> None:
+    video_student.requires_grad_(True)
+    video_student.hold_sight()
+    pixels = torch.rand(1, 8, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    tower = video_student.tower
+    tokens = Encoder(tower).tokens(pixels)
+    first = replace(tower, blocks=tower.blocks[:1])
+    assert not plain_walk(first, tokens).requires_grad
+    assert plain_walk(replace(tower, blocks=tower.blocks[:2]), tokens).requires_grad
 
 
 @torch.inference_mode()
