@@ -35,6 +35,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
+from videogem_ros.adapters.bag.tabletop import TWINS
 from videogem_ros.core import Grounder, load_backbone
 from videogem_ros.core.configuration import WEIGHTINGS
 from videogem_ros.core.presence import PresenceConfig
@@ -51,7 +52,7 @@ SHIPPED = ("openclip:tabletop", "viclip:tabletop")
 PROMPTS = ("verb", "object", "action", "fused")
 ROWS = {"uniform": "GEM (uniform)"} | {name: name for name in WEIGHTINGS[1:]}
 MAIN = VIDEOGEM.name
-THERE, TWINS = "there", "twins"
+THERE = "there"
 CELLS = 12
 """Pictures of a sheet."""
 

@@ -16,6 +16,7 @@ sys.path.insert(0, str(ROOT / "training"))  # as `python training/train.py` find
 
 from models import ImageStudent, Student, VideoStudent
 from pool import Pool, PoolConfig, open_pool
+from trainer import Plan
 
 
 def stir(student: Student) -> Student:
@@ -51,3 +52,21 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Pool:
     """Six clips of eight frames."""
     config = PoolConfig(seed=3, scenes=6, frames=8, side_px=64, twins=0.5, empty=0.0)
     return open_pool(tmp_path_factory.mktemp("clips"), config, processes=1)
+
+
+@pytest.fixture(scope="session")
+def plan() -> Plan:
+    """A short run."""
+    return Plan(
+        steps=4,
+        seed=7,
+        scenes=6,
+        size=2,
+        shards=2,
+        rate=1e-3,
+        patch_dropout=0.3,
+        objective="boxes",
+        easy=False,
+        plain=0.5,
+        init=None,
+    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from models import ImageStudent, VideoStudent, attended, normalised
 from motion import MotionTrainer, name_motion, point_out, velocities
 from pool import Pool, PoolConfig, open_pool
 from train import main
-from trainer import VideoPlan
+from trainer import Plan
 
 from videogem_ros.core import Encoder
 from videogem_ros.core.attention import split_heads
@@ -24,20 +23,6 @@ from videogem_ros.core.backbones import openclip, viclip
 from videogem_ros.core.backbones.checkpoint import TABLETOP
 
 FRAMES = 8
-PLAN = VideoPlan(
-    steps=2,
-    seed=1,
-    scenes=6,
-    size=2,
-    shards=1,
-    rate=1e-3,
-    patch_dropout=0.0,
-    objective="boxes",
-    easy=False,
-    plain=0.0,
-    init=None,
-    motion_steps=2,
-)
 
 
 @pytest.fixture(scope="module")
@@ -146,12 +131,11 @@ def test_velocity_is_that_of_the_box_in_patches_a_frame() -> None:
 
 
 def test_only_the_first_block_learns_velocities(
-    started: VideoStudent, looking: tuple[VideoStudent, Directions], scenes: Pool
+    started: VideoStudent, looking: tuple[VideoStudent, Directions], scenes: Pool, plan: Plan
 ) -> None:
     """And of it not where the heads look."""
     student, directions = copy.deepcopy(looking[0]), looking[1]
     before = {name: value.clone() for name, value in student.state_dict().items()}
-    plan = replace(PLAN, steps=1)
     trainer = MotionTrainer(student, plan, copy.deepcopy(started), directions)
     gradients, losses = trainer._gradients(shard_of(scenes, 2), 0)
     assert set(losses) == {"velocity", "unchanged", "velocity_correlation"}

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
@@ -19,27 +19,6 @@ from models import ImageStudent, VideoStudent
 from pool import Pool
 from tiny import ROOT, TINY_VICLIP
 from trainer import Plan, Trainer, VideoPlan
-
-STEPS = 4
-
-
-def plan_for(student: ImageStudent | VideoStudent) -> Plan:
-    plan = Plan(
-        steps=STEPS,
-        seed=7,
-        scenes=6,
-        size=2,
-        shards=2,
-        rate=1e-3,
-        patch_dropout=0.3,
-        objective="boxes",
-        easy=False,
-        plain=0.5,
-        init=None,
-    )
-    if isinstance(student, ImageStudent):
-        return plan
-    return VideoPlan(**vars(plan), motion_steps=1)
 
 
 def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
@@ -54,7 +33,9 @@ def run(trainer: Trainer, pool: Pool, steps: Iterable[int]) -> list[dict[str, fl
 
 
 @pytest.fixture(params=["image", "video"])
-def trainers(request: pytest.FixtureRequest, image_configuration: Path) -> list[Trainer]:
+def trainers(
+    request: pytest.FixtureRequest, image_configuration: Path, plan: Plan
+) -> list[Trainer]:
     """Two that begin alike."""
     made: list[Trainer] = []
     for _ in range(2):
@@ -63,7 +44,8 @@ def trainers(request: pytest.FixtureRequest, image_configuration: Path) -> list[
             student = ImageStudent(image_configuration, 3)
         else:
             student = VideoStudent(replace(TINY_VICLIP, quick_gelu=False), 3)
-        made.append(Trainer(student, plan_for(student)))
+            plan = VideoPlan(**asdict(plan) | {"motion_steps": 1})
+        made.append(Trainer(student, plan))
     return made
 
 
@@ -75,24 +57,24 @@ def pool(trainers: list[Trainer], clips: Pool) -> Pool:
     return replace(clips, config=config, images=clips.images[:, :1], boxes=clips.boxes[:, :1])
 
 
-def test_equal_seeds_give_equal_weights(trainers: list[Trainer], pool: Pool) -> None:
-    first, second = (run(trainer, pool, range(STEPS)) for trainer in trainers)
+def test_equal_seeds_give_equal_weights(trainers: list[Trainer], pool: Pool, plan: Plan) -> None:
+    first, second = (run(trainer, pool, range(plan.steps)) for trainer in trainers)
     assert first == second
     for name, value in weights(trainers[0]).items():
         assert torch.equal(value, weights(trainers[1])[name]), name
 
 
 def test_a_checkpoint_continues_exactly(
-    trainers: list[Trainer], pool: Pool, tmp_path: Path
+    trainers: list[Trainer], pool: Pool, plan: Plan, tmp_path: Path
 ) -> None:
     whole, cut = trainers
-    losses = run(whole, pool, range(STEPS))
+    losses = run(whole, pool, range(plan.steps))
     run(cut, pool, range(2))
     torch.save(cut.state(), tmp_path / "checkpoint.pt")
     run(cut, pool, range(2))  # what follows must not matter
     cut.restore(torch.load(tmp_path / "checkpoint.pt", weights_only=True))
     assert cut.step == 2
-    assert run(cut, pool, range(2, STEPS)) == losses[2:]
+    assert run(cut, pool, range(2, plan.steps)) == losses[2:]
     for name, value in weights(whole).items():
         assert torch.equal(value, weights(cut)[name]), name
 

@@ -33,6 +33,8 @@ from videogem_ros.tabletop.clip import PERIOD_NS, START_NS
 
 IMAGE_TOPIC, DEPTH_TOPIC = "/camera/image_raw", "/camera/depth/image_raw"
 CAMERA_INFO_TOPIC, ACTION_TOPIC, LABELS_TOPIC = "/camera/camera_info", "/action", "/labels"
+TWINS = "twins"
+"""Group of actions that only motion tells from another one of their clip."""
 
 
 def write_clips(path: Path, clips: Iterable[Clip]) -> None:
@@ -79,7 +81,7 @@ def labels(clip: Clip, place: int) -> list[Label]:
         Label(
             performed.texts[0],
             tuple(performed.action_boxes[place].tolist()),
-            (performed.decided_by, *(("twins",) if performed.twin else ())),
+            (performed.decided_by, *((TWINS,) if performed.twin else ())),
         )
         for performed in clip.performed
     ]
