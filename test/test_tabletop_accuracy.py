@@ -27,7 +27,8 @@ PRESENCE = 0.9
 0.97), far above what anything reaches that does not look or read: the centre 0.10, 0 and 0.5."""
 
 MOTION = 0.65
-"""Floor of how often the video model prefers a verb to that which goes the same way backwards."""
+"""Floor of how often the video model prefers a verb to that which goes the same way backwards:
+0.80 on these clips, where the image model guesses, 0.46."""
 
 CENTRE_AT_MOST = 0.2
 
