@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,10 @@ from videogem_ros.core.backbones import Backbone, load_backbone, viclip
 
 settings.register_profile("repository", deadline=None, derandomize=True)
 settings.load_profile("repository")
+
+if not torch.cuda.is_available():
+    # Before anybody imports Triton: its kernels run step by step in NumPy then.
+    os.environ["TRITON_INTERPRET"] = "1"
 
 SHARED = ROOT.parent / "shared"
 

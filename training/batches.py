@@ -7,7 +7,7 @@ on who prepares the batches.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from itertools import chain
 
@@ -65,6 +65,10 @@ class Shard:
     tokens: Tensor
     claims: Tensor
     own: Tensor
+
+    def to(self, device: torch.device) -> Shard:
+        """The same on a device."""
+        return Shard(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
 class Batches(Dataset[list[Shard]]):
@@ -266,7 +270,7 @@ def truth(claims: Tensor, pairs: Tensor, twins: bool = False) -> Tensor:
     """
     if twins:
         verbs = pairs[..., 0]
-        table = torch.from_numpy(TWIN)
+        table = torch.from_numpy(TWIN).to(verbs.device)
         pairs = pairs.clone()
         pairs[..., 0] = torch.where(verbs >= 0, table[verbs.clamp_min(0)], verbs)
     same = claims[None, :, None] == pairs[:, None]

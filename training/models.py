@@ -7,6 +7,7 @@ import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -149,17 +150,19 @@ class Student(nn.Module, ABC):
             frames: How many of the T frames are seen, the newest ones; all where None.
         """
         tower, (batch, count) = in_bfloat16(self.tower), images.shape[:2]
+        device = images.device
         encoder = Encoder(tower, DEPTH)
         pixels = normalised(images, self.preprocessing).bfloat16()
         if busy is None:
-            busy = torch.zeros(batch, self.patches, dtype=torch.bool)
+            busy = torch.zeros(batch, self.patches, dtype=torch.bool, device=device)
         places = drawn_places(busy, kept, random)
         # Motion is told from one frame to the next, so none between those seen is left out.
-        seen = torch.arange(count - (frames or count), count)
+        seen = torch.arange(count - (frames or count), count, device=device)
         scored = drawn_frames(len(seen), FRAMES_SCORED, random)
         # Of a video, patches stand row by row and time is fastest.
-        wanted = (1 + len(seen) * torch.arange(kept)[:, None] + scored).flatten()
-        with MatrixAttention():
+        places_ = torch.arange(kept, device=device)[:, None]
+        wanted = (1 + len(seen) * places_ + scored).flatten()
+        with MatrixAttention() if device.type == "cpu" else nullcontext():
             x = encoder.tokens(pixels)
             if kept < self.patches or len(seen) < count:
                 by_patch = x[:, 1:].view(batch, self.patches, count, -1)[:, :, seen]
@@ -189,7 +192,7 @@ class Student(nn.Module, ABC):
         x = text.token_embedding(tokens) + text.positional_embedding[:length]
         x = text.transformer(x, attn_mask=text.attn_mask[:length, :length])
         ends = tokens.argmax(dim=-1)
-        x = text.ln_final(x[torch.arange(len(tokens)), ends])
+        x = text.ln_final(x[torch.arange(len(tokens), device=x.device), ends])
         return F.normalize(x @ text.text_projection, dim=-1)
 
 
@@ -344,20 +347,25 @@ def attended(block: Block, x: Tensor, heads: int) -> Tensor:
 
 def normalised(images: Tensor, preprocessing: Preprocessing) -> Tensor:
     """(..., S, S, 3) uint8 to (..., 3, S, S) float32 as the tower takes it."""
-    mean, std = torch.tensor(preprocessing.mean), torch.tensor(preprocessing.std)
+    mean, std = (
+        torch.tensor(numbers, device=images.device)
+        for numbers in (preprocessing.mean, preprocessing.std)
+    )
     return ((images / 255 - mean) / std).movedim(-1, -3).contiguous()
 
 
 def drawn_places(busy: Tensor, kept: int, random: torch.Generator) -> Tensor:
     """(B, kept) int64, patches drawn without repetition, in order; busy ones (B, N) first."""
-    order = (torch.rand(busy.shape, generator=random) - busy.float()).argsort(dim=1)
+    noise = torch.rand(busy.shape, generator=random, device=busy.device)
+    order = (noise - busy.float()).argsort(dim=1)
     return order[:, :kept].sort(dim=1).values
 
 
 def drawn_frames(count: int, drawn: int, random: torch.Generator) -> Tensor:
     """(F,) int64, at most ``drawn`` places among ``count`` frames in order: the last always."""
-    others = torch.randperm(count - 1, generator=random)[: drawn - 1]
-    return torch.cat([others.sort().values, torch.tensor([count - 1])])
+    device = random.device
+    others = torch.randperm(count - 1, generator=random, device=device)[: drawn - 1]
+    return torch.cat([others.sort().values, torch.tensor([count - 1], device=device)])
 
 
 def export(student: Student, path: Path, presence_fit: tuple[float, float] = UNFITTED) -> None:

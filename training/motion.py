@@ -111,14 +111,14 @@ def show_velocities(
     own_plan = replace(plan, steps=steps, size=SHARD_CLIPS, rate=BLOCK_RATE)
     trainer = MotionTrainer(student, own_plan, before, directions)
     batches = Batches(pool, plan.seed, steps, plan.shards, SHARD_CLIPS)
-    sums: dict[str, float] = {}
+    sums: dict[str, Tensor] = {}
     with ThreadPoolExecutor(plan.shards) as workers:
         for step in range(1, steps + 1):
             for name, value in trainer.update(batches[step - 1], workers).items():
-                sums[name] = sums.get(name, 0.0) + value
+                sums[name] = sums[name] + value if name in sums else value
             if step % LOG_STEPS == 0 or step == steps:
                 count = (step - 1) % LOG_STEPS + 1
-                means = {name: round(total / count, 4) for name, total in sums.items()}
+                means = {name: round(total.item() / count, 4) for name, total in sums.items()}
                 log(json.dumps({"motion_step": step, **means}))
                 sums = {}
     for parameter in trains:

@@ -66,7 +66,7 @@ def coverage(boxes: Tensor, side: int, central: float = CENTRAL) -> Tensor:
     """
     middle, half = (boxes[..., :2] + boxes[..., 2:]) / 2, (boxes[..., 2:] - boxes[..., :2]) / 2
     low, high = (middle - central * half) * side, (middle + central * half) * side
-    edges = torch.arange(side, dtype=boxes.dtype)
+    edges = torch.arange(side, dtype=boxes.dtype, device=boxes.device)
     overlap = torch.minimum(high[..., None], edges + 1) - torch.maximum(low[..., None], edges)
     across, down = overlap.clamp_min(0).unbind(dim=-2)
     return (down[..., :, None] * across[..., None, :]).flatten(-2)
@@ -92,7 +92,7 @@ def targets(shard: Shard, frames: Tensor, side: int, twins: bool = False) -> Ten
     Returns:
         (B, F, C, N) in [0, 1]; all zero where a text is false.
     """
-    rows = torch.arange(len(frames))[:, None]
+    rows = torch.arange(len(frames), device=frames.device)[:, None]
     inside = coverage(shard.boxes[rows, frames], side)  # (B, F, 2, O, N)
     fits = truth(shard.claims, shard.pairs, twins)  # (B, C, O)
     has_verb = (shard.claims[:, 0] >= 0)[:, None]

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,34 @@ TWINS = 0.2
 """Probability of twins in a video run's scenes: nothing else takes motion alone."""
 
 
+@dataclass(frozen=True)
+class Conduct:
+    """Where and how a run is made; what is made follows from its plan, and rounding.
+
+    Attributes:
+        out: Folder of its scenes, curve and checkpoint.
+        resume: Whether it continues from the checkpoint there.
+        log_every: Seconds from line to line of the curve.
+        device: As torch names it.
+        workers: Processes that prepare batches; scenes are drawn by as many, or a shard each.
+    """
+
+    out: Path
+    resume: bool
+    log_every: float
+    device: str
+    workers: int
+
+    @classmethod
+    def taken_from(cls, options: dict[str, Any]) -> Conduct:
+        """Of all options of a command, which keeps the others."""
+        return cls(**{field.name: options.pop(field.name) for field in fields(cls)})
+
+    def open_pool(self, config: PoolConfig, plan: Plan) -> Pool:
+        """The run's scenes."""
+        return open_pool(self.out / "scenes", config, max(self.workers, plan.shards))
+
+
 @click.group()
 def main() -> None:
     """Train the small backbones on tabletop scenes."""
@@ -56,7 +85,7 @@ def run_options(
         click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True),
         click.option("--scenes", type=click.IntRange(3), default=scenes, help="How many to draw."),
         click.option("--size", type=click.IntRange(2), default=size, help="Scenes a shard."),
-        click.option("--shards", type=click.IntRange(1), default=2, help="One a core."),
+        click.option("--shards", type=click.IntRange(1), default=2, help="A core each; GPU: 1."),
         click.option("--rate", type=float, default=rate, help="Highest learning rate."),
         click.option("--patch-dropout", type=click.FloatRange(0, 0.9), default=patch_dropout),
         click.option(
@@ -73,6 +102,13 @@ def run_options(
             "--held-out", type=click.IntRange(1), default=held_out, help="Scenes to check."
         ),
         click.option("--log-every", type=float, default=30.0, help="Seconds."),
+        click.option("--device", default="cpu", help="As torch names it: cpu, cuda."),
+        click.option(
+            "--workers",
+            type=click.IntRange(1),
+            default=1,
+            help="Processes that prepare batches.",
+        ),
     )
 
     def add(command: Callable[..., None]) -> Callable[..., None]:
@@ -86,28 +122,17 @@ def run_options(
 @main.command(context_settings={"show_default": True})
 @run_options(scenes=36_000, size=20, rate=2e-3, patch_dropout=0.45, plain=0.25, held_out=120)
 @click.option("--init", help="Checkpoint of another image run, to train further.")
-def image(
-    out: Path, resume: bool, draw_only: bool, held_out: int, log_every: float, **options: Any
-) -> None:
+def image(draw_only: bool, held_out: int, **options: Any) -> None:
     """Train the image backbone."""
+    how = Conduct.taken_from(options)
     plan = Plan(**options)
-    pool = open_pool(
-        out / "scenes", PoolConfig(plan.seed, plan.scenes, easy=plan.easy), plan.shards
-    )
+    pool = how.open_pool(PoolConfig(plan.seed, plan.scenes, easy=plan.easy), plan)
     if draw_only:
         return
     student = ImageStudent(openclip.TABLETOP_CONFIGURATION, plan.seed)
     if plan.init:
-        student.load_state_dict(torch.load(plan.init, weights_only=True)["student"])
-    run(
-        student,
-        plan,
-        pool,
-        HeldOut.draw(held_out, easy=plan.easy),
-        out,
-        resume=resume,
-        log_every_s=log_every,
-    )
+        student.load_state_dict(state_of(plan.init))
+    run(student, plan, pool, HeldOut.draw(held_out, easy=plan.easy), how)
 
 
 @main.command(context_settings={"show_default": True})
@@ -119,47 +144,48 @@ def image(
     default=900,
     help="Updates of the first block alone, if it begins from an image run.",
 )
-def video(
-    out: Path, resume: bool, draw_only: bool, held_out: int, log_every: float, **options: Any
-) -> None:
+def video(draw_only: bool, held_out: int, **options: Any) -> None:
     """Train the video backbone, from the image backbone."""
+    how = Conduct.taken_from(options)
     plan = VideoPlan(**options)
     config = viclip.MODELS[TABLETOP]
     scenes = PoolConfig(
         plan.seed, plan.scenes, config.num_frames, config.image_size, TWINS, easy=plan.easy
     )
-    pool = open_pool(out / "scenes", scenes, plan.shards)
+    pool = how.open_pool(scenes, plan)
     if draw_only:
         return
     student = VideoStudent(config, plan.seed)
-    state = torch.load(options["init"], weights_only=True)["student"]
+    state = state_of(options["init"])
     if is_video(state):
         student.load_state_dict(state)
-    elif not resume:
+    elif not how.resume:
         student.start_from(state)
         see_motion(student, pool, plan, click.echo)
     student.hold_sight()
-    checks = HeldOut.draw(held_out, config.num_frames, plan.easy)
-    run(student, plan, pool, checks, out, resume=resume, log_every_s=log_every)
+    run(student, plan, pool, HeldOut.draw(held_out, config.num_frames, plan.easy), how)
 
 
-def run(
-    student: Student,
-    plan: Plan,
-    pool: Pool,
-    held_out: HeldOut,
-    out: Path,
-    *,
-    resume: bool,
-    log_every_s: float,
-) -> None:
+def run(student: Student, plan: Plan, pool: Pool, held_out: HeldOut, how: Conduct) -> None:
     """A run of either kind, from its start or its checkpoint."""
-    trainer = Trainer(student, plan)
-    if resume:
-        trainer.restore(torch.load(out / "checkpoint.pt", weights_only=True))
+    trainer = Trainer(student, plan, torch.device(how.device))
+    if how.resume:
+        trainer.restore(loaded(how.out / "checkpoint.pt"))
     easier = 0 if plan.init else plan.steps // 3
     batches = Batches(pool, plan.seed, plan.steps, plan.shards, plan.size, easier)
-    train(trainer, batches, held_out, out, log_every_s)
+    train(trainer, batches, held_out, how.out, how.log_every, how.workers)
+
+
+def loaded(checkpoint: str | Path) -> dict[str, Any]:
+    """What a run has saved, on the CPU."""
+    state: dict[str, Any] = torch.load(checkpoint, "cpu", weights_only=True)
+    return state
+
+
+def state_of(checkpoint: str | Path) -> dict[str, Tensor]:
+    """A student's state dict."""
+    state: dict[str, Tensor] = loaded(checkpoint)["student"]
+    return state
 
 
 def is_video(state: Mapping[str, Tensor]) -> bool:
@@ -179,13 +205,13 @@ def is_video(state: Mapping[str, Tensor]) -> bool:
 )
 def export_command(checkpoint: Path, out: Path, scenes: int) -> None:
     """Write a CHECKPOINT's model as the package loads it, in half precision."""
-    state = torch.load(checkpoint, weights_only=True)
+    state = state_of(checkpoint)
     student = (
         VideoStudent(viclip.MODELS[TABLETOP], 0)
-        if is_video(state["student"])
+        if is_video(state)
         else ImageStudent(openclip.TABLETOP_CONFIGURATION, 0)
     )
-    student.load_state_dict(state["student"])
+    student.load_state_dict(state)
     held_out = HeldOut.like_recordings(scenes, student.tower.frames)
     margins, there = held_out.margins(student.backbone())
     slope, offset = fit_calibration(margins, there)

@@ -35,6 +35,7 @@ from torch.utils.data import DataLoader
 
 from videogem_ros.tabletop.captions import NOTHING
 
+CPU = torch.device("cpu")
 WARM_UP = 200
 UNDROPPED = 0.9
 """Share of the steps after which all patches are seen, as they are when grounding."""
@@ -127,10 +128,11 @@ class Trainer:
     Args:
         student: What is trained.
         plan: How.
+        device: Where.
     """
 
-    def __init__(self, student: Student, plan: Plan) -> None:
-        self.student, self.plan = student, plan
+    def __init__(self, student: Student, plan: Plan, device: torch.device = CPU) -> None:
+        self.student, self.plan, self.device = student.to(device), plan, device
         self.parameters = [value for value in student.parameters() if value.requires_grad]
         # Muon learns as much from half of the scenes, but is for the blocks' matrices only.
         matrices = [
@@ -152,7 +154,7 @@ class Trainer:
         self.schedules = [LambdaLR(optimiser, plan.share_at) for optimiser in self.optimisers]
         self.step = 0
 
-    def update(self, shards: Sequence[Shard], workers: ThreadPoolExecutor) -> dict[str, float]:
+    def update(self, shards: Sequence[Shard], workers: ThreadPoolExecutor) -> dict[str, Tensor]:
         """One update; returns the losses."""
         numbers = range(len(shards))
         results = list(workers.map(self._gradients, shards, numbers))
@@ -167,20 +169,24 @@ class Trainer:
         losses = [result[1] for result in results]
         # A shard may hold no text of some form.
         names = dict.fromkeys(name for loss in losses for name in loss)
-        return {name: sum(loss.get(name, 0.0) for loss in losses) / len(losses) for name in names}
+        nothing = torch.zeros((), device=self.device)
+        return {
+            name: torch.stack([loss.get(name, nothing) for loss in losses]).mean()
+            for name in names
+        }
 
     def _gradients(
         self, shard: Shard, number: int
-    ) -> tuple[tuple[Tensor | None, ...], dict[str, float]]:
+    ) -> tuple[tuple[Tensor | None, ...], dict[str, Tensor]]:
         torch.set_num_threads(1)  # holds for the thread it is called in
-        random = torch.Generator().manual_seed(
+        random = torch.Generator(self.device).manual_seed(
             (self.plan.seed * 1_000_003 + self.step) * 64 + number
         )
-        losses, shares = self._losses(shard, random)
+        losses, shares = self._losses(shard.to(self.device), random)
         gradients = torch.autograd.grad(
             torch.stack(list(losses.values())).sum(), self.parameters, allow_unused=True
         )
-        return gradients, {name: value.item() for name, value in (losses | shares).items()}
+        return gradients, {name: value.detach() for name, value in (losses | shares).items()}
 
     def _losses(
         self, shard: Shard, random: torch.Generator
@@ -250,24 +256,38 @@ class Trainer:
 
 
 def train(
-    trainer: Trainer, batches: Batches, held_out: HeldOut, out: Path, log_every_s: float
+    trainer: Trainer,
+    batches: Batches,
+    held_out: HeldOut,
+    out: Path,
+    log_every_s: float,
+    workers: int = 1,
 ) -> None:
-    """Train to the plan's end; log, check and save on the way."""
+    """Train to the plan's end; log, check and save on the way.
+
+    Args:
+        trainer: What is trained, and how.
+        batches: What from.
+        held_out: What it is checked on.
+        out: Folder of the curve and the checkpoint.
+        log_every_s: Seconds from line to line of the curve.
+        workers: Processes that prepare batches.
+    """
     plan, started = trainer.plan, time.monotonic()
     loader = DataLoader(
         batches,
         batch_size=None,
         sampler=range(trainer.step, plan.steps),
-        num_workers=1,
+        num_workers=workers,
         prefetch_factor=4,
         multiprocessing_context="spawn",
     )
-    sums: dict[str, float] = {}
+    sums: dict[str, Tensor] = {}
     since_step, since, checked = trainer.step, started, started
-    with ThreadPoolExecutor(plan.shards) as workers, (out / "curve.jsonl").open("a") as curve:
+    with ThreadPoolExecutor(plan.shards) as threads, (out / "curve.jsonl").open("a") as curve:
         for shards in loader:
-            for name, loss in trainer.update(shards, workers).items():
-                sums[name] = sums.get(name, 0.0) + loss
+            for name, loss in trainer.update(shards, threads).items():
+                sums[name] = sums[name] + loss if name in sums else loss
             now, last = time.monotonic(), trainer.step == plan.steps
             if now - since < log_every_s and not last:
                 continue
@@ -275,7 +295,7 @@ def train(
             line = {
                 "step": trainer.step,
                 "seconds": round(now - started, 1),
-                **{name: round(total / count, 4) for name, total in sums.items()},
+                **{name: round(total.item() / count, 4) for name, total in sums.items()},
                 "scenes_per_s": round(count * plan.shards * plan.size / (now - since), 1),
                 "scale": round(trainer.student.log_scale.exp().item(), 2),
                 "temperature": round(trainer.student.log_temperature.exp().item(), 2),

@@ -16,6 +16,7 @@ from videogem_ros.core.attention import (
     merge_heads,
     self_self_attention,
     split_heads,
+    token_lengths,
     token_temperature,
 )
 
@@ -114,8 +115,8 @@ def test_only_directions_of_the_projections_count_but_for_the_value() -> None:
 
 def test_temperature_is_the_mean_length_of_the_tokens_over_the_root_of_the_head_size() -> None:
     y = torch.tensor([[[3.0, 4.0], [0.0, 1.0]], [[6.0, 8.0], [0.0, 0.0]]])
-    assert token_temperature(y, head_dim=4).tolist() == pytest.approx([1.5, 2.5])
-    assert token_temperature(y.half(), head_dim=4).dtype == torch.float32
+    assert token_temperature(token_lengths(y), head_dim=4).tolist() == pytest.approx([1.5, 2.5])
+    assert token_lengths(y.half()).dtype == torch.float32
 
 
 # Kernels of a GPU.

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import threading
 import time
 import weakref
@@ -978,13 +979,15 @@ def test_a_node_that_cannot_record_says_so_and_works(
 def test_cleanup_frees_the_memory_of_the_gpu(make_node: MakeNode, tiny_clip_config: Path):
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
+    gc.collect()  # what earlier tests left
     before = torch.cuda.memory_allocated()
     node = make_node(backbone=f"openclip:{tiny_clip_config}", weights="random:0", device="cuda")
     node.on_image(image())
     assert node.request(COMMAND, PATIENCE_S).success
-    assert torch.cuda.memory_allocated() > before
+    used = torch.cuda.memory_allocated() - before
+    assert used > 2**20
     node.cleanup()
-    assert torch.cuda.memory_allocated() == before
+    assert torch.cuda.memory_allocated() - before < 2**14  # some constants stay
 
 
 @pytest.mark.parametrize(

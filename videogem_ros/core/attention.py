@@ -10,6 +10,8 @@ import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from videogem_ros.core.fused import own_kernels
+
 MANY_TOKENS = 512
 """Tokens from which on q, k and v are looked at one by one on a CPU."""
 
@@ -41,7 +43,7 @@ def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 def self_self_attention(
-    projections: Tensor, temperature: Tensor, tokens: Tensor | None = None
+    projections: Tensor, temperature: Tensor, tokens: Tensor | slice | None = None
 ) -> Tensor:
     """Self-self attention of q, k and v with one iteration, averaged.
 
@@ -57,16 +59,20 @@ def self_self_attention(
     Args:
         projections: (3, B, heads, N, d), q, k and v by head.
         temperature: (B,), one number a sample: mean |y| over the tokens / sqrt(d).
-        tokens: (M,) int64, the tokens whose output is wanted, all where None. Every token remains
-            a key and a value, so the values do not depend on this choice.
+        tokens: (M,) int64, or a slice, the M tokens whose output is wanted, all where None. Every
+            token remains a key and a value, so the values do not depend on this choice.
 
     Returns:
         (B, heads, N or M, d), the mean of out_q, out_k and out_v.
     """
     root = temperature.float().sqrt().view(-1, 1, 1, 1)
     value = projections[2]
+    own = own_kernels(projections)
+    if own is not None:
+        mean: Tensor = own.mean_of_parts(_own_attention(projections, root, value, tokens))
+        return mean
     parts = [
-        _own_attention(part, root, value, tokens)
+        _sum(_own_attention(part, root, value, tokens))
         for part in torch.split(projections, _together(projections))
     ]
     total = parts[0]
@@ -86,9 +92,9 @@ def _together(projections: Tensor) -> int:
 
 
 def _own_attention(
-    projections: Tensor, root: Tensor, value: Tensor, tokens: Tensor | None
+    projections: Tensor, root: Tensor, value: Tensor, tokens: Tensor | slice | None
 ) -> Tensor:
-    """The sum of out_p over some of q, k and v, (B, heads, N or M, d).
+    """out_p of some of q, k and v, (P, B, heads, N or M, d).
 
     Args:
         projections: (P, B, heads, N, d), one of them or more.
@@ -104,11 +110,23 @@ def _own_attention(
     query = p if tokens is None else p[:, :, tokens]
     value = value.expand(count, -1, -1, -1, -1).flatten(0, 1)
     out = F.scaled_dot_product_attention(query, p, value, scale=1.0)
-    return out.view(count, batch, *out.shape[1:]).sum(dim=0) if count > 1 else out
+    return out.view(count, batch, *out.shape[1:])
+
+
+def _sum(parts: Tensor) -> Tensor:
+    """(P, ...) to (...)."""
+    return parts.sum(dim=0) if len(parts) > 1 else parts[0]
 
 
 def _of_length(p: Tensor, length: Tensor, memory: Tensor | None = None) -> Tensor:
-    """Vectors p (..., d), made of the given length; in its memory, where some is given."""
+    """Vectors p (..., d), made of the given length; in its memory, where some is given.
+
+    A GPU's own kernel makes new memory: there it costs less than what it would save.
+    """
+    own = own_kernels(p)
+    if own is not None:
+        made: Tensor = own.of_length(p, length)
+        return made
     norm: Tensor = torch.linalg.vector_norm(p, dim=-1, keepdim=True, dtype=torch.float32)
     scale = length / norm.clamp_min(1e-12)
     if memory is None:
@@ -116,37 +134,51 @@ def _of_length(p: Tensor, length: Tensor, memory: Tensor | None = None) -> Tenso
     return torch.mul(p, scale, out=memory.view(p.shape))
 
 
-def token_temperature(y: Tensor, head_dim: int) -> Tensor:
+def token_lengths(y: Tensor) -> Tensor:
+    """(B, N, D), a block's normalised input LN1(x), to |y|, (B, N) float32."""
+    lengths: Tensor = y.float().norm(dim=-1)
+    return lengths
+
+
+def token_temperature(lengths: Tensor, head_dim: int) -> Tensor:
     """One number a sample: t = mean over tokens of |y|, over sqrt(d).
 
     Args:
-        y: (B, N, D), the block's normalised input LN1(x).
+        lengths: (B, N) float32 of :func:`token_lengths`.
         head_dim: d.
 
     Returns:
         (B,) float32.
     """
-    lengths: Tensor = y.float().norm(dim=-1)  # (B, N)
     return lengths.mean(dim=-1) / math.sqrt(head_dim)
 
 
-def kernels(dtype: torch.dtype, head_dim: int) -> tuple[SDPBackend, ...]:
+HOPPER = (9, 0)
+"""Compute capability from which on cuDNN's attention is the fastest."""
+
+
+def kernels(
+    dtype: torch.dtype, head_dim: int, capability: tuple[int, int] = (0, 0)
+) -> tuple[SDPBackend, ...]:
     """Kernels of fused attention that may run on a GPU, the preferred one first.
 
-    Flash attention takes half precision and heads of up to 256, in steps of 8; the efficient
-    kernel takes float32 too, where rows are whole 16 bytes. Neither is left to a third one's
-    heuristics: cuDNN's compiles a plan for each shape when it first comes. Plain attention, which
-    builds every matrix, is for heads that neither takes.
+    cuDNN's and flash attention take half precision and heads of up to 128 and 256, in steps of 8;
+    the efficient kernel takes float32 too, where rows are whole 16 bytes. cuDNN's compiles a plan
+    for each shape when it first comes, which pays from Hopper on. Plain attention, which builds
+    every matrix, is for heads that none of them takes.
 
     Args:
         dtype: Of q, k and v.
         head_dim: d.
+        capability: The GPU's compute capability.
 
     Returns:
-        One to three kernels.
+        One to four kernels.
     """
     half = dtype in (torch.float16, torch.bfloat16)
     allowed = []
+    if half and head_dim % 8 == 0 and head_dim <= 128 and capability >= HOPPER:
+        allowed.append(SDPBackend.CUDNN_ATTENTION)
     if half and head_dim % 8 == 0 and head_dim <= 256:
         allowed.append(SDPBackend.FLASH_ATTENTION)
     if (half or dtype == torch.float32) and head_dim * dtype.itemsize % 16 == 0:
@@ -160,4 +192,6 @@ def chosen_kernels(
     """Has attention inside use :func:`kernels` on a GPU, and what torch chooses elsewhere."""
     if device.type != "cuda":
         return contextlib.nullcontext()
-    return sdpa_kernel(list(kernels(dtype, head_dim)))
+    there = torch.cuda.is_available()
+    capability = torch.cuda.get_device_capability(device) if there else (0, 0)
+    return sdpa_kernel(list(kernels(dtype, head_dim, capability)), set_priority=True)

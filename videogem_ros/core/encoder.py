@@ -24,11 +24,15 @@ from videogem_ros.core.attention import (
     merge_heads,
     self_self_attention,
     split_heads,
+    token_lengths,
     token_temperature,
 )
+from videogem_ros.core.fused import Beside, add_and_norm, own_kernels
 from videogem_ros.core.tower import Block, VisionTower
 from videogem_ros.datatypes import Features
 from videogem_ros.errors import InvalidValueError
+
+CPU = torch.device("cpu")
 
 
 class Encoder:
@@ -100,13 +104,13 @@ class Encoder:
                     patch_terms.reshape(windows, -1, *patch_terms.shape[1:]),
                     class_terms.reshape(windows, -1, *class_terms.shape[1:]),
                 )
+            x = self.tokens(pixels).float()
+            patch_terms = x.new_empty(
+                windows, len(chosen), self.depth + 1, patches, x.shape[-1], dtype=pixels.dtype
+            )
             tokens = _tokens_of(chosen, frames, patches, pixels.device)
-            # (B, L, F N, D), (B, L, D)
-            patch_terms, class_terms = self.walk(self.tokens(pixels).float(), tokens)
-        by_frame = patch_terms.view(
-            windows, -1, len(chosen), patches, patch_terms.shape[-1]
-        ).transpose(1, 2)
-        return by_frame, class_terms[:, None].expand(-1, len(chosen), -1, -1)
+            _, class_terms = self.walk(x, tokens, patch_terms.permute(0, 2, 3, 1, 4))
+        return patch_terms, class_terms[:, None].expand(-1, len(chosen), -1, -1)
 
     def _grid(self, pixels: Tensor) -> tuple[int, int]:
         patch_h, patch_w = self.tower.patch_hw
@@ -174,38 +178,52 @@ class Encoder:
             self._resampled[grid_hw] = (state, resampled)
         return resampled
 
-    def walk(self, x: Tensor, tokens: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def walk(
+        self, x: Tensor, tokens: Tensor | slice | None = None, out: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Both paths over all blocks.
 
         Args:
             x: (B, 1 + N, D), class token first, from :meth:`tokens`; in training a batch of
                 windows, or tokens of which some were dropped. The residual stream and its norms
                 stay in its dtype, whatever the weights' is.
-            tokens: (M,) int64, the patch tokens that are wanted; all where None.
+            tokens: (M,) int64, or a slice, the M patch tokens that are wanted; all where None.
+            out: Where the patch terms go, (B, L, ..., D) in the weights' dtype, in between N or M
+                places in any shape; made where None.
 
         Returns:
-            patch terms (B, L, N or M, D) in the weights' dtype, class terms (B, L, D) in float32.
+            patch terms, (B, L, N or M, D) in the weights' dtype or ``out``, and class terms
+            (B, L, D) in float32.
         """
         tower, dtype = self.tower, self.tower.patch_embedding.dtype
         if tower.ln_pre is not None:
             x = tower.ln_pre(x)
         plain_only = len(tower.blocks) - self.depth
+        added: Tensor | None = None  # what is still to be added to x
         for block in tower.blocks[:plain_only]:
-            x = x + self._plain(block, self._heads(block, block.ln_1(x)))
-            x = x + block.mlp(x)
+            x, y, _ = add_and_norm(x, added, block.ln_1, dtype)
+            x, added = _mlp(block, x, self._plain(block, self._heads(block, y)))
+        if added is not None:
+            x, added = x + added, None
 
         wanted = x[:, 1:] if tokens is None else x[:, tokens]
-        patch_terms = wanted.new_empty(x.shape[0], self.depth + 1, *wanted.shape[1:], dtype=dtype)
-        patch_terms[:, 0] = wanted
+        if out is None:
+            out = wanted.new_empty(x.shape[0], self.depth + 1, *wanted.shape[1:], dtype=dtype)
+        _store(wanted, out[:, 0])
         class_terms = [x[:, 0]]
+        # Several windows fill a GPU by themselves.
+        beside = Beside(x.device if len(x) == 1 else CPU)
         for term, block in enumerate(tower.blocks[plain_only:], start=1):
             last = block is tower.blocks[-1]
-            patch_terms[:, term], attended = self._two_paths(block, x, tokens, last)
-            x = (x[:, :1] if last else x) + attended
-            added = block.mlp(x)
-            x = x + added
+            x, y, lengths = add_and_norm(x, added, block.ln_1, dtype)
+            lengths = token_lengths(y) if lengths is None else lengths
+            qkv = self._heads(block, y)
+            beside.run(self._branch, block, qkv, lengths, tokens, out[:, term])
+            attended = self._plain(block, qkv, 1 if last else None)
+            x, added = _mlp(block, x[:, :1] if last else x, attended)
             class_terms.append(attended[:, 0].float() + added[:, 0])
-        return patch_terms, torch.stack(class_terms, dim=1)
+        beside.join()
+        return out, torch.stack(class_terms, dim=1)
 
     def _heads(self, block: Block, y: Tensor) -> Tensor:
         """q, k and v of the normalised input y, (3, B, heads, 1 + N, d)."""
@@ -216,22 +234,33 @@ class Encoder:
         q, k, v = qkv
         return block.project(merge_heads(attention(q[:, :, :queries], k, v)))
 
-    def _two_paths(
-        self, block: Block, x: Tensor, tokens: Tensor | None, last: bool
-    ) -> tuple[Tensor, Tensor]:
-        """Both attentions of a block.
-
-        Returns:
-            s_l of the wanted patch tokens (B, N or M, D), and what plain attention adds to all
-            tokens (B, 1 + N, D); after the last block nothing follows, so there to the class token
-            alone.
-        """
-        y = block.ln_1(x)
-        temperature = token_temperature(y, self.tower.head_dim)
-        qkv = self._heads(block, y)
+    def _branch(
+        self,
+        block: Block,
+        qkv: Tensor,
+        lengths: Tensor,
+        tokens: Tensor | slice | None,
+        out: Tensor,
+    ) -> None:
+        """s_l, what self-self attention gives the wanted patch tokens, into (B, ..., D)."""
+        temperature = token_temperature(lengths, self.tower.head_dim)
         branch = merge_heads(self_self_attention(qkv, temperature, tokens))
-        patches = block.project(branch[:, 1:] if tokens is None else branch)
-        return patches, self._plain(block, qkv, 1 if last else None)
+        _store(block.project(branch[:, 1:] if tokens is None else branch), out)
+
+
+def _store(x: Tensor, out: Tensor) -> None:
+    """(B, M, D) into (B, ..., D) of as many places."""
+    out.copy_(x.view(x.shape[0], *out.shape[1:-1], x.shape[-1]))
+
+
+def _mlp(block: Block, x: Tensor, attended: Tensor) -> tuple[Tensor, Tensor]:
+    """The sum x + attended, and what the MLP is to add to it."""
+    if own_kernels(x) is None:
+        x = x + attended
+        return x, block.mlp(x)
+    dtype = block.expand.weight.dtype
+    x, y, _ = add_and_norm(x, attended, block.ln_2, dtype)
+    return x, block.feed_forward(y.to(dtype))
 
 
 def _take(x: Tensor, chosen: tuple[int, ...]) -> Tensor:
@@ -241,13 +270,20 @@ def _take(x: Tensor, chosen: tuple[int, ...]) -> Tensor:
     return torch.stack([x[:, place] for place in chosen], dim=1)
 
 
-def _tokens_of(chosen: tuple[int, ...], frames: int, patches: int, device: torch.device) -> Tensor:
-    """(F N,) places of the chosen frames' patches among (class, N T patches, time fastest).
+def _tokens_of(
+    chosen: tuple[int, ...], frames: int, patches: int, device: torch.device
+) -> Tensor | slice:
+    """Places of the chosen frames' patches among (class, N T patches, time fastest).
 
-    Frame by frame, so that their terms need no reordering.
+    Patch by patch, frames fastest: (N F,), and a slice where that can be, as it copies nothing.
     """
+    if chosen == tuple(range(frames)):
+        return slice(1, None)
+    if len(chosen) == 1:
+        return slice(1 + chosen[0], None, frames)
     end = 1 + frames * patches
-    return torch.cat([torch.arange(1 + place, end, frames, device=device) for place in chosen])
+    of_frames = [torch.arange(1 + place, end, frames, device=device) for place in chosen]
+    return torch.stack(of_frames, dim=1).flatten()
 
 
 def check_places(frames: Sequence[int], count: int) -> tuple[int, ...]:

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
 
+from videogem_ros.core.fused import own_kernels
 from videogem_ros.core.tower import VisionTower
 from videogem_ros.datatypes import Features
 
@@ -26,11 +27,18 @@ def patch_similarity(
     Returns:
         (F, P, N) float32 in [-1, 1].
     """
-    terms = features.patch_terms.float()
-    frames, count, patches, width = terms.shape
-    # (F, P or 1, L) x (F, L, N D) -> (F, P or 1, N, D)
-    mixed = weights.expand(frames, -1, -1) @ terms.reshape(frames, count, patches * width)
-    embedded = tower.embed(mixed.view(frames, -1, patches, width))
+    terms = features.patch_terms
+    weights = weights.expand(len(terms), -1, -1)
+    own = own_kernels(terms)
+    if own is not None:
+        norm = tower.ln_post
+        normed = own.mix_and_norm(terms, weights, norm.weight, norm.bias, norm.eps)
+        embedded = tower.project(normed)
+    else:
+        frames, count, patches, width = terms.shape
+        # (F, P or 1, L) x (F, L, N D) -> (F, P or 1, N, D)
+        mixed = weights @ terms.float().reshape(frames, count, patches * width)
+        embedded = tower.embed(mixed.view(frames, -1, patches, width))
     if embedded.shape[1] == 1:
         return (embedded[:, 0] @ text.T).transpose(1, 2)
     return torch.einsum("fpne,pe->fpn", embedded, text)

@@ -13,7 +13,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
+from open_clip.transformer import QuickGELU
 from torch import Tensor, nn
+
+from videogem_ros.core.fused import own_kernels
 
 MLP_ROWS = 512
 """Tokens that pass the MLP together on a CPU: its hidden layer stays near the cache."""
@@ -102,10 +105,19 @@ class Block:
         slices = math.ceil(x.shape[1] / MLP_ROWS) if x.device.type == "cpu" else 1
         dtype = self.expand.weight.dtype
         parts = [
-            self.contract(self.activation(self.expand(self.ln_2(part).to(dtype))))
-            for part in torch.chunk(x, slices, dim=1)
+            self.feed_forward(self.ln_2(part).to(dtype)) for part in torch.chunk(x, slices, dim=1)
         ]
-        out = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+    def feed_forward(self, y: Tensor) -> Tensor:
+        """What the MLP makes of its normalised input y, (B, N, D) in the weights' dtype."""
+        hidden = self.expand(y)
+        own = own_kernels(hidden)
+        if own is not None and isinstance(self.activation, QuickGELU):
+            hidden = own.quick_gelu(hidden)
+        else:
+            hidden = self.activation(hidden)
+        out = self.contract(hidden)
         return out if self.scale_mlp is None else out * self.scale_mlp
 
 
@@ -167,7 +179,11 @@ class VisionTower:
         Returns:
             (..., P) float32: LN_post(x) W_proj, each of length 1.
         """
-        return F.normalize(self.ln_post(x.float()) @ self.projection.float(), dim=-1)
+        return self.project(self.ln_post(x.float()))
+
+    def project(self, y: Tensor) -> Tensor:
+        """What follows LN_post in :meth:`embed`: (..., D) float32 to (..., P)."""
+        return F.normalize(y @ self.projection.float(), dim=-1)
 
 
 def blocks_of(resblocks: nn.Module) -> tuple[Block, ...]:
