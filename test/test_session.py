@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from videogem_ros.core import Grounder
+from videogem_ros.core import Grounder, GroundingConfig
 from videogem_ros.core.backbones import Backbone
 from videogem_ros.core.grounder import FrameChoice
 from videogem_ros.datatypes import PROMPT_KINDS, Action, Features, Frame, Grounding, Window
@@ -30,12 +30,19 @@ class CountingGrounder(Grounder):
         super().__init__(backbone)
         self.encoded: list[tuple[int, ...]] = []
         self.features: list[weakref.ref[Features]] = []
+        self.located: list[tuple[int, ...]] = []
 
     def encode(self, window: Window, frames: FrameChoice = "newest") -> Features:
         features = super().encode(window, frames)
         self.encoded.append(window.stamps_ns)
         self.features.append(weakref.ref(features))
         return features
+
+    def locate(
+        self, features: Features, window: Window, actions: Sequence[Action]
+    ) -> list[Grounding]:
+        self.located.append(features.frames)
+        return super().locate(features, window, actions)
 
     @property
     def features_alive(self) -> int:
@@ -414,6 +421,49 @@ class TestFeaturesOfAnImageBackbone:
                 assert_equal(session.ground(), from_scratch(image_grounder, session, "all"))
         assert session.counts.pushes[Push.TIME_JUMP] == 1
         assert len(image_grounder.encoded) == 8
+
+    def test_a_frame_is_grounded_once_for_an_action(
+        self, image_grounder: CountingGrounder
+    ) -> None:
+        session = session_of(image_grounder, frames=3, ground="all")
+        for index in range(5):
+            push(session, [index * 0.25])
+            assert_equal(session.ground(), from_scratch(image_grounder, session, "all"))
+        assert image_grounder.located == [(0,), (2,), (2,), (2,), (2,)]  # the first one repeated
+        session.set_action("pour the milk")
+        assert_equal(session.ground(), from_scratch(image_grounder, session, "all"))
+        assert image_grounder.located[5:] == [(0, 1, 2)]
+        session.set_actions(["open the drawer", "pour the milk"])
+        assert_equal(session.ground(), from_scratch(image_grounder, session, "all"))
+        assert len(image_grounder.located) == 6
+        assert len(image_grounder.encoded) == 5
+
+    def test_groundings_of_another_configuration_are_not_taken(
+        self, image_grounder: CountingGrounder
+    ) -> None:
+        session = session_of(image_grounder, frames=3, ground="all")
+        push(session, [0.0, 0.25, 0.5])
+        before = session.ground()
+        config = GroundingConfig(weighting="uniform")
+        session.use(image_grounder.with_config(config))
+        push(session, [0.75])
+        window = session.window()
+        assert window is not None
+        expected = Grounder(image_grounder.backbone, config).ground(window, session.actions, "all")
+        found = session.ground()
+        assert_equal(found, expected)
+        assert not np.array_equal(found[0].heatmap.values, before[1].heatmap.values)
+
+    def test_nobody_can_change_what_later_windows_share(
+        self, image_grounder: CountingGrounder
+    ) -> None:
+        session = session_of(image_grounder, frames=3, ground="all")
+        push(session, [0.0, 0.25])
+        for grounding in session.ground():
+            with pytest.raises(ValueError, match="read-only"):
+                grounding.heatmap.values[0] = 0
+            with pytest.raises(ValueError, match="read-only"):
+                grounding.layer_weights[0] = 0
 
     @pytest.mark.parametrize(("pieces", "passes"), [(0, 12), (1, 9), (2, 6), (3, 6)])
     def test_bytes_of_features_are_bounded(

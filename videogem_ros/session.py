@@ -10,6 +10,7 @@ while a single worker calls it.
 from __future__ import annotations
 
 import enum
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,8 +31,9 @@ class SessionConfig(WindowConfig):
     Attributes:
         ground: Which frames of a window get heatmaps and points: the ``newest`` or ``all``.
         max_actions: Most actions that may stand at once, at least 1.
-        max_feature_bytes: Most bytes of features to keep of frames that a later window can take
-            again (image backbones), at least 0; least recently used ones go first.
+        max_feature_bytes: Most bytes to keep of frames that a later window can take again (image
+            backbones), at least 0: of their features and, where all frames are grounded, their
+            heatmaps. Heatmaps go first, of each the least recently used ones.
 
     Raises:
         InvalidValueError: a value is outside what it may be.
@@ -318,7 +320,8 @@ class Session:
         """Ground a window.
 
         Returns:
-            One grounding for each action and wanted frame: by action, then by time.
+            One grounding for each action and wanted frame: by action, then by time. Where an image
+            backbone grounds all frames their arrays are read-only, as later windows share them.
         """
         return self._worker.run(job)
 
@@ -333,39 +336,98 @@ class Session:
 
 
 class _Worker:
-    """Grounds windows and encodes nothing twice.
+    """Grounds windows, and encodes and grounds nothing twice.
 
     What is encoded by itself, and so can be used again, is a window of a video backbone or a
     frame of an image backbone: the pieces. The features of a piece are kept while a job can ask
     for it again: those of the newest window, and of an image backbone's frames that later windows
-    may choose.
+    may choose. So are those frames' groundings, by action, where all frames are grounded.
     """
 
     def __init__(self, grounder: Grounder, config: SessionConfig) -> None:
-        self.grounder = grounder
+        self._grounder = grounder
         self.windows = self.passes = self.passes_saved = 0
         self._config = config
         self._known: dict[tuple[Frame, ...], Features] = {}  # least recently used first
+        self._found: dict[tuple[Frame, Action], Grounding] = {}  # the same
+
+    @property
+    def grounder(self) -> Grounder:
+        """Finds what is not known."""
+        return self._grounder
+
+    @grounder.setter
+    def grounder(self, grounder: Grounder) -> None:
+        self._grounder = grounder
+        self._found.clear()
 
     def run(self, job: Job) -> list[Grounding]:
-        groundings = self.grounder.locate(self._features(job), job.window, job.actions)
+        by_frame = self._config.ground == "all" and self.grounder.backbone.window_frames == 1
+        groundings = self._run_by_frame(job) if by_frame else self._run_whole(job)
         self.windows += 1
         return groundings
 
-    def _features(self, job: Job) -> Features:
-        window, every = job.window, self._config.ground == "all"
-        jointly = self.grounder.backbone.window_frames > 1
-        places = range(len(window)) if every else (len(window) - 1,)
-        pieces = [window] if jointly else [Window((window.frames[place],)) for place in places]
-        reusable = {piece.frames for piece in pieces}
-        if every and not jointly:
-            reusable |= {(frame,) for frame in job.choosable}
-        # Before encoding, so that what is outlived makes room for what is new.
-        self._known = {piece: self._known[piece] for piece in self._known if piece in reusable}
-        features = [self._encode(piece) for piece in pieces]
-        while sum(map(_nbytes, self._known.values())) > self._config.max_feature_bytes:
-            del self._known[next(iter(self._known))]
-        return features[0] if jointly else join_features(features, places)
+    def _run_whole(self, job: Job) -> list[Grounding]:
+        window = job.window
+        if self.grounder.backbone.window_frames == 1:  # which encodes the newest frame alone
+            piece, place = Window((window.newest,)), len(window) - 1
+        else:
+            piece, place = window, 0
+        self._keep({piece.frames})
+        features = self._encode(piece)
+        self._make_room()
+        if piece is not window:
+            features = join_features([features], (place,))
+        return self.grounder.locate(features, window, job.actions)
+
+    def _run_by_frame(self, job: Job) -> list[Grounding]:
+        window, actions = job.window, job.actions
+        self._keep({(frame,) for frame in (*window.frames, *job.choosable)})
+        new = [
+            window.frames.index(frame)
+            for frame in dict.fromkeys(window.frames)
+            if any((frame, action) not in self._found for action in actions)
+        ]
+        self.passes_saved += len(window) - len(new)
+        if new:
+            features = [self._encode(Window((window.frames[place],))) for place in new]
+            for found in self.grounder.locate(join_features(features, new), window, actions):
+                self._found[window.frames[found.frame_index], found.action] = _frozen(found)
+        used = {
+            (frame, action): self._found.pop((frame, action))
+            for frame, action in itertools.product(dict.fromkeys(window.frames), actions)
+        }
+        self._found |= used
+        self._make_room()
+        return [
+            replace(
+                used[frame, action],
+                frame_index=place,
+                window_start_ns=window.frames[0].stamp_ns,
+                window_end_ns=window.newest.stamp_ns,
+                frames_used=len(set(window.stamps_ns)),
+            )
+            for action in actions
+            for place, frame in enumerate(window.frames)
+        ]
+
+    def _keep(self, pieces: set[tuple[Frame, ...]]) -> None:
+        """Forget all others; before encoding, so that they make room for what is new."""
+        self._known = {piece: self._known[piece] for piece in self._known if piece in pieces}
+        self._found = {
+            (frame, action): found
+            for (frame, action), found in self._found.items()
+            if (frame,) in pieces
+        }
+
+    def _make_room(self) -> None:
+        """Forget groundings, then features, beyond what may be kept."""
+        excess = sum(map(_nbytes, self._known.values())) - self._config.max_feature_bytes
+        excess += sum(map(_nbytes_of_maps, self._found.values()))
+        while self._found and excess > 0:
+            excess -= _nbytes_of_maps(self._found.pop(next(iter(self._found))))
+        while self._known and excess > 0:
+            excess -= _nbytes(self._known.pop(next(iter(self._known))))
 
     def _encode(self, piece: Window) -> Features:
         features = self._known.pop(piece.frames, None)
@@ -380,3 +442,15 @@ class _Worker:
 
 def _nbytes(features: Features) -> int:
     return features.patch_terms.nbytes + features.class_terms.nbytes
+
+
+def _nbytes_of_maps(grounding: Grounding) -> int:
+    return sum(heatmap.values.nbytes for heatmap in grounding.heatmaps.values())
+
+
+def _frozen(grounding: Grounding) -> Grounding:
+    """The same, whose arrays nobody can write to: later windows hold them as well."""
+    maps = [heatmap.values for heatmap in grounding.heatmaps.values()]
+    for array in (*maps, grounding.layer_weights, grounding.prompt_probabilities):
+        array.setflags(write=False)
+    return grounding
