@@ -501,6 +501,7 @@ def measure(plan: Plan, device: torch.device) -> dict[str, Any]:
     full_ms = window_ms(Grounder(full, config), hw, slow)
     more |= {
         "GPU time, newest frame's heatmap [ms]": median(newest),
+        "the same, times faster than the baseline": median(baseline) / median(newest),
         "GPU time, bfloat16 without CUDA graphs [ms]": median(
             window_ms(Grounder(half, config, cuda_graphs="never"), hw, slow)
         ),

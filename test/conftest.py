@@ -8,6 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+
+if not torch.cuda.is_available():
+    # Before open_clip imports Triton: its kernels then run step by step, in NumPy.
+    os.environ["TRITON_INTERPRET"] = "1"
+
 from hypothesis import settings
 from tiny import ROOT, TINY_CLIP, TINY_VICLIP
 
@@ -15,10 +20,6 @@ from videogem_ros.core.backbones import Backbone, load_backbone, viclip
 
 settings.register_profile("repository", deadline=None, derandomize=True)
 settings.load_profile("repository")
-
-if not torch.cuda.is_available():
-    # Before anybody imports Triton: its kernels run step by step in NumPy then.
-    os.environ["TRITON_INTERPRET"] = "1"
 
 SHARED = ROOT.parent / "shared"
 

@@ -31,6 +31,27 @@ Pass = Callable[[Tensor], tuple[Tensor, ...]]
 _logger = logging.getLogger(__name__)
 
 
+class _Streams(threading.local):
+    """Of each thread its own."""
+
+    def __init__(self) -> None:
+        self.known: dict[tuple[str, torch.device], Any] = {}
+
+
+_streams = _Streams()
+
+
+def stream_for(purpose: str, device: torch.device) -> Any:
+    """A CUDA stream that this thread uses for one purpose alone, always the same.
+
+    cuBLAS keeps 32 MiB for each stream that it was ever used on, so there are to be few.
+    """
+    known = _streams.known
+    if (purpose, device) not in known:
+        known[purpose, device] = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    return known[purpose, device]
+
+
 class Recording(Protocol):
     """A pass that can be done again on the tensors that it was recorded with."""
 
@@ -85,7 +106,7 @@ class CudaRecorder:
             torch.cuda.graph(
                 graph,
                 pool=pool,
-                stream=torch.cuda.Stream(device),  # type: ignore[no-untyped-call]
+                stream=stream_for("recording", device),
                 capture_error_mode="thread_local",  # other threads may use the GPU meanwhile
             ),
         ):

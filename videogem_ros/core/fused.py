@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from videogem_ros.core.acceleration import stream_for
+
 if TYPE_CHECKING:
     from videogem_ros.core.tower import Norm
 
@@ -89,9 +91,7 @@ class Beside:
 
     def __init__(self, device: torch.device, ahead: int = 1) -> None:
         apart = device.type == "cuda" and not torch.is_grad_enabled()
-        self._stream: Any = (
-            torch.cuda.Stream(device) if apart else None  # type: ignore[no-untyped-call]
-        )
+        self._stream = stream_for("beside", device) if apart else None
         self._ahead = ahead
         self._pending: deque[tuple[Any, tuple[object, ...]]] = deque()
 
