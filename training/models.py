@@ -32,6 +32,8 @@ DEPTH = GroundingConfig().depth
 GAIN = 4.0
 """Factor of LN_1 at the start, taken out of the projections behind it. Self-self attention is as
 sharp as LN_1's output is long: of a narrow tower it would average over the whole image."""
+LAYER_WEIGHTS = 0.3, 1.7
+"""Between which each layer weight is drawn; static and dynamic weights lie there, too."""
 FRAMES_SCORED = 2
 """Frames of a clip whose patches are scored: the newest and others by chance."""
 AGE_SPREAD, FRAME_SPREAD = 0.2, 0.03
@@ -46,14 +48,15 @@ class Seen:
 
     Attributes:
         classes: (B, E) unit vectors of the class tokens.
-        patches: (B, F, N, E) unit vectors: of the self-self path with uniform layer weights, or
-            of the plain path.
+        patches: (B, F, N, E) unit vectors: of the self-self path, or of the plain path.
+        weights: (B, L), the layer weights of the self-self path; None of the plain path.
         places: (B, N) int64, which patches these are, row by row.
         frames: (B, F) int64, which frames of the clips.
     """
 
     classes: Tensor
     patches: Tensor
+    weights: Tensor | None
     places: Tensor
     frames: Tensor
 
@@ -168,15 +171,18 @@ class Student(nn.Module, ABC):
                 by_patch = x[:, 1:].view(batch, self.patches, count, -1)[:, :, seen]
                 taken = places[..., None, None].expand(-1, -1, *by_patch.shape[2:])
                 x = torch.cat([x[:, :1], by_patch.gather(1, taken).flatten(1, 2)], dim=1)
+            weights = None
             if plain:
                 x = plain_walk(tower, x)
                 found, class_token = x[:, wanted], x[:, 0]
             else:
                 patch_terms, class_terms = encoder.walk(x, wanted if self.is_video else None)
-                found, class_token = (z.float().sum(dim=1) for z in (patch_terms, class_terms))
+                weights = drawn_weights(batch, patch_terms.shape[1], random)
+                found = torch.einsum("bl,blnd->bnd", weights, patch_terms.float())
+                class_token = class_terms.float().sum(dim=1)
         patches, classes = self.tower.embed(found), self.tower.embed(class_token)
         patches = patches.view(batch, kept, len(scored), -1).transpose(1, 2)
-        return Seen(classes, patches, places, seen[scored].expand(batch, -1))
+        return Seen(classes, patches, weights, places, seen[scored].expand(batch, -1))
 
     def read(self, tokens: Tensor) -> Tensor:
         """Embed texts.
@@ -359,6 +365,12 @@ def drawn_places(busy: Tensor, kept: int, random: torch.Generator) -> Tensor:
     noise = torch.rand(busy.shape, generator=random, device=busy.device)
     order = (noise - busy.float()).argsort(dim=1)
     return order[:, :kept].sort(dim=1).values
+
+
+def drawn_weights(batch: int, terms: int, random: torch.Generator) -> Tensor:
+    """(B, L), weights of each scene's terms, so that none is favoured and all of them do."""
+    low, high = LAYER_WEIGHTS
+    return low + (high - low) * torch.rand(batch, terms, generator=random, device=random.device)
 
 
 def drawn_frames(count: int, drawn: int, random: torch.Generator) -> Tensor:

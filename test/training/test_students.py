@@ -10,7 +10,15 @@ import pytest
 import torch
 from batches import spoken_tokens, tokens_of
 from held_out import area_under_curve
-from models import Student, VideoStudent, drawn_places, export, normalised, plain_walk
+from models import (
+    Student,
+    VideoStudent,
+    drawn_places,
+    drawn_weights,
+    export,
+    normalised,
+    plain_walk,
+)
 from safetensors.torch import load_file
 from tiny import TINY_VICLIP
 
@@ -46,7 +54,8 @@ def test_patches_seen_are_those_of_the_grounder(student: Student, kept: int) -> 
     for row, clip in enumerate(images.numpy()):
         window = Window(tuple(Frame(image, place) for place, image in enumerate(clip)))
         features = grounder.encode(window, frames="all")
-        patches = student.tower.embed(features.patch_terms.sum(dim=1))  # (T, N, P)
+        mixed = torch.einsum("l,tlnd->tnd", seen.weights[row], features.patch_terms)
+        patches = student.tower.embed(mixed)  # (T, N, P)
         expected = patches[seen.frames[row]][:, seen.places[row]]
         # Without patches the others see less, so only the order can be compared.
         cosines = torch.einsum("fnp,gmp->fngm", seen.patches[row], expected)
@@ -96,6 +105,16 @@ def test_patches_of_the_plain_path_are_its_last_tokens(student: Student) -> None
         frames = tokens[1:].view(student.patches, frames_of(student), -1)[:, seen.frames[row]]
         assert (seen.patches[row] * frames.transpose(0, 1)).sum(dim=-1).min() > 0.995
         assert (seen.classes[row] * tokens[0]).sum() > 0.995
+
+
+def test_no_layer_weighting_is_favoured() -> None:
+    weights = drawn_weights(2000, 8, torch.Generator().manual_seed(0))
+    assert weights.shape == (2000, 8)
+    assert 0.3 <= weights.min() < 0.31
+    assert 1.69 < weights.max() <= 1.7
+    torch.testing.assert_close(weights.mean(dim=0), torch.ones(8), atol=0.04, rtol=0)
+    together = torch.corrcoef(weights.T) - torch.eye(8)
+    assert together.abs().max() < 0.1
 
 
 def test_busy_patches_are_drawn_first() -> None:
