@@ -64,7 +64,7 @@ setup(
         "safetensors>=0.4",
         "spacy>=3.7,<4",
         "spacy-lookups-data>=1.0.5",
-        "torch>=2.4",
+        "torch>=2.6",
         "torchvision",
     ],
     extras_require={

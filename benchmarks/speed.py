@@ -13,7 +13,7 @@ timed beside them; its heatmaps are not equal.
 
 --stages counts the encoder's operations by stage, times them, and compares the rate with that of a
 large matrix product in the same run. --agreement asks how far points move in bfloat16, with the
-shipped backbone on so many clips of the tabletop benchmark.
+shipped backbones on so many clips of the tabletop benchmark.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ from videogem_ros.evaluation.tabletop import TabletopBenchmark
 
 CONFIG = GroundingConfig()
 TOLERANCE = 1e-5
+SHIPPED = ("openclip:tabletop", "viclip:tabletop")
 SMALL_HW = (64, 64)
 """Network input of the warm-up before memory is measured."""
 
@@ -346,16 +347,15 @@ def stage_lines(name: str, repeats: int) -> Iterator[str]:
 # What bfloat16 does to points.
 
 
-def agreement(clips: int) -> Iterator[str]:
-    """How far points of the shipped backbone move in bfloat16, on the tabletop benchmark."""
+def agreement(backbone: str, clips: int) -> Iterator[str]:
+    """How far points of a shipped backbone move in bfloat16, on the tabletop benchmark."""
     dataset = TabletopBenchmark(clips)
     exact, narrow = (
-        Grounder(load_backbone("openclip:tabletop", dtype=dtype))
-        for dtype in ("float32", "bfloat16")
+        Grounder(load_backbone(backbone, dtype=dtype)) for dtype in ("float32", "bfloat16")
     )
     moved: dict[str, list[float]] = defaultdict(list)
     for sample in dataset.samples:
-        window, newest = dataset.window(sample, 1)
+        window, newest = dataset.window(sample, exact.backbone.window_frames)
         pairs = zip(
             exact.ground(window, sample.actions, (newest,)),
             narrow.ground(window, sample.actions, (newest,)),
@@ -367,7 +367,7 @@ def agreement(clips: int) -> Iterator[str]:
         for one, other in pairs:
             for kind in one.points:
                 moved[kind].append(patches_apart(one, other, kind, patches))
-    yield f"openclip:tabletop, {clips} clips, {len(dataset.samples)} actions: bfloat16 to float32"
+    yield f"{backbone}, {clips} clips, {len(dataset.samples)} actions: bfloat16 to float32"
     for kind, distances in moved.items():
         within = sum(distance <= 1 for distance in distances) / len(distances)
         same = sum(distance == 0 for distance in distances) / len(distances)
@@ -405,8 +405,8 @@ def main() -> None:
         if arguments.stages or arguments.agreement:
             for name in arguments.cases if arguments.stages else ():
                 print("", *stage_lines(name, arguments.repeats), sep="\n", flush=True)
-            if arguments.agreement:
-                print("", *agreement(arguments.agreement), sep="\n", flush=True)
+            for name in SHIPPED if arguments.agreement else ():
+                print("", *agreement(name, arguments.agreement), sep="\n", flush=True)
             return
         results = []
         for name in arguments.cases:
