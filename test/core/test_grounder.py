@@ -224,9 +224,10 @@ def test_windows_of_several_cameras_are_grounded_as_each_alone(
     tiny: Backbone, frames: FrameChoice, resize: str
 ) -> None:
     grounder = Grounder(tiny, GroundingConfig(resize=resize))
-    # Two cameras of one size, two of their own; one wants nothing.
+    # Three cameras of one size, of which two want the same, two of their own; one wants nothing.
     windows = [window(8, hw) for hw in ((64, 64), (64, 64), (40, 90), (120, 60))]
-    actions = [[POUR], [CUT, OPEN], [], [POUR, CUT, HELLO]]
+    windows.append(window(8, (64, 64), repeat_first=5))
+    actions = [[POUR], [CUT, OPEN], [], [POUR, CUT, HELLO], [POUR]]
     together = grounder.ground_each(windows, actions, frames)
     assert [len(found) for found in together][2] == 0
     for found, asked, of_one in zip(together, windows, actions):

@@ -104,11 +104,10 @@ class Encoder:
                     patch_terms.reshape(windows, -1, *patch_terms.shape[1:]),
                     class_terms.reshape(windows, -1, *class_terms.shape[1:]),
                 )
-            x = self.tokens(pixels).float()
-            patch_terms = x.new_empty(
-                windows, len(chosen), self.depth + 1, patches, x.shape[-1], dtype=pixels.dtype
-            )
+            width = len(tower.class_embedding)
+            patch_terms = pixels.new_empty(windows, len(chosen), self.depth + 1, patches, width)
             tokens = _tokens_of(chosen, frames, patches, pixels.device)
+            x = self.tokens(pixels).float()
             _, class_terms = self.walk(x, tokens, patch_terms.permute(0, 2, 3, 1, 4))
         return patch_terms, class_terms[:, None].expand(-1, len(chosen), -1, -1)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 from weakref import WeakKeyDictionary
@@ -340,11 +340,32 @@ class Grounder:
                 f"{len(actions)}, and features of {len(features)}",
             )
         asked = [place for place, some in enumerate(actions) if some]
-        found = [self._compare(features[p], windows[p].hw, actions[p]) for p in asked]
+        found = self._compare_each(
+            [features[place] for place in asked],
+            [windows[place] for place in asked],
+            [actions[place] for place in asked],
+        )
         groundings: list[list[Grounding]] = [[] for _ in windows]
         for place_, comparison in zip(asked, _to_host(found)):
             groundings[place_] = self._groundings(comparison, windows[place_], actions[place_])
         return groundings
+
+    def _compare_each(
+        self,
+        features: Sequence[Features],
+        windows: Sequence[Window],
+        actions: Sequence[Sequence[Action]],
+    ) -> list[_Comparison]:
+        """Each window's comparison; those that are asked the same and look alike in one pass."""
+        alike: dict[Hashable, list[int]] = {}
+        for number, (one, window, asked) in enumerate(zip(features, windows, actions)):
+            alike.setdefault((one.grid_hw, window.hw, tuple(asked)), []).append(number)
+        found: dict[int, _Comparison] = {}
+        for numbers in alike.values():
+            first, parts = numbers[0], [features[number] for number in numbers]
+            together = self._compare(_side_by_side(parts), windows[first].hw, actions[first])
+            found |= zip(numbers, together.split([len(part.frames) for part in parts]))
+        return [found[number] for number in range(len(features))]
 
     def _compare(
         self, features: Features, image_hw: tuple[int, int], actions: Sequence[Action]
@@ -480,6 +501,20 @@ class _Comparison:
     neutral: Tensor
     layer_weights: Tensor
 
+    def split(self, counts: Sequence[int]) -> list[_Comparison]:
+        """Comparisons of so many of the F frames each, in turn."""
+        if len(counts) == 1:
+            return [self]
+        ends = itertools.accumulate(counts)
+        frames = [self.frames[end - count : end] for end, count in zip(ends, counts)]
+        parts = zip(*(torch.split(tensor, list(counts)) for tensor in self.tensors))
+        return [_Comparison.of(places, part) for places, part in zip(frames, parts)]
+
+    @classmethod
+    def of(cls, frames: tuple[int, ...], tensors: Sequence[Tensor]) -> _Comparison:
+        """From :attr:`tensors`."""
+        return cls(frames, Located(*tensors[:3]), *tensors[3:])
+
     @property
     def tensors(self) -> tuple[Tensor, ...]:
         """All that has to come to the host."""
@@ -497,9 +532,21 @@ def _to_host(found: Sequence[_Comparison]) -> list[_Comparison]:
     count = len(found[0].tensors)
     landed = to_host([tensor for comparison in found for tensor in comparison.tensors])
     return [
-        _Comparison(comparison.frames, Located(*landed[p : p + 3]), *landed[p + 3 : p + count])
+        _Comparison.of(comparison.frames, landed[p : p + count])
         for comparison, p in zip(found, range(0, len(landed), count))
     ]
+
+
+def _side_by_side(features: Sequence[Features]) -> Features:
+    """Frames of several windows as if they were of one."""
+    if len(features) == 1:
+        return features[0]
+    return Features(
+        torch.cat([part.patch_terms for part in features]),
+        torch.cat([part.class_terms for part in features]),
+        features[0].grid_hw,
+        tuple(itertools.chain(*(part.frames for part in features))),
+    )
 
 
 def _places(frames: FrameChoice, count: int) -> tuple[int, ...]:
