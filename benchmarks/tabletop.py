@@ -9,7 +9,8 @@ static+dynamic and the three prompts' points fused. Then, of VideoGEM:
 pose, motion    actions that one look at the hand decides, and those that only motion does
 twins           actions on objects that look the same, told apart by motion alone
 swap test       pairs of actions of one clip of which both texts find their own action, not both
-                where the two boxes overlap; of twins, and of all others
+                where the two boxes overlap; of twins, of those with one action that has a twin
+                elsewhere in the clip, and of all others
 presence        area under the ROC curve of the score: actions that are there against texts asked
                 in clips without any action ("empty"), or asked for something else than what
                 happens ("absent", the harder one)
@@ -44,7 +45,14 @@ from videogem_ros.evaluation.metrics import Estimate, share, summarise
 from videogem_ros.evaluation.records import CENTRE, Record, Run, Sample, method_name
 from videogem_ros.evaluation.report import choose_cases
 from videogem_ros.evaluation.runner import EvaluationConfig, evaluate
-from videogem_ros.evaluation.tabletop import ABSENT, EMPTY, TabletopBenchmark, swaps, with_absent
+from videogem_ros.evaluation.tabletop import (
+    ABSENT,
+    EMPTY,
+    ONE_TWIN,
+    TabletopBenchmark,
+    swaps,
+    with_absent,
+)
 from videogem_ros.render import SheetCell, draw_contact_sheet, sheet_cell
 from videogem_ros.tabletop.clip import BENCHMARK_CLIPS, START_NS
 
@@ -66,9 +74,10 @@ def measure(run: Run) -> dict[str, Estimate]:
     numbers = {name: summary.accuracy for name, summary in summaries.items()}
     numbers |= {name: main.per_group[name] for name in main.per_group}
     pairs = swaps(records)
-    twins = [pair for pair in pairs if TWINS in pair.groups]
-    others = [pair for pair in pairs if TWINS not in pair.groups]
-    for name, chosen in (("", pairs), (", twins", twins), (", others", others)):
+    twins, one_twin = ([p for p in pairs if group in p.groups] for group in (TWINS, ONE_TWIN))
+    others = [pair for pair in pairs if not {TWINS, ONE_TWIN} & {*pair.groups}]
+    kinds = {"": pairs, ", twins": twins, f", {ONE_TWIN}": one_twin, ", others": others}
+    for name, chosen in kinds.items():
         if chosen:
             numbers[f"swap test{name}"] = summarise(chosen, [MAIN])[MAIN].accuracy
     for group in (EMPTY, ABSENT):

@@ -1,14 +1,20 @@
 r"""Trains the small backbones that the package ships, on tabletop scenes.
 
-In this order, the image model in three runs, the later two at half the rate and on the self-self
-path alone, and the video model in two:
+In this order, the image model in six runs, all but the first on the self-self path alone, of which
+one is on a GPU, and the video model in two:
     python training/train.py image --steps 3600 --out runs/first
     python training/train.py image --steps 5600 --out runs/second --rate 1e-3 --plain 0 \
         --init runs/first/checkpoint.pt
-    python training/train.py image --steps 4400 --out runs/image --rate 1e-3 --plain 0 --seed 2 \
+    python training/train.py image --steps 4400 --out runs/third --rate 1e-3 --plain 0 --seed 2 \
         --init runs/second/checkpoint.pt
+    python training/train.py image --steps 4400 --out runs/fourth --rate 1e-3 --plain 0 --seed 3 \
+        --init runs/third/checkpoint.pt
+    python training/train.py image --steps 1900 --out runs/fifth --rate 2e-3 --plain 0 --seed 4 \
+        --init runs/fourth/checkpoint.pt --size 320 --shards 1 --device cuda --workers 14
+    python training/train.py image --steps 900 --out runs/image --rate 6e-4 --plain 0 --seed 3 \
+        --init runs/fifth/checkpoint.pt --size 40
     python training/train.py video --steps 7600 --out runs/motion --seed 3 --scenes 8000 \
-        --init runs/image/checkpoint.pt
+        --init runs/third/checkpoint.pt
     python training/train.py video --steps 1500 --out runs/video --seed 4 --scenes 5400 \
         --rate 5e-4 --init runs/motion/checkpoint.pt
     python training/train.py export runs/image/checkpoint.pt --out tabletop_image.safetensors

@@ -21,7 +21,14 @@ from videogem_ros.errors import InvalidValueError
 from videogem_ros.evaluation.metrics import summarise
 from videogem_ros.evaluation.records import CENTRE, Box, Outcome, Record
 from videogem_ros.evaluation.runner import evaluate
-from videogem_ros.evaluation.tabletop import ABSENT, EMPTY, TabletopBenchmark, swaps, with_absent
+from videogem_ros.evaluation.tabletop import (
+    ABSENT,
+    EMPTY,
+    ONE_TWIN,
+    TabletopBenchmark,
+    swaps,
+    with_absent,
+)
 from videogem_ros.tabletop import benchmark_clip
 from videogem_ros.tabletop.vocabulary import VERBS
 
@@ -201,10 +208,11 @@ def test_swaps_pair_the_actions_of_one_clip() -> None:
     records = [record(0, n, LEFT, at) for n in range(3)]
     records += [record(0, 3, None, at, groups=(ABSENT,))]
     records += [record(1, 0, LEFT, at), record(1, 1, RIGHT, at, groups=("motion", "twins"))]
+    records += [record(2, n, LEFT, at, groups=("motion", "twins")) for n in range(2)]
     pairs = swaps(records)
-    assert [pair.video for pair in pairs] == ["0", "0", "0", "1"]
-    assert pairs[-1].groups == ("motion",)
-    assert summarise(pairs)["ours"].accuracy.count == 4
+    assert [pair.video for pair in pairs] == ["0", "0", "0", "1", "2"]
+    assert [pair.groups for pair in pairs[-2:]] == [("motion", ONE_TWIN), ("motion", "twins")]
+    assert summarise(pairs)["ours"].accuracy.count == 5
 
 
 def test_presence_is_told_from_empty_clips_or_from_what_other_clips_lack() -> None:

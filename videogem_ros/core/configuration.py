@@ -19,7 +19,7 @@ CUDA_GRAPHS = ("auto", "never")
 Not "off", which YAML takes for false.
 """
 
-SHIPPED, USUAL = "viclip:tabletop", "openclip:ViT-B-16"
+SHIPPED, USUAL = "openclip:tabletop", "openclip:ViT-B-16"
 """The small model that is part of the package, and the one to which weights belong that are named
 without their backbone."""
 

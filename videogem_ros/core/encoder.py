@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
@@ -107,8 +108,8 @@ class Encoder:
             width = len(tower.class_embedding)
             patch_terms = pixels.new_empty(windows, len(chosen), self.depth + 1, patches, width)
             tokens = _tokens_of(chosen, frames, patches, pixels.device)
-            x = self.tokens(pixels).float()
-            _, class_terms = self.walk(x, tokens, patch_terms.permute(0, 2, 3, 1, 4))
+            out = patch_terms.permute(0, 2, 3, 1, 4)
+            _, class_terms = self.walk(self.tokens(pixels).float(), tokens, out)
         return patch_terms, class_terms[:, None].expand(-1, len(chosen), -1, -1)
 
     def _grid(self, pixels: Tensor) -> tuple[int, int]:
@@ -198,12 +199,11 @@ class Encoder:
         if tower.ln_pre is not None:
             x = tower.ln_pre(x)
         plain_only = len(tower.blocks) - self.depth
-        added: Tensor | None = None  # what is still to be added to x
+        pending: Tensor | None = None  # what is still to be added to x
         for block in tower.blocks[:plain_only]:
-            x, y, _ = add_and_norm(x, added, block.ln_1, dtype)
-            x, added = _mlp(block, x, self._plain(block, self._heads(block, y)))
-        if added is not None:
-            x, added = x + added, None
+            x, _, pending = _mlp(block, *self._one_path(block, x, pending))
+        if pending is not None:
+            x, pending = x + pending, None
 
         wanted = x[:, 1:] if tokens is None else x[:, tokens]
         if out is None:
@@ -213,13 +213,9 @@ class Encoder:
         # Several windows fill a GPU by themselves.
         beside = Beside(x.device if len(x) == 1 else CPU)
         for term, block in enumerate(tower.blocks[plain_only:], start=1):
-            last = block is tower.blocks[-1]
-            x, y, lengths = add_and_norm(x, added, block.ln_1, dtype)
-            lengths = token_lengths(y) if lengths is None else lengths
-            qkv = self._heads(block, y)
-            beside.run(self._branch, block, qkv, lengths, tokens, out[:, term])
-            attended = self._plain(block, qkv, 1 if last else None)
-            x, added = _mlp(block, x[:, :1] if last else x, attended)
+            branch = partial(self._branch, block, tokens, out[:, term])
+            x, attended = self._two_paths(block, x, pending, beside, branch)
+            x, added, pending = _mlp(block, x, attended)
             class_terms.append(attended[:, 0].float() + added[:, 0])
         beside.join()
         return out, torch.stack(class_terms, dim=1)
@@ -233,13 +229,37 @@ class Encoder:
         q, k, v = qkv
         return block.project(merge_heads(attention(q[:, :, :queries], k, v)))
 
+    def _one_path(self, block: Block, x: Tensor, added: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The sum x + added, and what plain attention is to add to it, both (B, 1 + N, D)."""
+        x, y, _ = add_and_norm(x, added, block.ln_1, block.qkv.weight.dtype)
+        return x, self._plain(block, self._heads(block, y))
+
+    def _two_paths(
+        self,
+        block: Block,
+        x: Tensor,
+        added: Tensor | None,
+        beside: Beside,
+        branch: Callable[[Tensor, Tensor], None],
+    ) -> tuple[Tensor, Tensor]:
+        """As :meth:`_one_path`, with the self-self branch beside it.
+
+        After the last block nothing follows, so there both are the class token's alone.
+        """
+        last = block is self.tower.blocks[-1]
+        x, y, lengths = add_and_norm(x, added, block.ln_1, block.qkv.weight.dtype)
+        lengths = token_lengths(y) if lengths is None else lengths
+        qkv = self._heads(block, y)
+        beside.run(branch, qkv, lengths)
+        return x[:, :1] if last else x, self._plain(block, qkv, 1 if last else None)
+
     def _branch(
         self,
         block: Block,
-        qkv: Tensor,
-        lengths: Tensor,
         tokens: Tensor | slice | None,
         out: Tensor,
+        qkv: Tensor,
+        lengths: Tensor,
     ) -> None:
         """s_l, what self-self attention gives the wanted patch tokens, into (B, ..., D)."""
         temperature = token_temperature(lengths, self.tower.head_dim)
@@ -252,14 +272,21 @@ def _store(x: Tensor, out: Tensor) -> None:
     out.copy_(x.view(x.shape[0], *out.shape[1:-1], x.shape[-1]))
 
 
-def _mlp(block: Block, x: Tensor, attended: Tensor) -> tuple[Tensor, Tensor]:
-    """The sum x + attended, and what the MLP is to add to it."""
+def _mlp(block: Block, x: Tensor, attended: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    """What follows a block's attention.
+
+    Returns:
+        The residual stream, what the MLP adds to it, and that once more where it is still to be
+        added: an own kernel does so on the way to the next norm.
+    """
     if own_kernels(x) is None:
         x = x + attended
-        return x, block.mlp(x)
+        added = block.mlp(x)
+        return x + added, added, None
     dtype = block.expand.weight.dtype
     x, y, _ = add_and_norm(x, attended, block.ln_2, dtype)
-    return x, block.feed_forward(y.to(dtype))
+    added = block.feed_forward(y.to(dtype))
+    return x, added, added
 
 
 def _take(x: Tensor, chosen: tuple[int, ...]) -> Tensor:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from videogem_ros import tabletop
-from videogem_ros.adapters.bag.tabletop import labels
+from videogem_ros.adapters.bag.tabletop import TWINS, labels
 from videogem_ros.datatypes import Window
 from videogem_ros.evaluation.metrics import judge
 from videogem_ros.evaluation.records import Outcome, Record, Sample
@@ -25,6 +25,9 @@ from videogem_ros.tabletop import BENCHMARK_CLIPS, benchmark_clip, benchmark_num
 
 ABSENT, EMPTY = "absent", "empty"
 """Groups of what is asked for in vain: in clips with other actions, and in clips with none."""
+
+ONE_TWIN = "one with a twin"
+"""Group of pairs of actions one of which alone has a twin in the clip."""
 
 WINDOWS_KEPT = 8
 """Clips whose frames are kept, as their samples come one after another."""
@@ -110,7 +113,7 @@ def swaps(records: Sequence[Record]) -> list[Record]:
 
     Returns:
         Records whose outcomes are those of the second text, but for the hit; in the groups that
-        both actions are in.
+        both actions are in, and in :data:`ONE_TWIN` where one of them alone has a twin.
     """
     return [
         _swap(one, other)
@@ -127,11 +130,14 @@ def _swap(one: Record, other: Record) -> Record:
         outcomes[method] = Outcome(
             second.x, second.y, bool(first.hit and second.hit) and not overlap, second.distance
         )
+    groups = tuple(group for group in one.groups if group in other.groups)
+    if (TWINS in one.groups) != (TWINS in other.groups):
+        groups = (*groups, ONE_TWIN)
     return Record(
         key=f"{one.key} and {other.key}",
         video=one.video,
         label="swap",
-        groups=tuple(group for group in one.groups if group in other.groups),
+        groups=groups,
         action=f"{one.action}; {other.action}",
         time_ns=one.time_ns,
         boxes=other.boxes,
