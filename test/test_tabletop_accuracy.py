@@ -24,7 +24,8 @@ ACCURACY = {"openclip:tabletop": 0.75, "viclip:tabletop": 0.8}
 SWAP = {"openclip:tabletop": 0.6, "viclip:tabletop": 0.7}
 PRESENCE = 0.9
 """Floors: below what the present models reach on these clips (0.88 and 0.93, 0.76 and 0.87, 1.00
-and 0.97), far above what anything reaches that does not look or read: the centre 0.10, 0 and 0.5."""
+and 0.97), far above what anything reaches that does not look or read: the centre 0.10, 0 and
+0.5."""
 
 MOTION = 0.65
 """Floor of how often the video model prefers a verb to that which goes the same way backwards:
