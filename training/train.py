@@ -81,6 +81,16 @@ def main() -> None:
     """Train the small backbones on tabletop scenes."""
 
 
+def usable(_: click.Context, __: click.Parameter, device: str) -> str:
+    """The device, where there is one of the name."""
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise click.BadParameter(f"expected a device that torch can use: {reason}") from error
+    return device
+
+
 def run_options(
     scenes: int, size: int, rate: float, patch_dropout: float, plain: float, held_out: int
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -108,7 +118,9 @@ def run_options(
             "--held-out", type=click.IntRange(1), default=held_out, help="Scenes to check."
         ),
         click.option("--log-every", type=float, default=30.0, help="Seconds."),
-        click.option("--device", default="cpu", help="As torch names it: cpu, cuda."),
+        click.option(
+            "--device", default="cpu", callback=usable, help="As torch names it: cpu, cuda."
+        ),
         click.option(
             "--workers",
             type=click.IntRange(1),

@@ -121,7 +121,8 @@ def test_temperature_is_the_mean_length_of_the_tokens_over_the_root_of_the_head_
 
 # Kernels of a GPU.
 
-FLASH, EFFICIENT, MATH = (
+CUDNN, FLASH, EFFICIENT, MATH = (
+    SDPBackend.CUDNN_ATTENTION,
     SDPBackend.FLASH_ATTENTION,
     SDPBackend.EFFICIENT_ATTENTION,
     SDPBackend.MATH,
@@ -146,6 +147,26 @@ def test_kernels_follow_from_precision_and_head_size(
     dtype: torch.dtype, head_dim: int, expected: tuple[SDPBackend, ...]
 ) -> None:
     assert kernels(dtype, head_dim) == expected
+
+
+@pytest.mark.parametrize(
+    ("dtype", "head_dim", "capability", "first"),
+    [
+        (torch.bfloat16, 64, (9, 0), CUDNN),
+        (torch.float16, 128, (10, 0), CUDNN),
+        (torch.bfloat16, 64, (8, 9), FLASH),
+        (torch.bfloat16, 136, (9, 0), FLASH),
+        (torch.bfloat16, 20, (9, 0), MATH),
+        (torch.float32, 64, (9, 0), EFFICIENT),
+    ],
+    ids=str,
+)
+def test_cudnns_kernel_comes_first_from_hopper_on(
+    dtype: torch.dtype, head_dim: int, capability: tuple[int, int], first: SDPBackend
+) -> None:
+    found = kernels(dtype, head_dim, capability)
+    assert found[0] == first
+    assert [kernel for kernel in found if kernel != CUDNN] == [*kernels(dtype, head_dim)]
 
 
 def test_a_cpu_keeps_its_own_choice() -> None:

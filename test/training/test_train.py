@@ -15,9 +15,11 @@ import click
 import pytest
 import torch
 from batches import Batches
+from click.testing import CliRunner
 from models import ImageStudent, VideoStudent
 from pool import Pool
 from tiny import ROOT, TINY_VICLIP
+from train import main
 from trainer import Plan, Trainer, VideoPlan
 
 
@@ -106,3 +108,16 @@ def test_the_command_learns(tmp_path: Path) -> None:
     (last,) = map(json.loads, (tmp_path / "curve.jsonl").read_text().splitlines())
     assert last["object"] > last["centre"] + 0.2
     assert (tmp_path / "checkpoint.pt").is_file()
+
+
+@pytest.mark.parametrize("device", ["warp", "cuda:99"])
+def test_a_device_that_is_not_there_is_refused_before_anything_is_drawn(
+    tmp_path: Path, device: str
+) -> None:
+    out = tmp_path / "run"
+    result = CliRunner().invoke(
+        main, ["image", "--steps", "1", "--out", str(out), "--device", device]
+    )
+    assert result.exit_code == 2
+    assert "Invalid value for '--device': expected a device that torch can use" in result.output
+    assert not out.exists()
