@@ -30,10 +30,11 @@ def own_kernels(x: Tensor) -> Any | None:
         x: What a step is done to.
 
     Returns:
-        The module; None on a CPU, where gradients are wanted, and where Triton does not run: that
-        is logged once.
+        The module; None on a CPU, of float64, where gradients are wanted, and where Triton does
+        not run: that is logged once.
     """
-    return None if x.device.type != "cuda" or torch.is_grad_enabled() else _module(x.device)
+    taken = x.device.type == "cuda" and x.dtype != torch.float64 and not torch.is_grad_enabled()
+    return _module(x.device) if taken else None
 
 
 @functools.cache
