@@ -32,7 +32,7 @@ from objective import coverage
 from pool import COLUMNS, Pool
 from torch import Tensor
 from torch.optim.lr_scheduler import OneCycleLR
-from trainer import Plan, Trainer, VideoPlan
+from trainer import Means, Plan, Trainer, VideoPlan
 
 from videogem_ros.core.backbones.checkpoint import seeded
 from videogem_ros.core.encoder import Encoder
@@ -111,16 +111,12 @@ def show_velocities(
     own_plan = replace(plan, steps=steps, size=SHARD_CLIPS, rate=BLOCK_RATE)
     trainer = MotionTrainer(student, own_plan, before, directions)
     batches = Batches(pool, plan.seed, steps, plan.shards, SHARD_CLIPS)
-    sums: dict[str, Tensor] = {}
+    means = Means()
     with ThreadPoolExecutor(plan.shards) as workers:
         for step in range(1, steps + 1):
-            for name, value in trainer.update(batches[step - 1], workers).items():
-                sums[name] = sums[name] + value if name in sums else value
+            means.add(trainer.update(batches[step - 1], workers))
             if step % LOG_STEPS == 0 or step == steps:
-                count = (step - 1) % LOG_STEPS + 1
-                means = {name: round(total.item() / count, 4) for name, total in sums.items()}
-                log(json.dumps({"motion_step": step, **means}))
-                sums = {}
+                log(json.dumps({"motion_step": step, **means.take()}))
     for parameter in trains:
         parameter.requires_grad_(True)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -120,6 +120,26 @@ class VideoPlan(Plan):
         """How many patches of a clip are seen; all of them would cost too much."""
         share = 1.0 if step < HALF_DROPPED * self.steps else 0.5
         return round((1 - share * self.patch_dropout) * patches)
+
+
+class Means:
+    """Of what updates give, since they were last taken."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self.count = 0
+
+    def add(self, losses: Mapping[str, Tensor]) -> None:
+        """An update's."""
+        for name, loss in losses.items():
+            self._sums[name] = self._sums[name] + loss if name in self._sums else loss
+        self.count += 1
+
+    def take(self) -> dict[str, float]:
+        """The means by name, rounded for a log; this is where a GPU is waited for."""
+        means = {name: round(total.item() / self.count, 4) for name, total in self._sums.items()}
+        self._sums, self.count = {}, 0
+        return means
 
 
 class Trainer:
@@ -282,20 +302,19 @@ def train(
         prefetch_factor=4,
         multiprocessing_context="spawn",
     )
-    sums: dict[str, Tensor] = {}
-    since_step, since, checked = trainer.step, started, started
+    means = Means()
+    since, checked = started, started
     with ThreadPoolExecutor(plan.shards) as threads, (out / "curve.jsonl").open("a") as curve:
         for shards in loader:
-            for name, loss in trainer.update(shards, threads).items():
-                sums[name] = sums[name] + loss if name in sums else loss
+            means.add(trainer.update(shards, threads))
             now, last = time.monotonic(), trainer.step == plan.steps
             if now - since < log_every_s and not last:
                 continue
-            count = trainer.step - since_step
+            count = means.count
             line = {
                 "step": trainer.step,
                 "seconds": round(now - started, 1),
-                **{name: round(total.item() / count, 4) for name, total in sums.items()},
+                **means.take(),
                 "scenes_per_s": round(count * plan.shards * plan.size / (now - since), 1),
                 "scale": round(trainer.student.log_scale.exp().item(), 2),
                 "temperature": round(trainer.student.log_temperature.exp().item(), 2),
@@ -308,4 +327,4 @@ def train(
             click.echo(json.dumps(line))
             curve.write(json.dumps(line) + "\n")
             curve.flush()
-            sums, since_step, since = {}, trainer.step, time.monotonic()
+            since = time.monotonic()

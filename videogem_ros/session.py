@@ -399,13 +399,14 @@ class _Worker:
         }
         self._found |= used
         self._make_room()
+        frames_used = len(set(window.stamps_ns))
         return [
             replace(
                 used[frame, action],
                 frame_index=place,
                 window_start_ns=window.frames[0].stamp_ns,
                 window_end_ns=window.newest.stamp_ns,
-                frames_used=len(set(window.stamps_ns)),
+                frames_used=frames_used,
             )
             for action in actions
             for place, frame in enumerate(window.frames)

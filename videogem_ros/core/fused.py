@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import importlib
 import logging
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -83,18 +82,17 @@ def add_and_norm(
 class Beside:
     """Work that the main path does not wait for: on a GPU in a stream of its own, else at once.
 
-    One window's main path leaves much of a GPU idle. Can be recorded in a CUDA graph.
+    One window's main path leaves much of a GPU idle. It is ahead of the work by one piece at most,
+    as what a piece reads lives until it is done. Can be recorded in a CUDA graph.
 
     Args:
         device: Where.
-        ahead: How many pieces of work the main path may be ahead by: what they read lives as long.
     """
 
-    def __init__(self, device: torch.device, ahead: int = 1) -> None:
+    def __init__(self, device: torch.device) -> None:
         apart = device.type == "cuda" and not torch.is_grad_enabled()
         self._stream = stream_for("beside", device) if apart else None
-        self._ahead = ahead
-        self._pending: deque[tuple[Any, tuple[object, ...]]] = deque()
+        self._last: tuple[Any, tuple[object, ...]] | None = None
 
     def run(self, work: Callable[..., None], *arguments: object) -> None:
         """Begin a piece of work, after all that was begun before, on either path.
@@ -108,15 +106,15 @@ class Beside:
             return
         main = torch.cuda.current_stream(self._stream.device)
         self._stream.wait_stream(main)
+        before = self._last
         with torch.cuda.stream(self._stream):
             work(*arguments)
-            self._pending.append((self._stream.record_event(), arguments))
-        while len(self._pending) > self._ahead:
-            done, _ = self._pending.popleft()
-            main.wait_event(done)
+            self._last = self._stream.record_event(), arguments
+        if before is not None:
+            main.wait_event(before[0])
 
     def join(self) -> None:
         """Have the main path wait for all work."""
         if self._stream is not None:
             torch.cuda.current_stream(self._stream.device).wait_stream(self._stream)
-            self._pending.clear()
+            self._last = None

@@ -20,7 +20,7 @@ from videogem_ros.core.acceleration import Graphs, to_host
 from videogem_ros.core.backbones import Backbone
 from videogem_ros.core.backbones.preprocessing import place, to_pixels
 from videogem_ros.core.configuration import GroundingConfig
-from videogem_ros.core.encoder import Encoder, check_places
+from videogem_ros.core.encoder import Encoder, check_places, join_features
 from videogem_ros.core.fusion import Located, locate_points
 from videogem_ros.core.heatmaps import patch_similarity
 from videogem_ros.core.presence import presence_margin, presence_score
@@ -363,7 +363,8 @@ class Grounder:
         found: dict[int, _Comparison] = {}
         for numbers in alike.values():
             first, parts = numbers[0], [features[number] for number in numbers]
-            together = self._compare(_side_by_side(parts), windows[first].hw, actions[first])
+            joined = join_features(parts, [frame for part in parts for frame in part.frames])
+            together = self._compare(joined, windows[first].hw, actions[first])
             found |= zip(numbers, together.split([len(part.frames) for part in parts]))
         return [found[number] for number in range(len(features))]
 
@@ -535,18 +536,6 @@ def _to_host(found: Sequence[_Comparison]) -> list[_Comparison]:
         _Comparison.of(comparison.frames, landed[p : p + count])
         for comparison, p in zip(found, range(0, len(landed), count))
     ]
-
-
-def _side_by_side(features: Sequence[Features]) -> Features:
-    """Frames of several windows as if they were of one."""
-    if len(features) == 1:
-        return features[0]
-    return Features(
-        torch.cat([part.patch_terms for part in features]),
-        torch.cat([part.class_terms for part in features]),
-        features[0].grid_hw,
-        tuple(itertools.chain(*(part.frames for part in features))),
-    )
 
 
 def _places(frames: FrameChoice, count: int) -> tuple[int, ...]:

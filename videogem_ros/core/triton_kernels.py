@@ -12,7 +12,7 @@ import triton.language as tl
 from torch import Tensor
 
 ROWS = 32
-"""Tokens of one program of ``_of_length``."""
+"""Tokens of one program of ``_of_length`` and ``_mean_of_parts``."""
 ELEMENTS = 2048
 """Numbers of one program of ``_quick_gelu``."""
 
@@ -74,6 +74,12 @@ def of_length(p: Tensor, length: Tensor) -> Tensor:
 
 
 @triton.jit  # type: ignore[untyped-decorator]
+def _layer_norm(value, inside, scale, shift, eps, SIZE: tl.constexpr):  # type: ignore[no-untyped-def]
+    centred = tl.where(inside, value - tl.sum(value, 0) / SIZE, 0)
+    return centred * tl.rsqrt(tl.sum(centred * centred, 0) / SIZE + eps) * scale + shift
+
+
+@triton.jit  # type: ignore[untyped-decorator]
 def _add_norm(  # type: ignore[no-untyped-def]
     x,
     added,
@@ -102,10 +108,9 @@ def _add_norm(  # type: ignore[no-untyped-def]
         more = added + sample * added_stride_sample + token * added_stride_token
         value += tl.load(more + columns, inside, 0).to(tl.float32)
         tl.store(total + row * SIZE + columns, value, inside)
-    centred = tl.where(inside, value - tl.sum(value, 0) / SIZE, 0)
-    y = centred * tl.rsqrt(tl.sum(centred * centred, 0) / SIZE + eps)
-    y = y * tl.load(weight + columns, inside, 0).to(tl.float32)
-    y += tl.load(bias + columns, inside, 0).to(tl.float32)
+    scale = tl.load(weight + columns, inside, 0).to(tl.float32)
+    shift = tl.load(bias + columns, inside, 0).to(tl.float32)
+    y = _layer_norm(value, inside, scale, shift, eps, SIZE)
     tl.store(out + row * SIZE + columns, y.to(out.dtype.element_ty), inside)
     tl.store(lengths + row, tl.sqrt(tl.sum(y * y, 0)))
 
@@ -250,8 +255,7 @@ def _mix_and_norm(  # type: ignore[no-untyped-def]
         for term in tl.static_range(TERMS):
             x = tl.load(place + term * stride_term, inside, 0).to(tl.float32)
             value += tl.load(share + term * mixture_stride_term) * x
-        centred = tl.where(inside, value - tl.sum(value, 0) / SIZE, 0)
-        y = centred * tl.rsqrt(tl.sum(centred * centred, 0) / SIZE + eps) * scale + shift
+        y = _layer_norm(value, inside, scale, shift, eps, SIZE)
         tl.store(out + ((frame * prompts + prompt) * patches + patch) * SIZE + columns, y, inside)
 
 
