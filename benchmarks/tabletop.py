@@ -2,6 +2,7 @@
 
     python benchmarks/tabletop.py [--clips 500] [--json FILE] [--pictures DIR]
     python benchmarks/tabletop.py --backbone openclip:ViT-B-16 --weights openai
+    python benchmarks/tabletop.py --backbone viclip:tabletop --self-self-scope frame
 
 Pointing accuracy in percent, by layer weighting and by prompt: GEM is uniform weights, VideoGEM
 static+dynamic and the three prompts' points fused. Then, of VideoGEM:
@@ -37,8 +38,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from videogem_ros.adapters.bag.tabletop import TWINS
-from videogem_ros.core import Grounder, load_backbone
-from videogem_ros.core.configuration import WEIGHTINGS
+from videogem_ros.core import Grounder, GroundingConfig, load_backbone
+from videogem_ros.core.configuration import SCOPES, WEIGHTINGS
 from videogem_ros.core.presence import PresenceConfig
 from videogem_ros.evaluation.methods import VIDEOGEM
 from videogem_ros.evaluation.metrics import Estimate, share, summarise
@@ -159,20 +160,16 @@ def draw_case(sample: Sample, dataset: TabletopBenchmark, grounder: Grounder) ->
     return replace(cell, picture=picture)
 
 
-def run_one(
-    name: str, weights: str | None, device: str, dataset: TabletopBenchmark
-) -> tuple[Run, Grounder]:
+def run_one(name: str, grounder: Grounder, dataset: TabletopBenchmark) -> Run:
     """Evaluates a backbone, one encoder pass a clip."""
-    grounder = Grounder(load_backbone(name, weights, device))
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task(name, total=len(dataset.samples))
-        run = evaluate(
+        return evaluate(
             dataset,
             grounder,
             EvaluationConfig(ablate=True),
             progress=lambda done, _: progress.update(task, completed=done),
         )
-    return run, grounder
 
 
 def counted(records: Sequence[Record]) -> str:
@@ -188,6 +185,9 @@ def main() -> None:
     parser.add_argument("--backbone", help="another one than those shipped")
     parser.add_argument("--weights", help="its weights")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--self-self-scope", choices=SCOPES, default=SCOPES[0])
+    parser.add_argument("--image-hw", type=int, nargs=2, metavar=("H", "W"))
     parser.add_argument("--clips", type=int, default=BENCHMARK_CLIPS)
     parser.add_argument("--json", type=Path, metavar="FILE", help="the numbers go there, too")
     parser.add_argument("--pictures", type=Path, metavar="DIR", help="contact sheets go there")
@@ -197,9 +197,14 @@ def main() -> None:
     begin = time.perf_counter()
     print("drawing the scenes", flush=True)
     dataset = TabletopBenchmark(arguments.clips)
+    config = GroundingConfig(
+        self_self_scope=arguments.self_self_scope, image_hw=arguments.image_hw
+    )
     results = {}
     for name in [arguments.backbone] if arguments.backbone else SHIPPED:
-        run, grounder = run_one(name, arguments.weights, arguments.device, dataset)
+        backbone = load_backbone(name, arguments.weights, arguments.device, arguments.dtype)
+        grounder = Grounder(backbone, config)
+        run = run_one(name, grounder, dataset)
         numbers = measure(run)
         results[name] = {key: asdict(number) for key, number in numbers.items()}
         print(f"\n{name}: {counted(run.records)}")

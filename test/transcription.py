@@ -39,8 +39,12 @@ class Transcription:
         self.state = {name: value.detach().double() for name, value in state.items()}
         self.sizes = sizes
 
-    def terms(self, pixels: Tensor, depth: int) -> Terms:
-        """All terms of (T, 3, H, W) frames; T samples of a CLIP, one sample of a ViCLIP."""
+    def terms(self, pixels: Tensor, depth: int, scope: str = "window") -> Terms:
+        """All terms of (T, 3, H, W) frames; T samples of a CLIP, one sample of a ViCLIP.
+
+        With the scope "frame", the self-self path takes a ViCLIP's frames one at a time, each with
+        the class token.
+        """
         pixels = pixels.double()
         patch_hw = self.state["conv1.weight"].shape[-2:]
         rows, columns = (side // patch for side, patch in zip(pixels.shape[-2:], patch_hw))
@@ -53,7 +57,9 @@ class Transcription:
         )
         if is_video:
             tokens = tokens + self.state["temporal_positional_embedding"][0][:, None]
-            samples = [self._walk(tokens.transpose(0, 1).flatten(0, 1), positions[0], depth)]
+            apart = len(pixels) if scope == "frame" else 1
+            tokens = tokens.transpose(0, 1).flatten(0, 1)
+            samples = [self._walk(tokens, positions[0], depth, apart)]
         else:
             samples = [self._walk(frame, positions[0], depth) for frame in tokens]
         patch = torch.stack([sample.patch for sample in samples])
@@ -85,7 +91,7 @@ class Transcription:
         mixed = sum(weight * term for weight, term in zip(weights, patch))
         return self.embed(mixed) @ text
 
-    def _walk(self, tokens: Tensor, class_position: Tensor, depth: int) -> Terms:
+    def _walk(self, tokens: Tensor, class_position: Tensor, depth: int, apart: int = 1) -> Terms:
         x = torch.cat([(self.state["class_embedding"] + class_position)[None], tokens])
         if "ln_pre.weight" in self.state:
             x = self._norm("ln_pre", x)
@@ -99,7 +105,12 @@ class Transcription:
             y = self._norm(f"{block}.ln_1", x)
             q, k, v = self._linear(f"{block}.attn.in_proj", y, "_").chunk(3, dim=-1)
             if layer >= layers - depth:
-                patch.append(self._self_self(block, y, q, k, v)[1:])
+                t = float(y.norm(dim=-1).mean()) / (y.shape[-1] // self.sizes.heads) ** 0.5
+                found = torch.empty_like(y)
+                for frame in range(apart):
+                    met = [0, *range(1 + frame, len(y), apart)]
+                    found[met] = self._self_self(block, t, q[met], k[met], v[met])
+                patch.append(found[1:])
             before = x
             x = x + self._attend(block, q, k, v)
             x = x + self._mlp(block, x)
@@ -132,9 +143,7 @@ class Transcription:
         ]
         return self._project(block, torch.cat(heads, dim=-1))
 
-    def _self_self(self, block: str, y: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        head_dim = y.shape[-1] // self.sizes.heads
-        t = float(y.norm(dim=-1).mean()) / head_dim**0.5
+    def _self_self(self, block: str, t: float, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         outputs = []
         for p in (q, k, v):
             heads = []

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from videogem_ros.core import GroundingConfig
-from videogem_ros.core.attention import attention, merge_heads, split_heads
+from videogem_ros.core.attention import PATCHES, attention, merge_heads, split_heads
 from videogem_ros.core.backbones import Backbone, openclip, viclip
 from videogem_ros.core.backbones.checkpoint import PRESENCE_FIT, TABLETOP, UNFITTED, seeded
 from videogem_ros.core.backbones.preprocessing import OPENAI_PREPROCESSING, Preprocessing
@@ -176,7 +176,7 @@ class Student(nn.Module, ABC):
                 x = plain_walk(tower, x)
                 found, class_token = x[:, wanted], x[:, 0]
             else:
-                patch_terms, class_terms = encoder.walk(x, wanted if self.is_video else None)
+                patch_terms, class_terms = encoder.walk(x, wanted if self.is_video else PATCHES)
                 weights = drawn_weights(batch, patch_terms.shape[1], random)
                 found = torch.einsum("bl,blnd->bnd", weights, patch_terms.float())
                 class_token = class_terms.float().sum(dim=1)

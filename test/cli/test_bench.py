@@ -47,6 +47,7 @@ def test_json_holds_the_machine_every_setting_and_the_choice(tiny_clip_config: P
             "weights": "random:0",
             "device": "cpu",
             "dtype": "",
+            "self_self_scope": "window",
             "ground": "all",
             "actions": 2,
             "window": 8,
@@ -71,6 +72,21 @@ def test_json_holds_the_machine_every_setting_and_the_choice(tiny_clip_config: P
         "setting": reference["setting"],
         "frames_per_s": reference["frames_per_s"],
     }
+
+
+def test_a_video_backbones_scopes_are_compared_and_the_exact_one_is_preferred() -> None:
+    options = ("--backbone", "viclip:tabletop", "--dtype", "float32", "--self-self-scope", "frame")
+    found = json.loads(invoke(*options, "--rate", 1e6, "--json").stdout)
+    exact, approximate = found["settings"]
+    assert exact["setting"] | {"self_self_scope": "frame"} == approximate["setting"]
+    assert "points_as_in_float32" not in exact
+    assert 0 <= approximate["points_as_in_float32"]["share"] < 1  # it is another method
+    nearest = max(found["settings"], key=lambda measured: measured["frames_per_s"])
+    assert found["rate"]["sustained"] is False
+    assert found["rate"]["setting"] == nearest["setting"]
+    table = invoke(*options, "--rate", 1e-3).stdout.splitlines()
+    assert [line.split()[2] for line in table[3:5]] == ["window", "frame"]
+    assert table[-1].strip() == "--backbone viclip:tabletop --dtype float32 --device cpu"
 
 
 def test_the_table_shows_what_could_be_measured_and_says_what_could_not(

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from videogem_ros.core import GroundingConfig
-from videogem_ros.core.configuration import FUSIONS, RESIZES, WEIGHTINGS
+from videogem_ros.core.configuration import FUSIONS, RESIZES, SCOPES, WEIGHTINGS
 from videogem_ros.errors import InvalidValueError
 
 
@@ -16,6 +16,7 @@ def test_the_defaults_are_the_papers() -> None:
     assert config.static_weights == (0.3, 0.4, 0.5, 0.6, 0.7, 0.9, 0.9, 0.9)
     assert (config.fusion, config.fusion_weights) == ("points", (0.2, 0.2, 0.6))
     assert (config.resize, config.image_hw) == ("stretch", None)
+    assert config.self_self_scope == "window"
 
 
 @pytest.mark.parametrize(
@@ -24,6 +25,7 @@ def test_the_defaults_are_the_papers() -> None:
         *({"weighting": weighting} for weighting in WEIGHTINGS),
         *({"fusion": fusion} for fusion in FUSIONS),
         *({"resize": resize} for resize in RESIZES),
+        *({"self_self_scope": scope} for scope in SCOPES),
         {"depth": 3, "static_weights": [1, 2, 3, 4]},
         {"depth": 12, "weighting": "uniform"},
         {"depth": 12, "weighting": "dynamic", "dynamic_depth": 12},
@@ -47,6 +49,7 @@ def test_these_are_configurations(values: dict) -> None:
         ({"weighting": ""}, "weighting"),
         ({"fusion": "mean"}, "fusion"),
         ({"resize": "crop"}, "resize"),
+        ({"self_self_scope": "patch"}, "self_self_scope"),
         ({"depth": 0}, "depth"),
         ({"depth": -7}, "depth"),
         ({"dynamic_depth": 0}, "dynamic_depth"),

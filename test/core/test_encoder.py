@@ -17,6 +17,7 @@ from transcription import Sizes, Transcription
 
 from videogem_ros.core import Encoder, Grounder, GroundingConfig, load_backbone
 from videogem_ros.core.backbones import Backbone, openclip, viclip
+from videogem_ros.core.configuration import SCOPES
 from videogem_ros.core.encoder import join_features, resample_positions
 from videogem_ros.core.heatmaps import patch_similarity
 from videogem_ros.datatypes import PROMPT_KINDS, Action, Features, Frame, Window
@@ -179,10 +180,11 @@ def tiny(request: pytest.FixtureRequest) -> Backbone:
     return request.getfixturevalue(f"tiny_{request.param}_backbone")
 
 
+@pytest.mark.parametrize("scope", SCOPES)
 @torch.inference_mode()
-def test_frames_come_in_the_order_asked_for(tiny: Backbone) -> None:
+def test_frames_come_in_the_order_asked_for(tiny: Backbone, scope: str) -> None:
     pixels = noise(8, 3, 64, 64)
-    encoder = Encoder(tiny.tower)
+    encoder = Encoder(tiny.tower, scope=scope)
     everything = encoder(pixels)
     for chosen in [(5,), (6, 1, 3), (2, 2), tuple(reversed(range(8))), (0,) * 8]:
         some = encoder(pixels, chosen)
@@ -244,12 +246,13 @@ def test_a_batch_of_video_windows_equals_them_one_by_one(tiny_video_backbone: Ba
         torch.testing.assert_close(classes, alone.class_terms[0], atol=2e-6, rtol=2e-6)
 
 
+@pytest.mark.parametrize("scope", SCOPES)
 @pytest.mark.parametrize("chosen", [(7,), (4, 1), tuple(range(8)), (0, 0, 3)], ids=str)
 @torch.inference_mode()
 def test_windows_together_give_what_each_gives_alone(
-    tiny: Backbone, chosen: tuple[int, ...]
+    tiny: Backbone, chosen: tuple[int, ...], scope: str
 ) -> None:
-    encoder, windows = Encoder(tiny.tower), noise(3, 8, 3, 64, 64)
+    encoder, windows = Encoder(tiny.tower, scope=scope), noise(3, 8, 3, 64, 64)
     patch_terms, class_terms = encoder.terms(windows, chosen)
     for window, patches, classes in zip(windows, patch_terms, class_terms):
         alone = encoder(window, chosen)

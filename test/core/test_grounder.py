@@ -592,6 +592,7 @@ def test_a_grounder_with_another_configuration_shares_features_and_texts(
     ("changed", "field"),
     [
         ({"resize": "letterbox"}, "resize"),
+        ({"self_self_scope": "frame"}, "self_self_scope"),
         ({"image_hw": (32, 32)}, "image_hw"),
         ({"depth": 8, "weighting": "uniform"}, "depth"),
     ],

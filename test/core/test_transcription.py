@@ -42,6 +42,7 @@ class Case:
     static: tuple[float, ...] = (0.3, 0.4, 0.5, 0.6, 0.7, 0.9, 0.9, 0.9)
     frames: int = 2
     video: bool = False
+    scope: str = "window"
     options: dict = field(default_factory=dict)
 
 
@@ -82,6 +83,8 @@ CASES = [
         static=(0.1, 1.0, 2.0),
         quick_gelu=True,
     ),
+    Case("video, each frame by itself", video=True, frames=3, layers=8, scope="frame"),
+    Case("images, each by itself as ever", layers=7, scope="frame"),
     Case("video, all blocks", video=True, frames=2, layers=7, patch=16, trained_hw=(64, 64)),
 ]
 
@@ -147,8 +150,8 @@ def worked(request: pytest.FixtureRequest) -> tuple:
     pixels = torch.randn(case.frames, 3, *case.input_hw, generator=generator)
     text = normalize(torch.randn(6, case.embed_dim, generator=generator), dim=-1)  # two actions
     with torch.inference_mode():
-        features = Encoder(tower, case.depth)(pixels)
-        terms = truth.terms(pixels, case.depth)
+        features = Encoder(tower, case.depth, case.scope)(pixels)
+        terms = truth.terms(pixels, case.depth, case.scope)
     return case, tower, truth, text, features, terms
 
 

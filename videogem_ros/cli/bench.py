@@ -13,6 +13,7 @@ from rich.table import Table
 
 from videogem_ros.cli.console import result_console
 from videogem_ros.cli.signals import interruptible
+from videogem_ros.core.configuration import SCOPES
 from videogem_ros.errors import InvalidValueError, VideoGemError
 
 if TYPE_CHECKING:
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 USUAL = ("viclip:B-16", "openclip:ViT-B-16", "openclip:ViT-B-32")
 USUAL_ON_GPU = ("viclip:L-14", "viclip:B-16", "openclip:ViT-L-14", "openclip:ViT-B-16")
 REFERENCE = "float32"
+EXACT = SCOPES[0]
 PERCENTILES = (50, 90, 99)
+VIDEO = "viclip:"
 STREAM = 8
 """Frames of an image backbone's window where all frames' heatmaps are wanted."""
 
@@ -57,6 +60,14 @@ class _Row:
     type=click.Choice(("float32", "bfloat16", "float16")),
     help="Several times for several; float32 always takes part, as what the others' points are "
     "compared with.  [default: float32, and bfloat16 where the hardware multiplies it]",
+)
+@click.option(
+    "--self-self-scope",
+    "scopes",
+    multiple=True,
+    type=click.Choice(SCOPES),
+    help="Of a video backbone, several times for several; window always takes part, as what "
+    "others' points are compared with.  [default: window]",
 )
 @click.option(
     "--frames",
@@ -173,6 +184,7 @@ def _settings(device: str, machine: Machine, options: dict[str, Any]) -> list[Se
         )
     usual = (REFERENCE, *(("bfloat16",) if machine.bfloat16 else ()))
     dtypes = dict.fromkeys((REFERENCE, *(options["dtypes"] or usual)))
+    scopes = dict.fromkeys((EXACT, *options["scopes"]))
     ground = options["ground"]
     window = options["window"] or (STREAM if ground == "all" else None)
     return [
@@ -181,13 +193,15 @@ def _settings(device: str, machine: Machine, options: dict[str, Any]) -> list[Se
             weights=given,
             device=device,
             dtype=dtype,
+            self_self_scope=scope,
             ground=ground,
             actions=options["actions"],
-            window=None if name.startswith("viclip:") else window,
+            window=None if name.startswith(VIDEO) else window,
             image_hw=options["image_hw"],
             camera_hw=options["camera_hw"],
         )
         for name, given in zip(names, weights)
+        for scope in (scopes if name.startswith(VIDEO) else (EXACT,))
         for dtype in dtypes
     ]
 
@@ -205,8 +219,9 @@ def _measure(
     console = Console(stderr=True)
     references: dict[tuple[str, str | None], Measurement] = {}
     for number, setting in enumerate(settings, start=1):
-        name, key = f"{setting.backbone} {setting.dtype}", (setting.backbone, setting.weights)
-        if setting.dtype != REFERENCE and key not in references:
+        name, key = _name(setting, " "), (setting.backbone, setting.weights)
+        is_reference = (setting.dtype, setting.self_self_scope) == (REFERENCE, EXACT)
+        if not is_reference and key not in references:
             continue  # its float32 failed, and said why
         try:
             with console.status(f"{number} of {len(settings)}: {name}"):
@@ -216,7 +231,7 @@ def _measure(
             continue
         if measured is None:
             return
-        if setting.dtype == REFERENCE:
+        if is_reference:
             references[key] = measured
             rows.append(_Row(measured, None))
         else:
@@ -224,6 +239,12 @@ def _measure(
         click.echo(
             f"{number} of {len(settings)}: {name}, {_ms(measured.percentile(50))} ms", err=True
         )
+
+
+def _name(setting: Setting, between: str) -> str:
+    """Backbone, dtype and, where it is not the usual one, scope."""
+    apart = "" if setting.self_self_scope == EXACT else f", scope {setting.self_self_scope}"
+    return f"{setting.backbone}{between}{setting.dtype}{apart}"
 
 
 def _ms(seconds: float) -> str:
@@ -247,7 +268,7 @@ def _show(
         highlight=False,
     )
     table = Table(box=None, pad_edge=False)
-    for title in ("backbone", "dtype", "input"):
+    for title in ("backbone", "dtype", "scope", "input"):
         table.add_column(title)
     for title in ("min ms", *(f"p{percent}" for percent in PERCENTILES), "p25-p75", "frames"):
         table.add_column(title, justify="right")
@@ -293,6 +314,7 @@ def _cells(row: _Row) -> list[str]:
     return [
         setting.backbone,
         setting.dtype,
+        setting.self_self_scope if setting.backbone.startswith(VIDEO) else "",
         "{}x{}".format(*measured.input_hw),
         _ms(min(measured.latencies_s)),
         *(_ms(measured.percentile(percent)) for percent in PERCENTILES),
@@ -309,14 +331,16 @@ def _advice(rows: Sequence[_Row], rate: float) -> str:
 
     chosen, sustained = choose([row.measured for row in rows], rate)
     setting = chosen.setting
-    name = f"{setting.backbone} in {setting.dtype}"
+    name = _name(setting, " in ")
     speed = f"9 of 10 frames within {_ms(chosen.percentile(90))} ms, {chosen.rate:.3g} a second"
     if not sustained:
         return f"{rate:g} frames a second: none of these; the nearest is {name} ({speed})"
     size = "" if setting.image_hw is None else " --image-hw {} {}".format(*setting.image_hw)
+    scope = setting.self_self_scope
+    apart = "" if scope == EXACT else f" --self-self-scope {scope}"
     return (
-        f"{rate:g} frames a second: {name} ({speed})\n"
-        f"  --backbone {setting.backbone} --dtype {setting.dtype} --device {setting.device}{size}"
+        f"{rate:g} frames a second: {name} ({speed})\n  --backbone {setting.backbone} "
+        f"--dtype {setting.dtype} --device {setting.device}{size}{apart}"
     )
 
 

@@ -14,6 +14,7 @@ from videogem_ros.core.configuration import (
     CUDA_GRAPHS,
     FUSIONS,
     RESIZES,
+    SCOPES,
     SHIPPED,
     USUAL,
     WEIGHTINGS,
@@ -56,7 +57,7 @@ def _take_config(
 
 _PARAMETERS = {
     **{name: name for name in ("backbone", "weights", "device", "dtype", "cuda_graphs")},
-    **{name: name for name in ("weighting", "fusion", "resize")},
+    **{name: name for name in ("weighting", "fusion", "resize", "self_self_scope")},
     "verb_form": "prompts.verb_form",
     "threshold": "presence.threshold",
     "frame_interval_s": "window.frame_interval_s",
@@ -117,6 +118,14 @@ _OPTIONS = (
         default=_GROUNDING.resize,
         show_default=True,
         help="How a frame is brought to the network's input size.",
+    ),
+    click.option(
+        "--self-self-scope",
+        type=click.Choice(SCOPES),
+        default=_GROUNDING.self_self_scope,
+        show_default=True,
+        help="What a video backbone's patch meets in the self-self path: the whole window, or, "
+        "about twice as fast and less exact, its own frame.",
     ),
     click.option(
         "--image-hw",
@@ -190,7 +199,10 @@ def load_grounder(grounding: Mapping[str, Any]) -> Grounder:
     config = parameters.grounding_config() if parameters else _GROUNDING
     config = replace(
         config,
-        **{name: grounding[name] for name in ("weighting", "fusion", "resize", "image_hw")},
+        **{
+            name: grounding[name]
+            for name in ("weighting", "fusion", "resize", "self_self_scope", "image_hw")
+        },
         prompts=replace(config.prompts, verb_form=grounding["verb_form"]),
         presence=replace(config.presence, threshold=grounding["threshold"]),
     )

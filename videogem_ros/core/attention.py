@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
@@ -11,6 +12,9 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from videogem_ros.core.fused import own_kernels
+
+PATCHES = slice(1, None)
+"""All tokens but the class token."""
 
 MANY_TOKENS = 512
 """Tokens from which on q, k and v are looked at one by one on a CPU."""
@@ -79,6 +83,35 @@ def self_self_attention(
     for part in parts[1:]:
         total = total + part if total.requires_grad else total.add_(part)
     return total / len(projections) if total.requires_grad else total.div_(len(projections))
+
+
+def self_self_attention_by_frame(
+    projections: Tensor, temperature: Tensor, frames: int, chosen: Sequence[int]
+) -> Tensor:
+    """:func:`self_self_attention` of each of a video's frames by itself, which approximates it.
+
+    A patch meets the class token and the patches of its own frame, so that T frames of N patches
+    need T N^2 logits instead of (T N)^2, and frames that are not wanted need none.
+
+    Args:
+        projections: (3, B, heads, 1 + N T, d): class token, then patches, frames fastest.
+        temperature: (B,), of the whole sample.
+        frames: T.
+        chosen: The F frames whose patches are wanted.
+
+    Returns:
+        (B, heads, N F, d), without the class token: patch by patch, frames fastest.
+    """
+    three, batch, heads, _, size = projections.shape
+    token, patches = projections[..., :1, :], projections[..., 1:, :]
+    patches = patches.reshape(three, batch, heads, -1, frames, size)
+    alone = [torch.cat([token, patches[..., place, :]], dim=-2) for place in chosen]
+    every = torch.stack(alone, dim=2)  # (3, B, F, heads, 1 + N, d)
+    found = self_self_attention(
+        every.flatten(1, 2), temperature.repeat_interleave(len(chosen)), PATCHES
+    )
+    by_frame = found.view(batch, len(chosen), heads, -1, size)
+    return by_frame.permute(0, 2, 3, 1, 4).flatten(2, 3)
 
 
 def _together(projections: Tensor) -> int:

@@ -20,10 +20,12 @@ from torch import Tensor
 
 from videogem_ros.core.acceleration import version
 from videogem_ros.core.attention import (
+    PATCHES,
     attention,
     chosen_kernels,
     merge_heads,
     self_self_attention,
+    self_self_attention_by_frame,
     split_heads,
     token_lengths,
     token_temperature,
@@ -45,18 +47,21 @@ class Encoder:
     Args:
         tower: The weights.
         depth: K, how many last blocks have a self-self path.
+        scope: "window", or "frame" for a self-self path in which a patch meets those of its own
+            frame alone; see :class:`~videogem_ros.core.GroundingConfig`.
 
     Raises:
         InvalidValueError: The tower has fewer than ``depth`` blocks.
     """
 
-    def __init__(self, tower: VisionTower, depth: int = 7) -> None:
+    def __init__(self, tower: VisionTower, depth: int = 7, scope: str = "window") -> None:
         if not 1 <= depth <= len(tower.blocks):
             raise InvalidValueError(
                 "depth", f"1 to the backbone's {len(tower.blocks)} blocks", depth
             )
         self.tower = tower
         self.depth = depth
+        self.scope = scope
         self._resampled: dict[tuple[int, int], tuple[tuple[int, int], Tensor]] = {}
 
     def __call__(self, pixels: Tensor, frames: Sequence[int] | None = None) -> Features:
@@ -108,8 +113,13 @@ class Encoder:
             width = len(tower.class_embedding)
             patch_terms = pixels.new_empty(windows, len(chosen), self.depth + 1, patches, width)
             tokens = _tokens_of(chosen, frames, patches, pixels.device)
-            out = patch_terms.permute(0, 2, 3, 1, 4)
-            _, class_terms = self.walk(self.tokens(pixels).float(), tokens, out)
+            attend = partial(self_self_attention_by_frame, frames=frames, chosen=chosen)
+            _, class_terms = self.walk(
+                self.tokens(pixels).float(),
+                tokens,
+                patch_terms.permute(0, 2, 3, 1, 4),
+                attend if self.scope == "frame" else None,
+            )
         return patch_terms, class_terms[:, None].expand(-1, len(chosen), -1, -1)
 
     def _grid(self, pixels: Tensor) -> tuple[int, int]:
@@ -179,7 +189,11 @@ class Encoder:
         return resampled
 
     def walk(
-        self, x: Tensor, tokens: Tensor | slice | None = None, out: Tensor | None = None
+        self,
+        x: Tensor,
+        tokens: Tensor | slice = PATCHES,
+        out: Tensor | None = None,
+        attend: Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Both paths over all blocks.
 
@@ -187,12 +201,15 @@ class Encoder:
             x: (B, 1 + N, D), class token first, from :meth:`tokens`; in training a batch of
                 windows, or tokens of which some were dropped. The residual stream and its norms
                 stay in its dtype, whatever the weights' is.
-            tokens: (M,) int64, or a slice, the M patch tokens that are wanted; all where None.
-            out: Where the patch terms go, (B, L, ..., D) in the weights' dtype, in between N or M
+            tokens: (M,) int64, or a slice, the M patch tokens that are wanted.
+            out: Where the patch terms go, (B, L, ..., D) in the weights' dtype, in between M
                 places in any shape; made where None.
+            attend: From q, k and v by head (3, B, heads, 1 + N, d) and the temperature (B,) to the
+                self-self attention of these tokens (B, heads, M, d); that over all tokens where
+                None.
 
         Returns:
-            patch terms, (B, L, N or M, D) in the weights' dtype or ``out``, and class terms
+            patch terms, (B, L, M, D) in the weights' dtype or ``out``, and class terms
             (B, L, D) in float32.
         """
         tower, dtype = self.tower, self.tower.patch_embedding.dtype
@@ -205,7 +222,8 @@ class Encoder:
         if pending is not None:
             x, pending = x + pending, None
 
-        wanted = x[:, 1:] if tokens is None else x[:, tokens]
+        attend = attend or partial(self_self_attention, tokens=tokens)
+        wanted = x[:, tokens]
         if out is None:
             out = wanted.new_empty(x.shape[0], self.depth + 1, *wanted.shape[1:], dtype=dtype)
         _store(wanted, out[:, 0])
@@ -213,7 +231,7 @@ class Encoder:
         # Several windows fill a GPU by themselves.
         beside = Beside(x.device if len(x) == 1 else CPU)
         for term, block in enumerate(tower.blocks[plain_only:], start=1):
-            branch = partial(self._branch, block, tokens, out[:, term])
+            branch = partial(self._branch, block, attend, out[:, term])
             x, attended = self._two_paths(block, x, pending, beside, branch)
             x, added, pending = _mlp(block, x, attended)
             class_terms.append(attended[:, 0].float() + added[:, 0])
@@ -256,15 +274,14 @@ class Encoder:
     def _branch(
         self,
         block: Block,
-        tokens: Tensor | slice | None,
+        attend: Callable[[Tensor, Tensor], Tensor],
         out: Tensor,
         qkv: Tensor,
         lengths: Tensor,
     ) -> None:
         """s_l, what self-self attention gives the wanted patch tokens, into (B, ..., D)."""
         temperature = token_temperature(lengths, self.tower.head_dim)
-        branch = merge_heads(self_self_attention(qkv, temperature, tokens))
-        _store(block.project(branch[:, 1:] if tokens is None else branch), out)
+        _store(block.project(merge_heads(attend(qkv, temperature))), out)
 
 
 def _store(x: Tensor, out: Tensor) -> None:
@@ -304,7 +321,7 @@ def _tokens_of(
     Patch by patch, frames fastest: (N F,), and a slice where that can be, as it copies nothing.
     """
     if chosen == tuple(range(frames)):
-        return slice(1, None)
+        return PATCHES
     if len(chosen) == 1:
         return slice(1 + chosen[0], None, frames)
     end = 1 + frames * patches

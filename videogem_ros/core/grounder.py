@@ -77,7 +77,7 @@ class Grounder:
     ) -> None:
         self.backbone = backbone
         self.config = config or GroundingConfig()
-        self.encoder = Encoder(backbone.tower, self.config.depth)
+        self.encoder = Encoder(backbone.tower, self.config.depth, self.config.self_self_scope)
         self.graphs = Graphs(backbone.tower, cuda_graphs)
         self.input_hw = self.config.image_hw or backbone.input_hw
         patch_hw = backbone.tower.patch_hw
@@ -94,12 +94,12 @@ class Grounder:
         Features of one serve the other, so only what happens after the encoder may differ.
 
         Args:
-            config: With this one's ``depth``, ``resize`` and ``image_hw``.
+            config: With this one's ``depth``, ``self_self_scope``, ``resize`` and ``image_hw``.
 
         Raises:
             InvalidValueError: One of those differs.
         """
-        for name in ("depth", "resize", "image_hw"):
+        for name in ("depth", "self_self_scope", "resize", "image_hw"):
             before, after = getattr(self.config, name), getattr(config, name)
             if before != after:
                 raise InvalidValueError(name, f"{before!r}, which features depend on", after)

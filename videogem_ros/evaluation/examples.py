@@ -174,7 +174,10 @@ class ExampleEncoder:
         self._loaders = loaders
         # Of a grounder's configuration, all that features and prompts depend on.
         self._config = GroundingConfig(
-            resize=default.resize, image_hw=default.image_hw, prompts=default.prompts
+            resize=default.resize,
+            image_hw=default.image_hw,
+            self_self_scope=default.self_self_scope,
+            prompts=default.prompts,
         )
         self._input_hw = default.image_hw or backbone.input_hw
         self._grounders = {

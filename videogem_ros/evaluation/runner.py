@@ -378,6 +378,7 @@ def _run(
             "input": f"{width} x {height}, {shared.resize}",
             "window": f"{grounder.backbone.window_frames} frames",
             "depth": f"{shared.depth}",
+            "self-self scope": shared.self_self_scope,
             "dynamic depth": f"{shared.dynamic_depth}",
             "static weights": " ".join(f"{weight:g}" for weight in shared.static_weights),
             "fusion weights": " ".join(f"{weight:g}" for weight in shared.fusion_weights),

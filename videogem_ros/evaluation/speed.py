@@ -19,7 +19,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -42,7 +42,7 @@ CLIPS, CLIP_FRAMES = 3, 8
 
 FRAME_INTERVAL_S = 0.25
 CHECKED_WINDOWS = 10
-"""Windows whose points are kept, to compare dtypes by."""
+"""Windows whose points are kept, to compare dtypes and scopes by."""
 
 _VERBS = ("push", "lift", "open", "wipe", "pour", "cut", "shake", "press")
 _THINGS = ("mug", "bottle", "box", "sponge", "jug", "bread", "jar", "button")
@@ -120,6 +120,7 @@ class Setting:
         weights: The same.
         device: The same.
         dtype: The same.
+        self_self_scope: As :class:`~videogem_ros.core.GroundingConfig` takes it.
         ground: Whose heatmaps are wanted, ``newest`` or ``all``.
         actions: How many actions stand, 1 to ``len(ACTIONS)``.
         window: Frames of a window; the backbone's own number where None.
@@ -131,6 +132,7 @@ class Setting:
     weights: str | None = "random:0"
     device: str = "cpu"
     dtype: str = "float32"
+    self_self_scope: str = "window"
     ground: Literal["newest", "all"] = "newest"
     actions: int = 1
     window: int | None = None
@@ -202,8 +204,8 @@ def agreement(reference: Measurement, other: Measurement) -> tuple[float, int]:
     """How many of the points lie within a patch of the reference's, either way.
 
     Args:
-        reference: In float32.
-        other: Of the same backbone in another dtype.
+        reference: In float32, with all of the window in scope.
+        other: Of the same backbone in another dtype or scope.
 
     Returns:
         The share in [0, 1], and of how many points: those of the windows that both have seen.
@@ -255,7 +257,8 @@ def measure(setting: Setting, seconds: float) -> Measurement:
     start = time.perf_counter()
     backbone = load_backbone(setting.backbone, setting.weights, setting.device, setting.dtype)
     load_s = time.perf_counter() - start
-    grounder = Grounder(backbone, GroundingConfig(image_hw=setting.image_hw))
+    grounding = GroundingConfig(image_hw=setting.image_hw, self_self_scope=setting.self_self_scope)
+    grounder = Grounder(backbone, grounding)
     config = SessionConfig(
         frames=setting.window,
         ground=setting.ground,
@@ -268,7 +271,7 @@ def measure(setting: Setting, seconds: float) -> Measurement:
     frames = camera(setting.camera_hw)
 
     patch_hw = backbone.tower.patch_hw
-    small = GroundingConfig(image_hw=(SMALL_PATCHES * patch_hw[0], SMALL_PATCHES * patch_hw[1]))
+    small = replace(grounding, image_hw=(SMALL_PATCHES * patch_hw[0], SMALL_PATCHES * patch_hw[1]))
     few = Window(tuple(itertools.islice(frames, backbone.window_frames)))
     Grounder(backbone, small).ground(few, session.actions, setting.ground)
     memory = PeakMemory(setting.device)

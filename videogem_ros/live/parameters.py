@@ -21,6 +21,7 @@ from videogem_ros.core.configuration import (
     CUDA_GRAPHS,
     FUSIONS,
     RESIZES,
+    SCOPES,
     SHIPPED,
     USUAL,
     WEIGHTINGS,
@@ -189,6 +190,13 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         "self_self_depth", _GROUNDING.depth, "last blocks with a self-self path, K", minimum=1
+    ),
+    Parameter(
+        "self_self_scope",
+        _GROUNDING.self_self_scope,
+        "whether a video backbone's patch meets the whole window's patches in the self-self path, "
+        "or, about twice as fast and less exact, its own frame's",
+        choices=SCOPES,
     ),
     Parameter(
         "weighting",
@@ -473,6 +481,7 @@ _BY_NAME = {parameter.name: parameter for parameter in PARAMETERS}
 _GROUNDING_FIELDS = {
     "resize": "resize",
     "self_self_depth": "depth",
+    "self_self_scope": "self_self_scope",
     "weighting": "weighting",
     "static_weights": "static_weights",
     "dynamic_depth": "dynamic_depth",
