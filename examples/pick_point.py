@@ -4,10 +4,12 @@
 ros2 run videogem_ros pick_point --ros-args -r grounding:=/videogem/grounding
 """
 
+import contextlib
 import statistics
 from collections import deque
 
 import rclpy
+from rclpy.executors import ExternalShutdownException
 from videogem_ros.msg import ActionGrounding
 
 COUNT, SPREAD_M, SPREAD_PX = 5, 0.02, 15.0
@@ -38,4 +40,5 @@ if __name__ == "__main__":
     rclpy.init()
     node = rclpy.create_node("pick_point")
     node.create_subscription(ActionGrounding, "grounding", on_grounding, 10)
-    rclpy.spin(node)
+    with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):  # SIGINT, SIGTERM
+        rclpy.spin(node)

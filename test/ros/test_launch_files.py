@@ -172,10 +172,20 @@ def test_signals_end_the_node_cleanly(ros: Ros, number: signal.Signals) -> None:
     assert "Traceback" not in process.output
 
 
+def test_an_interrupt_ends_the_waiting_example_cleanly(ros: Ros) -> None:
+    example = ros.start(sys.executable, installed(ros, "pick_point"))
+    ros.until(lambda: "/pick_point" in ros.call("ros2", "node", "list"))
+    assert example.interrupt() == 0
+    assert "Traceback" not in example.output
+
+
 def node_command(ros: Ros) -> list[str]:
+    return [sys.executable, installed(ros, "ground_node"), "--ros-args"]
+
+
+def installed(ros: Ros, executable: str) -> str:
     shown = subprocess.run(
         ["ros2", "pkg", "prefix", "videogem_ros"],
         env=ros.env, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    script = Path(shown.stdout.strip()) / "lib" / "videogem_ros" / "ground_node"
-    return [sys.executable, str(script), "--ros-args"]
+    return str(Path(shown.stdout.strip()) / "lib" / "videogem_ros" / executable)
