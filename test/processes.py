@@ -19,6 +19,9 @@ class Process:
 
     def __init__(self, command: list[str], env: dict[str, str], log: Path) -> None:
         self._log = log
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            # As in what a shell script starts with "&"; children would inherit it.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         with log.open("wb") as output:
             self._child = subprocess.Popen(
                 command,
