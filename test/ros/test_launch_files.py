@@ -172,6 +172,16 @@ def test_signals_end_the_node_cleanly(ros: Ros, number: signal.Signals) -> None:
     assert "Traceback" not in process.output
 
 
+def test_a_shutdown_while_the_model_loads_is_no_error(ros: Ros) -> None:
+    source = (
+        "import rclpy\n"
+        "from videogem_ros.adapters.ros.node import VideoGemNode\n"
+        "rclpy.init(); node = VideoGemNode(); rclpy.shutdown()\n"
+        "node.bring_up(); node.close()\n"
+    )
+    ros.call(sys.executable, "-c", source, timeout_s=START_S)
+
+
 def test_an_interrupt_ends_the_waiting_example_cleanly(ros: Ros) -> None:
     example = ros.start(sys.executable, installed(ros, "pick_point"))
     ros.until(lambda: "/pick_point" in ros.call("ros2", "node", "list"))

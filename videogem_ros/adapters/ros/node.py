@@ -97,9 +97,13 @@ class VideoGemNode(LifecycleNodeMixin, Node):  # type: ignore[misc] # rclpy is n
         return self._transition(self.close)
 
     def bring_up(self) -> None:
-        """Configure and activate."""
-        if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
-            self.trigger_activate()
+        """Configure and activate, unless ROS is shutting down."""
+        try:
+            if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+                self.trigger_activate()
+        except RuntimeError:  # of rcl: a transition that cannot be told
+            if self.context.ok():
+                raise
 
     def close(self) -> None:
         """Stop and free everything, from any state."""
