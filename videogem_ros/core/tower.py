@@ -112,9 +112,8 @@ class Block:
     def feed_forward(self, y: Tensor) -> Tensor:
         """What the MLP makes of its normalised input y, (B, N, D) in the weights' dtype."""
         hidden = self.expand(y)
-        own = own_kernels(hidden)
-        if own is not None and isinstance(self.activation, QuickGELU):
-            hidden = own.quick_gelu(hidden)
+        if isinstance(self.activation, QuickGELU) and not torch.is_grad_enabled():
+            hidden = _quick_gelu(hidden)
         else:
             hidden = self.activation(hidden)
         out = self.contract(hidden)
@@ -184,6 +183,15 @@ class VisionTower:
     def project(self, y: Tensor) -> Tensor:
         """What follows LN_post in :meth:`embed`: (..., D) float32 to (..., P)."""
         return F.normalize(y @ self.projection.float(), dim=-1)
+
+
+def _quick_gelu(x: Tensor) -> Tensor:
+    """Make x sigmoid(1.702 x) = silu(1.702 x) / 1.702, in its place: no new memory to write."""
+    own = own_kernels(x)
+    if own is not None:
+        made: Tensor = own.quick_gelu(x)
+        return made
+    return F.silu(x.mul_(1.702), inplace=True).div_(1.702)
 
 
 def blocks_of(resblocks: nn.Module) -> tuple[Block, ...]:
