@@ -172,6 +172,16 @@ def test_signals_end_the_node_cleanly(ros: Ros, number: signal.Signals) -> None:
     assert "Traceback" not in process.output
 
 
+def test_a_signal_while_the_model_loads_leaves_no_error_behind(ros: Ros) -> None:
+    parameters = {"autostart": "true", "backbone": "viclip:B-16", "weights": "random:0"}
+    given = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
+    process = ros.start(*node_command(ros), *given)
+    ros.until(lambda: ros.state() == "configuring", START_S)
+    assert process.interrupt() == 0
+    assert "ERROR" not in process.output
+    assert "Traceback" not in process.output
+
+
 def test_a_shutdown_while_the_model_loads_is_no_error(ros: Ros) -> None:
     source = (
         "import rclpy\n"

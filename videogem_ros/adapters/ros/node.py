@@ -54,6 +54,8 @@ class VideoGemNode(LifecycleNodeMixin, Node):  # type: ignore[misc] # rclpy is n
         # Of a LifecycleNode nothing answers while a transition loads a model, not even get_state.
         LifecycleNodeMixin.__init__(self, callback_group=ReentrantCallbackGroup())
         self._subscribing = threading.Lock()  # of what changes the subscriptions
+        self._ticking = threading.Lock()  # of a tick, and of the end
+        self._closed = False
         self._inputs: list[Subscription] = []
         self._inputs_group = MutuallyExclusiveCallbackGroup()
         self._latched_action: Subscription | None = None
@@ -106,7 +108,9 @@ class VideoGemNode(LifecycleNodeMixin, Node):  # type: ignore[misc] # rclpy is n
                 raise
 
     def close(self) -> None:
-        """Stop and free everything, from any state."""
+        """Stop and free everything, from any state, for good."""
+        with self._ticking:
+            self._closed = True
         self._deactivate()
         self._cleanup()
 
@@ -116,7 +120,8 @@ class VideoGemNode(LifecycleNodeMixin, Node):  # type: ignore[misc] # rclpy is n
         try:
             work()
         except Exception as error:  # a model may fail in ways of its own; the node outlives them
-            self._graph.log("error", f"{type(error).__name__}: {error}")
+            if not self._closed or work == self.close:  # else the end came in between
+                self._graph.log("error", f"{type(error).__name__}: {error}")
             if undo is not None:
                 undo()
             return TransitionCallbackReturn.FAILURE
@@ -211,10 +216,13 @@ class VideoGemNode(LifecycleNodeMixin, Node):  # type: ignore[misc] # rclpy is n
         self._live.on_qos_incompatible(topic, policy)
 
     def _on_tick(self) -> None:
-        with self._subscribing:
-            if self._inputs:
-                self._match_latching_publishers()
-        self._live.tick()
+        with self._ticking:
+            if self._closed:
+                return
+            with self._subscribing:
+                if self._inputs:
+                    self._match_latching_publishers()
+            self._live.tick()
 
     def _on_set_parameters(self, parameters: list[Any]) -> SetParametersResult:
         ours = {parameter.name for parameter in PARAMETERS}
