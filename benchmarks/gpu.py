@@ -26,7 +26,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -479,6 +479,10 @@ def measure(plan: Plan, device: torch.device) -> dict[str, Any]:
     grounder = Grounder(half, config)
     windows = window_ms(grounder, hw, repeats)
     newest = window_ms(grounder, hw, repeats, "newest")
+    apart = Grounder(half, replace(config, self_self_scope="frame"))
+    by_frame, newest_by_frame = (
+        window_ms(apart, hw, repeats, frames) for frames in ("all", "newest")
+    )
     host = host_ms(grounder, hw, repeats)
     rates = batched(grounder, plan)
     more["CUDA graphs"] = {
@@ -502,6 +506,8 @@ def measure(plan: Plan, device: torch.device) -> dict[str, Any]:
     more |= {
         "GPU time, newest frame's heatmap [ms]": median(newest),
         "the same, times faster than the baseline": median(baseline) / median(newest),
+        "GPU time, each frame by itself [ms]": median(by_frame),
+        "GPU time, newest frame's heatmap, by itself [ms]": median(newest_by_frame),
         "GPU time, bfloat16 without CUDA graphs [ms]": median(
             window_ms(Grounder(half, config, cuda_graphs="never"), hw, slow)
         ),
