@@ -1,13 +1,17 @@
-"""A camera that always sees the same: python still_camera.py TOPIC."""
+"""A camera that always sees the same: python still_camera.py TOPIC.
+
+On TOPIC/compressed, as image_transport names it, images go out as PNG.
+"""
 
 from __future__ import annotations
 
 import sys
 
+import cv2
 import numpy as np
 import rclpy
 from rclpy.qos import qos_profile_sensor_data
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 
 HEIGHT, WIDTH, RATE_HZ = 48, 64, 10.0
 
@@ -15,10 +19,14 @@ HEIGHT, WIDTH, RATE_HZ = 48, 64, 10.0
 def main() -> None:
     rclpy.init()
     node = rclpy.create_node("still_camera")
-    publisher = node.create_publisher(Image, sys.argv[1], qos_profile_sensor_data)
     pixels = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
-    message = Image(height=HEIGHT, width=WIDTH, encoding="rgb8", step=3 * WIDTH)
-    message.data = pixels.tobytes()
+    if sys.argv[1].endswith("/compressed"):
+        message = CompressedImage(format="png")
+        message.data = cv2.imencode(".png", pixels)[1].tobytes()
+    else:
+        message = Image(height=HEIGHT, width=WIDTH, encoding="rgb8", step=3 * WIDTH)
+        message.data = pixels.tobytes()
+    publisher = node.create_publisher(type(message), sys.argv[1], qos_profile_sensor_data)
     message.header.frame_id = "still_camera"
 
     def publish() -> None:

@@ -77,6 +77,23 @@ def test_depth_gives_a_point_in_space_and_in_the_target_frame(
     assert launched.members() == []
 
 
+def test_compressed_images_are_grounded(ros: Ros, model: list[str], tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("/**: {ros__parameters: {image_transport: compressed}}")
+    launched = ros.start(
+        *LAUNCH, "ground.launch.py", *model, f"config:={config}", "image:=/camera/image_raw"
+    )
+    camera = Path(__file__).with_name("still_camera.py")
+    ros.start(sys.executable, camera, "/camera/image_raw/compressed")
+    launched.wait_for("is ready")
+    ros.until(lambda: ros.state() == "active")
+    ros.command("open the drawer")
+    grounding = ros.echo("/videogem/grounding", GROUNDING, "--filter", "m.frames_used > 0")
+    assert grounding["header"]["frame_id"] == "still_camera"
+    assert (grounding["image_height"], grounding["image_width"]) == (48, 64)
+    assert 0 <= grounding["fused_point"]["x"] < 64
+
+
 def test_a_node_that_dies_comes_back_active(ros: Ros, model: list[str]) -> None:
     launched = ros.start(*LAUNCH, "ground.launch.py", *model, "respawn:=true")
     pid = launched.wait_for(r"process started with pid \[(\d+)\]")[1]
