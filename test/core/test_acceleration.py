@@ -24,7 +24,7 @@ from videogem_ros.core import Encoder, Grounder, GroundingConfig, load_backbone
 from videogem_ros.core import acceleration as module
 from videogem_ros.core.acceleration import Graphs, constant, pack, to_host, unpack
 from videogem_ros.core.backbones import Backbone
-from videogem_ros.core.configuration import WEIGHTINGS
+from videogem_ros.core.configuration import SCOPES, WEIGHTINGS
 from videogem_ros.core.fusion import NAMES
 from videogem_ros.datatypes import Action, Frame, Grounding, Window
 from videogem_ros.errors import InvalidValueError
@@ -393,14 +393,16 @@ def elsewhere(tiny: Backbone) -> Grounder:
     return Grounder(backbone)
 
 
+@pytest.mark.parametrize("scope", SCOPES)
 @pytest.mark.parametrize("frames", [(7,), (1, 6), tuple(range(8)), tuple(reversed(range(8)))])
 @torch.inference_mode()
 def test_an_encoder_pass_waits_for_nothing_and_sends_nothing(
-    elsewhere: Grounder, frames: tuple[int, ...]
+    elsewhere: Grounder, frames: tuple[int, ...], scope: str
 ) -> None:
+    encoder = Encoder(elsewhere.backbone.tower, scope=scope)
     pixels = torch.empty(2, 8, 3, 64, 96, device="meta")  # positions are resampled, too
     with Watch() as watch:
-        elsewhere.encoder.terms(pixels, frames)
+        encoder.terms(pixels, frames)
     assert watch.from_host == []
     assert not {name for name in watch.names if "convolution" in name}  # TF32's only way in
 
