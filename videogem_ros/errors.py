@@ -7,6 +7,8 @@ log it.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 
 class VideoGemError(Exception):
     """Base of every error that bad input, bad files or a bad configuration can cause."""
@@ -27,6 +29,16 @@ class InvalidValueError(VideoGemError, ValueError):
         self.got = got
         shown = got if isinstance(got, str) else repr(got)
         super().__init__(f"{field}: expected {expected}, got {shown}")
+
+
+def check_choice(field: str, value: object, choices: Collection[str]) -> None:
+    """Refuse what is not one of the choices.
+
+    Raises:
+        InvalidValueError: It is not.
+    """
+    if value not in choices:
+        raise InvalidValueError(field, f"one of {', '.join(choices)}", value)
 
 
 class WeightsError(VideoGemError):

@@ -19,9 +19,9 @@ from typing import Literal
 
 from videogem_ros.core import Grounder, join_features
 from videogem_ros.datatypes import Action, Features, Frame, Grounding, Window
-from videogem_ros.errors import InvalidValueError
+from videogem_ros.errors import InvalidValueError, check_choice
 from videogem_ros.language import parse_actions
-from videogem_ros.window import FrameBuffer, Push, WindowConfig, check_choice, check_range
+from videogem_ros.window import FrameBuffer, Push, WindowConfig, check_range
 
 
 @dataclass(frozen=True)

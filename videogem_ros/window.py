@@ -17,7 +17,7 @@ from numbers import Integral, Real
 from typing import Any, Literal
 
 from videogem_ros.datatypes import Frame, Window
-from videogem_ros.errors import InvalidValueError
+from videogem_ros.errors import InvalidValueError, check_choice
 
 NS_PER_S = 1_000_000_000
 
@@ -113,16 +113,6 @@ def check_range(
     number = "a whole number" if kind is Integral else "a number"
     limits = f"of at least {least:g}" if most == math.inf else f"in [{least:g}, {most:g}]"
     raise InvalidValueError(field, f"{number} {limits}", value)
-
-
-def check_choice(field: str, value: object, choices: tuple[str, ...]) -> None:
-    """Refuse what is not one of the choices.
-
-    Raises:
-        InvalidValueError: it is not.
-    """
-    if value not in choices:
-        raise InvalidValueError(field, f"one of {', '.join(choices)}", value)
 
 
 class FrameBuffer:

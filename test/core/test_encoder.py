@@ -341,6 +341,11 @@ def test_more_blocks_than_the_tower_has_are_refused(
         Encoder(tiny.tower, depth)
 
 
+def test_an_unknown_scope_is_refused(tiny: Backbone) -> None:
+    with pytest.raises(InvalidValueError, match="self_self_scope: expected one of window, frame"):
+        Encoder(tiny.tower, scope="patch")
+
+
 @pytest.mark.parametrize(
     ("shape", "field"),
     [

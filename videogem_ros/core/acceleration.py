@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from videogem_ros.core.configuration import CUDA_GRAPHS
-from videogem_ros.errors import InvalidValueError
+from videogem_ros.errors import check_choice
 
 MAX_GRAPHS = 8
 """Graphs that are kept: of so many shapes and choices of frames, the latest used ones."""
@@ -162,8 +162,7 @@ class Graphs:
     def __init__(
         self, weights: object, mode: str = "auto", recorder: Recorder | None = None
     ) -> None:
-        if mode not in CUDA_GRAPHS:
-            raise InvalidValueError("cuda_graphs", f"one of {', '.join(CUDA_GRAPHS)}", mode)
+        check_choice("cuda_graphs", mode, CUDA_GRAPHS)
         self.mode = mode
         self.recorded = self.replayed = self.failed = 0
         self.problem = ""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from videogem_ros.core.presence import PresenceConfig
 from videogem_ros.core.prompts import PromptConfig
 from videogem_ros.datatypes import PROMPT_KINDS
-from videogem_ros.errors import InvalidValueError
+from videogem_ros.errors import InvalidValueError, check_choice
 
 WEIGHTINGS = ("uniform", "static", "dynamic", "static+dynamic")
 FUSIONS = ("points", "heatmaps")
@@ -69,10 +69,10 @@ class GroundingConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "static_weights", tuple(self.static_weights))
         object.__setattr__(self, "fusion_weights", tuple(self.fusion_weights))
-        _one_of("weighting", self.weighting, WEIGHTINGS)
-        _one_of("fusion", self.fusion, FUSIONS)
-        _one_of("resize", self.resize, RESIZES)
-        _one_of("self_self_scope", self.self_self_scope, SCOPES)
+        check_choice("weighting", self.weighting, WEIGHTINGS)
+        check_choice("fusion", self.fusion, FUSIONS)
+        check_choice("resize", self.resize, RESIZES)
+        check_choice("self_self_scope", self.self_self_scope, SCOPES)
         if self.depth < 1:
             raise InvalidValueError("depth", "one block or more", self.depth)
         if not 1 <= self.dynamic_depth <= self.depth:
@@ -129,8 +129,3 @@ def backbone_name(name: str | None, weights: str | None) -> str:
         weights are passed over, ``SHIPPED`` without weights and ``USUAL`` with them.
     """
     return name or (USUAL if weights else SHIPPED)
-
-
-def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise InvalidValueError(name, f"one of {', '.join(choices)}", value)

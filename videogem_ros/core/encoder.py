@@ -30,10 +30,11 @@ from videogem_ros.core.attention import (
     token_lengths,
     token_temperature,
 )
+from videogem_ros.core.configuration import SCOPES
 from videogem_ros.core.fused import Beside, add_and_norm, own_kernels
 from videogem_ros.core.tower import Block, VisionTower
 from videogem_ros.datatypes import Features
-from videogem_ros.errors import InvalidValueError
+from videogem_ros.errors import InvalidValueError, check_choice
 
 CPU = torch.device("cpu")
 
@@ -51,10 +52,11 @@ class Encoder:
             frame alone; see :class:`~videogem_ros.core.GroundingConfig`.
 
     Raises:
-        InvalidValueError: The tower has fewer than ``depth`` blocks.
+        InvalidValueError: The tower has fewer than ``depth`` blocks, or no such scope.
     """
 
     def __init__(self, tower: VisionTower, depth: int = 7, scope: str = "window") -> None:
+        check_choice("self_self_scope", scope, SCOPES)
         if not 1 <= depth <= len(tower.blocks):
             raise InvalidValueError(
                 "depth", f"1 to the backbone's {len(tower.blocks)} blocks", depth

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from string import Formatter
 
 from videogem_ros.datatypes import Action, Prompts
-from videogem_ros.errors import InvalidValueError
+from videogem_ros.errors import InvalidValueError, check_choice
 
 VERB_FORMS = ("base", "gerund")
 
@@ -57,10 +57,7 @@ class PromptConfig:
             if found != fields:
                 wanted = " and ".join(f"{{{field}}}" for field in fields) or "no field"
                 raise InvalidValueError(f"prompts.{name}", f"a template with {wanted}", template)
-        if self.verb_form not in VERB_FORMS:
-            raise InvalidValueError(
-                "prompts.verb_form", f"one of {', '.join(VERB_FORMS)}", self.verb_form
-            )
+        check_choice("prompts.verb_form", self.verb_form, VERB_FORMS)
 
 
 def prompts_for(action: Action, config: PromptConfig | None = None) -> Prompts:

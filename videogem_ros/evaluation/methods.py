@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from videogem_ros.core.configuration import FUSIONS, WEIGHTINGS, GroundingConfig
 from videogem_ros.datatypes import PROMPT_KINDS
-from videogem_ros.errors import InvalidValueError
+from videogem_ros.errors import check_choice
 from videogem_ros.evaluation.records import method_name
 
 FUSED = {"points": "fused", "heatmaps": "fused-heatmaps"}
@@ -33,9 +33,7 @@ class Method:
 
     def __post_init__(self) -> None:
         for name, choices in (("weighting", WEIGHTINGS), ("prompt", PROMPTS)):
-            value = getattr(self, name)
-            if value not in choices:
-                raise InvalidValueError(f"method.{name}", f"one of {', '.join(choices)}", value)
+            check_choice(f"method.{name}", getattr(self, name), choices)
 
     @classmethod
     def of(cls, config: GroundingConfig) -> Method:

@@ -12,7 +12,7 @@ from videogem_ros.core.backbones import openclip, viclip
 from videogem_ros.core.backbones.checkpoint import TABLETOP
 from videogem_ros.core.backbones.preprocessing import Preprocessing
 from videogem_ros.core.tower import VisionTower
-from videogem_ros.errors import InvalidValueError
+from videogem_ros.errors import InvalidValueError, check_choice
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 """Precisions of the vision tower by name; text is always encoded in float32."""
@@ -94,8 +94,7 @@ def load_backbone(
     if family not in FAMILIES or not model:
         families = ", ".join(f"{family}:MODEL" for family in FAMILIES)
         raise InvalidValueError("backbone", f"one of {families}", name)
-    if dtype not in DTYPES:
-        raise InvalidValueError("dtype", f"one of {', '.join(DTYPES)}", dtype)
+    check_choice("dtype", dtype, DTYPES)
     return FAMILIES[family](model, weights, _device(device), DTYPES[dtype])
 
 

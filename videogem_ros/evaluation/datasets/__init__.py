@@ -9,7 +9,7 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from videogem_ros.errors import InvalidValueError
+from videogem_ros.errors import check_choice
 
 if TYPE_CHECKING:
     from videogem_ros.evaluation.datasets.annotated import AnnotatedDataset, Annotations
@@ -50,8 +50,7 @@ def open_dataset(
         InvalidValueError: No such data set or folder, annotation files that are missing or cannot
             be used, or no frame of any annotated video.
     """
-    if name not in DATASETS:
-        raise InvalidValueError("dataset", f"one of {', '.join(DATASETS)}", name)
+    check_choice("dataset", name, DATASETS)
     # PyAV and OpenCV are not needed to list the data sets.
     from videogem_ros.evaluation.datasets.annotated import AnnotatedDataset  # noqa: PLC0415
     from videogem_ros.evaluation.datasets.files import find, load  # noqa: PLC0415
