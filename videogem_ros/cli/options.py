@@ -33,6 +33,9 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _GROUNDING, _WINDOW = GroundingConfig(), WindowConfig()
 
+_FIELDS = ("weighting", "fusion", "resize", "self_self_scope")
+"""Options that are fields of GroundingConfig and parameters of the same name."""
+
 
 def _take_config(
     context: click.Context, _: click.Parameter, path: Path | None
@@ -57,7 +60,7 @@ def _take_config(
 
 _PARAMETERS = {
     **{name: name for name in ("backbone", "weights", "device", "dtype", "cuda_graphs")},
-    **{name: name for name in ("weighting", "fusion", "resize", "self_self_scope")},
+    **{name: name for name in _FIELDS},
     "verb_form": "prompts.verb_form",
     "threshold": "presence.threshold",
     "frame_interval_s": "window.frame_interval_s",
@@ -199,10 +202,7 @@ def load_grounder(grounding: Mapping[str, Any]) -> Grounder:
     config = parameters.grounding_config() if parameters else _GROUNDING
     config = replace(
         config,
-        **{
-            name: grounding[name]
-            for name in ("weighting", "fusion", "resize", "self_self_scope", "image_hw")
-        },
+        **{name: grounding[name] for name in (*_FIELDS, "image_hw")},
         prompts=replace(config.prompts, verb_form=grounding["verb_form"]),
         presence=replace(config.presence, threshold=grounding["threshold"]),
     )

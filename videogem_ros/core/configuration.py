@@ -25,6 +25,9 @@ SHIPPED, USUAL = "openclip:tabletop", "openclip:ViT-B-16"
 """The small model that is part of the package, and the one to which weights belong that are named
 without their backbone."""
 
+FEATURE_FIELDS = ("depth", "self_self_scope", "resize", "image_hw")
+"""Fields of a configuration that features depend on; all others serve the same features."""
+
 
 @dataclass(frozen=True)
 class GroundingConfig:

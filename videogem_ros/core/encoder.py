@@ -115,13 +115,11 @@ class Encoder:
             width = len(tower.class_embedding)
             patch_terms = pixels.new_empty(windows, len(chosen), self.depth + 1, patches, width)
             tokens = _tokens_of(chosen, frames, patches, pixels.device)
-            attend = partial(self_self_attention_by_frame, frames=frames, chosen=chosen)
-            _, class_terms = self.walk(
-                self.tokens(pixels).float(),
-                tokens,
-                patch_terms.permute(0, 2, 3, 1, 4),
-                attend if self.scope == "frame" else None,
-            )
+            attend = None
+            if self.scope == "frame":
+                attend = partial(self_self_attention_by_frame, frames=frames, chosen=chosen)
+            x = self.tokens(pixels).float()
+            _, class_terms = self.walk(x, tokens, patch_terms.permute(0, 2, 3, 1, 4), attend)
         return patch_terms, class_terms[:, None].expand(-1, len(chosen), -1, -1)
 
     def _grid(self, pixels: Tensor) -> tuple[int, int]:

@@ -19,7 +19,7 @@ from torch import Tensor
 from videogem_ros.core.acceleration import Graphs, to_host
 from videogem_ros.core.backbones import Backbone
 from videogem_ros.core.backbones.preprocessing import place, to_pixels
-from videogem_ros.core.configuration import GroundingConfig
+from videogem_ros.core.configuration import FEATURE_FIELDS, GroundingConfig
 from videogem_ros.core.encoder import Encoder, check_places, join_features
 from videogem_ros.core.fusion import Located, locate_points
 from videogem_ros.core.heatmaps import patch_similarity
@@ -94,12 +94,12 @@ class Grounder:
         Features of one serve the other, so only what happens after the encoder may differ.
 
         Args:
-            config: With this one's ``depth``, ``self_self_scope``, ``resize`` and ``image_hw``.
+            config: With this one's :data:`~videogem_ros.core.configuration.FEATURE_FIELDS`.
 
         Raises:
             InvalidValueError: One of those differs.
         """
-        for name in ("depth", "self_self_scope", "resize", "image_hw"):
+        for name in FEATURE_FIELDS:
             before, after = getattr(self.config, name), getattr(config, name)
             if before != after:
                 raise InvalidValueError(name, f"{before!r}, which features depend on", after)

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from videogem_ros.core import Backbone, Grounder
 from videogem_ros.core.backbones.preprocessing import Placement, place, to_source
-from videogem_ros.core.configuration import GroundingConfig
+from videogem_ros.core.configuration import FEATURE_FIELDS, GroundingConfig
 from videogem_ros.core.prompts import prompts_for
 from videogem_ros.datatypes import Action, Features, Frame, Window
 from videogem_ros.errors import InvalidValueError, RecordingError, VideoGemError
@@ -172,13 +172,9 @@ class ExampleEncoder:
         self._dataset = dataset
         self._backbone = backbone
         self._loaders = loaders
-        # Of a grounder's configuration, all that features and prompts depend on.
-        self._config = GroundingConfig(
-            resize=default.resize,
-            image_hw=default.image_hw,
-            self_self_scope=default.self_self_scope,
-            prompts=default.prompts,
-        )
+        # Of a grounder's configuration, all that features and prompts depend on but for K.
+        fields = {name: getattr(default, name) for name in FEATURE_FIELDS if name != "depth"}
+        self._config = GroundingConfig(**fields, prompts=default.prompts)
         self._input_hw = default.image_hw or backbone.input_hw
         self._grounders = {
             depth: Grounder(backbone, with_depth(self._config, depth)) for depth in depths
