@@ -12,9 +12,10 @@ process of its own for its peak memory above that of the loaded model. Timed bes
 heatmaps that are not equal: the tower in bfloat16, and of a video backbone self-self attention
 within each frame alone (self_self_scope "frame").
 
---stages counts the encoder's operations by stage, times them, and compares the rate with that of a
-large matrix product in the same run. --agreement asks how far points move in these other ways,
-with the shipped backbones on so many clips of the tabletop benchmark.
+--stages counts the encoder's operations and bytes by stage, times them, and compares the rates
+with those of a large matrix product and a large copy in the same run. --agreement asks how far
+points move in these other ways, with the shipped backbones on so many clips of the tabletop
+benchmark.
 """
 
 from __future__ import annotations
@@ -32,8 +33,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
+from tabletop import SHIPPED
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 from videogem_ros.core import Encoder, Grounder, GroundingConfig, load_backbone
 from videogem_ros.core.backbones import Backbone
@@ -49,7 +52,6 @@ from videogem_ros.evaluation.tabletop import TabletopBenchmark
 
 CONFIG = GroundingConfig()
 TOLERANCE = 1e-5
-SHIPPED = ("openclip:tabletop", "viclip:tabletop")
 SMALL_HW = (64, 64)
 """Network input of the warm-up before memory is measured."""
 
@@ -282,17 +284,22 @@ def report(result: dict) -> str:
 # Where the time goes.
 
 
+REST = "everything else"
+
+
 class Stages(TorchFunctionMode):
-    """Counts the operations of products and attention, and times them, inside.
+    """Counts the operations of products and attention and the bytes of all, and times, inside.
 
     Attributes:
         operations: By stage; a multiply and an add are two.
-        seconds: By stage.
+        moved: Bytes by stage, the least there are: each operand read and each result written once.
+        seconds: By stage, but for the rest, to which the time between calls belongs too.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.operations: dict[str, int] = defaultdict(int)
+        self.moved: dict[str, int] = defaultdict(int)
         self.seconds: dict[str, float] = defaultdict(float)
 
     def __torch_function__(
@@ -305,17 +312,37 @@ class Stages(TorchFunctionMode):
         kwargs = kwargs or {}
         start = time.perf_counter()
         out = func(*args, **kwargs)
+        seconds = time.perf_counter() - start
+        stage, operations = REST, 0
         if func is F.linear:
-            self._add("projections and MLPs", 2 * out.numel() * args[1].shape[-1], start)
+            stage, operations = "projections and MLPs", 2 * out.numel() * args[1].shape[-1]
         elif func is F.scaled_dot_product_attention:
             # The two paths differ by the scale: self-self attention folds it into p.
             stage = "self-self attention" if "scale" in kwargs else "plain attention"
-            self._add(stage, 4 * out.numel() * args[1].shape[-2], start)
+            operations = 4 * out.numel() * args[1].shape[-2]
+        if stage != REST:
+            self.operations[stage] += operations
+            self.seconds[stage] += seconds
+        self.moved[stage] += moved_bytes(func, args, kwargs, out)
         return out
 
-    def _add(self, stage: str, operations: int, start: float) -> None:
-        self.operations[stage] += operations
-        self.seconds[stage] += time.perf_counter() - start
+
+def moved_bytes(
+    func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any], out: Any
+) -> int:
+    """Bytes of a call's operands and results; none where it gives a view."""
+    read = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+    written = [x for x in tree_leaves(out) if isinstance(x, Tensor)]
+    name = getattr(func, "__name__", "")
+    places = {x.untyped_storage().data_ptr() for x in read}
+    in_place = name.endswith("_") and not name.startswith("__")
+    if "out" in kwargs:
+        read = [x for x in read if x is not kwargs["out"]]
+    elif not in_place and any(x.untyped_storage().data_ptr() in places for x in written):
+        return 0
+    if name.startswith("new_") or name.startswith("empty"):
+        return 0
+    return sum(min(x.nbytes, x.untyped_storage().nbytes()) for x in (*read, *written))
 
 
 def product_rate(dtype: torch.dtype) -> float:
@@ -326,36 +353,55 @@ def product_rate(dtype: torch.dtype) -> float:
     return 2 * side**3 / min(runs)
 
 
+def copy_rate() -> float:
+    """Bytes a second that copying much more than a cache holds reads and writes, best of ten."""
+    one = torch.zeros(2**27)
+    other = torch.zeros_like(one)
+    return 2 * one.nbytes / min(timed({"copy": lambda: other.copy_(one)}, 10)["copy"])
+
+
 def stage_lines(name: str, repeats: int) -> Iterator[str]:
-    """A table in Markdown: operations, time and share of the limit by stage, medians of runs."""
+    """A table in Markdown: operations, bytes, time and share of the limit, medians of runs.
+
+    A stage's limit is the longer of what its operations and its bytes would take at the rates of
+    a large product and a large copy.
+    """
     case = CASES[name]
     ways = prepare(case)
+    bandwidth = copy_rate()
     for way, dtype in (("ours", torch.float32), ("bfloat16", torch.bfloat16)):
         ways[way]()
-        runs, totals = [], []
+        runs = []
         for _ in range(repeats):
             start = time.perf_counter()
             with Stages() as stages:
                 ways[way]()
-            totals.append(time.perf_counter() - start)
+            total = time.perf_counter() - start
+            stages.seconds[REST] = total - sum(stages.seconds.values())
             runs.append(stages)
-        limit = product_rate(dtype)
-        yield f"{case.title}, {dtype}, large matrix product {limit / 1e9:.0f} GFLOP/s"
-        yield "| stage | GFLOP | s | GFLOP/s | share of the limit |"
-        yield "|---|---:|---:|---:|---:|"
-        for stage, operations in stages.operations.items():
-            seconds = median(run.seconds[stage] for run in runs)
-            rate = operations / seconds
-            yield (
-                f"| {stage} | {operations / 1e9:.0f} | {seconds:.2f} | {rate / 1e9:.0f} | "
-                f"{100 * rate / limit:.0f} % |"
-            )
-        rest = median(
-            total - sum(run.seconds.values()) for total, run in zip(totals, runs, strict=True)
+        rate = product_rate(dtype)
+        yield (
+            f"{case.title}, {dtype}, large matrix product {rate / 1e9:.0f} GFLOP/s, "
+            f"large copy {bandwidth / 1e9:.1f} GB/s"
         )
-        yield f"| everything else | | {rest:.2f} | | |"
-        everything = sum(stages.operations.values())
-        yield f"| together | {everything / 1e9:.0f} | {median(totals):.2f} | | |"
+        yield "| stage | GFLOP | MB | s | GFLOP/s | GB/s | share of the limit |"
+        yield "|---|---:|---:|---:|---:|---:|---:|"
+        together = [0.0] * 4
+        for stage, moved in stages.moved.items():
+            operations = stages.operations[stage]
+            seconds = median(run.seconds[stage] for run in runs)
+            limit = max(operations / rate, moved / bandwidth)
+            yield stage_line(stage, operations, moved, seconds, limit)
+            together = [*map(sum, zip(together, (operations, moved, seconds, limit), strict=True))]
+        yield stage_line("together", *together)
+
+
+def stage_line(stage: str, operations: float, moved: float, seconds: float, limit: float) -> str:
+    return (
+        f"| {stage} | {operations / 1e9:.0f} | {moved / 1e6:.0f} | {seconds:.2f} | "
+        f"{operations / seconds / 1e9:.0f} | {moved / seconds / 1e9:.1f} | "
+        f"{100 * limit / seconds:.0f} % |"
+    )
 
 
 # What other ways do to points.
@@ -408,7 +454,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
-    parser.add_argument("--stages", action="store_true", help="operations and time by stage")
+    parser.add_argument(
+        "--stages", action="store_true", help="operations, bytes and time by stage"
+    )
     parser.add_argument(
         "--agreement", type=int, metavar="CLIPS", help="how far points move in other ways"
     )

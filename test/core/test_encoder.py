@@ -10,6 +10,7 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from live_bytes import LiveBytes
 from tiny import TINY_CLIP, TINY_VICLIP
 from torch import Tensor, nn
 from torch.nn.functional import normalize
@@ -498,6 +499,36 @@ def test_half_precisions_encode_video(dtype: str) -> None:
     rough = patch_similarity(features, ones, text, tower)
     assert rough.dtype == torch.float32
     assert float((rough - exact).abs().max()) < (5e-2 if dtype == "bfloat16" else 5e-3)
+
+
+# Memory, in matrices of one number for each token and channel.
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("wanted", [slice(1, None), slice(8, None, 8)], ids=str)
+def test_a_pass_holds_little_beside_its_result(wanted: slice) -> None:
+    encoder = Encoder(openclip.tower_of(tiny_clip().visual))
+    x = encoder.tokens(noise(1, 3, 448, 448))
+    assert x.shape[1] > 512  # where q, k and v are looked at one by one
+    with LiveBytes() as live:
+        terms, _ = encoder.walk(x, wanted)
+    # q, k and v; the residual stream; of self-self attention the vectors, two outputs and what is
+    # at hand. Or, in their stead, the hidden layer of half the tokens before and after.
+    assert live.peak < terms.nbytes + 8.5 * x.nbytes
+
+
+@torch.inference_mode()
+def test_many_prompts_hold_no_more_than_a_few() -> None:
+    vision = drawn(viclip.ViClipVision(TINY_VICLIP))
+    tower = vision.tower()
+    features = Encoder(tower)(noise(8, 3, 64, 64))
+    peaks = []
+    for prompts in (3, 30):
+        text, weights = normalize(noise(prompts, 32), dim=-1), noise(8, prompts, 8)
+        with LiveBytes() as live:
+            similarity = patch_similarity(features, weights, text, tower)
+        peaks.append(live.peak - 2 * similarity.nbytes)  # the parts and the whole
+    assert peaks[1] < 1.1 * peaks[0]
 
 
 @pytest.mark.gpu

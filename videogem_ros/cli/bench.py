@@ -332,14 +332,15 @@ def _advice(rows: Sequence[_Row], rate: float) -> str:
     chosen, sustained = choose([row.measured for row in rows], rate)
     setting = chosen.setting
     name = _name(setting, " in ")
+    wanted = f"{rate:g} frame{'' if rate == 1 else 's'} a second"
     speed = f"9 of 10 frames within {_ms(chosen.percentile(90))} ms, {chosen.rate:.3g} a second"
     if not sustained:
-        return f"{rate:g} frames a second: none of these; the nearest is {name} ({speed})"
+        return f"{wanted}: none of these; the nearest is {name} ({speed})"
     size = "" if setting.image_hw is None else " --image-hw {} {}".format(*setting.image_hw)
     scope = setting.self_self_scope
     apart = "" if scope == EXACT else f" --self-self-scope {scope}"
     return (
-        f"{rate:g} frames a second: {name} ({speed})\n  --backbone {setting.backbone} "
+        f"{wanted}: {name} ({speed})\n  --backbone {setting.backbone} "
         f"--dtype {setting.dtype} --device {setting.device}{size}{apart}"
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
@@ -75,13 +75,8 @@ def self_self_attention(
     if own is not None:
         mean: Tensor = own.mean_of_parts(_own_attention(projections, root, value, tokens))
         return mean
-    parts = [
-        _sum(_own_attention(part, root, value, tokens))
-        for part in torch.split(projections, _together(projections))
-    ]
-    total = parts[0]
-    for part in parts[1:]:
-        total = total + part if total.requires_grad else total.add_(part)
+    parts = torch.split(projections, _together(projections))
+    total = _total(_sum(_own_attention(part, root, value, tokens)) for part in parts)
     return total / len(projections) if total.requires_grad else total.div_(len(projections))
 
 
@@ -140,6 +135,7 @@ def _own_attention(
     # The value's length falls out again.
     p1 = F.scaled_dot_product_attention(p, p, p, scale=1.0).view_as(projections)
     p = _of_length(p1, root, None if p.requires_grad else p).flatten(0, 1)
+    del p1
     query = p if tokens is None else p[:, :, tokens]
     value = value.expand(count, -1, -1, -1, -1).flatten(0, 1)
     out = F.scaled_dot_product_attention(query, p, value, scale=1.0)
@@ -149,6 +145,15 @@ def _own_attention(
 def _sum(parts: Tensor) -> Tensor:
     """(P, ...) to (...)."""
     return parts.sum(dim=0) if len(parts) > 1 else parts[0]
+
+
+def _total(parts: Iterator[Tensor]) -> Tensor:
+    """The sum of tensors, each of which is made when the one before is no longer held."""
+    total = next(parts)
+    for part in parts:
+        total = total + part if total.requires_grad else total.add_(part)
+        del part
+    return total
 
 
 def _of_length(p: Tensor, length: Tensor, memory: Tensor | None = None) -> Tensor:

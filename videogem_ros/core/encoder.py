@@ -118,8 +118,9 @@ class Encoder:
             attend = None
             if self.scope == "frame":
                 attend = partial(self_self_attention_by_frame, frames=frames, chosen=chosen)
-            x = self.tokens(pixels).float()
-            _, class_terms = self.walk(x, tokens, patch_terms.permute(0, 2, 3, 1, 4), attend)
+            _, class_terms = self.walk(
+                self.tokens(pixels).float(), tokens, patch_terms.permute(0, 2, 3, 1, 4), attend
+            )
         return patch_terms, class_terms[:, None].expand(-1, len(chosen), -1, -1)
 
     def _grid(self, pixels: Tensor) -> tuple[int, int]:
@@ -218,7 +219,7 @@ class Encoder:
         plain_only = len(tower.blocks) - self.depth
         pending: Tensor | None = None  # what is still to be added to x
         for block in tower.blocks[:plain_only]:
-            x, _, pending = _mlp(block, *self._one_path(block, x, pending))
+            x, pending = self._one_path(block, x, pending)
         if pending is not None:
             x, pending = x + pending, None
 
@@ -227,30 +228,50 @@ class Encoder:
         if out is None:
             out = wanted.new_empty(x.shape[0], self.depth + 1, *wanted.shape[1:], dtype=dtype)
         _store(wanted, out[:, 0])
-        class_terms = [x[:, 0]]
+        class_terms = [x[:, 0].clone()]
+        del wanted  # a view, as the class token was, which would keep all of x
         # Several windows fill a GPU by themselves.
         beside = Beside(x.device if len(x) == 1 else CPU)
         for term, block in enumerate(tower.blocks[plain_only:], start=1):
             branch = partial(self._branch, block, attend, out[:, term])
-            x, attended = self._two_paths(block, x, pending, beside, branch)
-            x, added, pending = _mlp(block, x, attended)
-            class_terms.append(attended[:, 0].float() + added[:, 0])
+            x, pending, class_term = self._two_paths(block, x, pending, beside, branch)
+            class_terms.append(class_term)
         beside.join()
         return out, torch.stack(class_terms, dim=1)
 
     def _heads(self, block: Block, y: Tensor) -> Tensor:
         """q, k and v of the normalised input y, (3, B, heads, 1 + N, d)."""
-        return split_heads(block.qkv(y.to(block.qkv.weight.dtype)), self.tower.heads)
+        y, heads = y.to(block.qkv.weight.dtype), self.tower.heads
+        if y.device.type != "cpu" or torch.is_grad_enabled():
+            return split_heads(block.qkv(y), heads)
+        # One after the other, so that only one of them is there twice.
+        batch, tokens, width = y.shape
+        out = y.new_empty(3, batch, heads, tokens, width // heads)
+        for part, projection in zip(out, block.qkv.split(3), strict=True):
+            part.copy_(projection(y).view(batch, tokens, heads, -1).transpose(1, 2))
+        return out
 
     def _plain(self, block: Block, qkv: Tensor, queries: int | None = None) -> Tensor:
         """What plain attention adds, for the first ``queries`` tokens, all where None."""
         q, k, v = qkv
         return block.project(merge_heads(attention(q[:, :, :queries], k, v)))
 
-    def _one_path(self, block: Block, x: Tensor, added: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The sum x + added, and what plain attention is to add to it, both (B, 1 + N, D)."""
+    def _one_path(
+        self, block: Block, x: Tensor, added: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """A whole block of the plain path alone.
+
+        Args:
+            block: The block.
+            x: (B, 1 + N, D), the residual stream.
+            added: What is still to be added to it, nothing where None.
+
+        Returns:
+            The residual stream and what is still to be added to it, as :func:`_mlp` gives them.
+        """
         x, y, _ = add_and_norm(x, added, block.ln_1, block.qkv.weight.dtype)
-        return x, self._plain(block, self._heads(block, y))
+        x, _, pending = _mlp(block, x, self._plain(block, self._heads(block, y)))
+        return x, pending
 
     def _two_paths(
         self,
@@ -259,17 +280,25 @@ class Encoder:
         added: Tensor | None,
         beside: Beside,
         branch: Callable[[Tensor, Tensor], None],
-    ) -> tuple[Tensor, Tensor]:
-        """As :meth:`_one_path`, with the self-self branch beside it.
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        """A whole block, with the self-self branch beside it.
 
-        After the last block nothing follows, so there both are the class token's alone.
+        After the last block nothing follows, so there the plain path is the class token's alone.
+
+        Returns:
+            The residual stream and what is still to be added to it, as :func:`_mlp` gives them,
+            and the class token's term (B, D) in float32.
         """
         last = block is self.tower.blocks[-1]
         x, y, lengths = add_and_norm(x, added, block.ln_1, block.qkv.weight.dtype)
         lengths = token_lengths(y) if lengths is None else lengths
         qkv = self._heads(block, y)
+        del y  # as large as x, and the branch needs the most memory
         beside.run(branch, qkv, lengths)
-        return x[:, :1] if last else x, self._plain(block, qkv, 1 if last else None)
+        attended = self._plain(block, qkv, 1 if last else None)
+        del qkv
+        x, added, pending = _mlp(block, x[:, :1] if last else x, attended)
+        return x, pending, attended[:, 0].float() + added[:, 0]
 
     def _branch(
         self,

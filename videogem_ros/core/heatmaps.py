@@ -10,6 +10,9 @@ from videogem_ros.core.fused import own_kernels
 from videogem_ros.core.tower import VisionTower
 from videogem_ros.datatypes import Features
 
+PROMPTS_TOGETHER = 3
+"""Prompts whose features of a frame are mixed together without own kernels."""
+
 
 def patch_similarity(
     features: Features, weights: Tensor, text: Tensor, tower: VisionTower
@@ -33,12 +36,28 @@ def patch_similarity(
     if own is not None:
         norm = tower.ln_post
         normed = own.mix_and_norm(terms, weights, norm.weight, norm.bias, norm.eps)
-        embedded = tower.project(normed)
-    else:
-        frames, count, patches, width = terms.shape
-        # (F, P or 1, L) x (F, L, N D) -> (F, P or 1, N, D)
-        mixed = weights @ terms.float().reshape(frames, count, patches * width)
-        embedded = tower.embed(mixed.view(frames, -1, patches, width))
+        return _cosines(tower.project(normed), text)
+    if weights.shape[1] == 1:
+        return torch.cat([_cosines(_mix(*one, tower), text) for one in zip(terms, weights)])
+    # A few prompts of a frame at a time: mixed features are much larger than what comes of them.
+    few = range(0, len(text), PROMPTS_TOGETHER)
+    parts = [slice(first, first + PROMPTS_TOGETHER) for first in few]
+    return torch.stack(
+        [
+            torch.cat([_cosines(_mix(frame, some[part], tower), text[part])[0] for part in parts])
+            for frame, some in zip(terms, weights)
+        ]
+    )
+
+
+def _mix(terms: Tensor, weights: Tensor, tower: VisionTower) -> Tensor:
+    """One frame's terms (L, N, D) by weights (P, L) to unit vectors (1, P, N, E)."""
+    mixed = weights @ terms.float().flatten(1)
+    return tower.embed(mixed.view(1, -1, *terms.shape[1:]))
+
+
+def _cosines(embedded: Tensor, text: Tensor) -> Tensor:
+    """Of unit vectors (F, P or 1, N, E) with those of the prompts (P, E), (F, P, N)."""
     if embedded.shape[1] == 1:
         return (embedded[:, 0] @ text.T).transpose(1, 2)
     return torch.einsum("fpne,pe->fpn", embedded, text)

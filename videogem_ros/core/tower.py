@@ -68,6 +68,11 @@ class Linear:
         """(..., in) to (..., out)."""
         return F.linear(x, self.weight, self.bias)
 
+    def split(self, count: int) -> tuple[Linear, ...]:
+        """Views that give equal parts of the outputs, in order."""
+        biases = (None,) * count if self.bias is None else self.bias.chunk(count)
+        return tuple(map(Linear, self.weight.chunk(count), biases))
+
 
 @dataclass(frozen=True, eq=False)
 class Block:
