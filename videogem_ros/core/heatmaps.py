@@ -82,7 +82,7 @@ def normalise(maps: Tensor) -> Tensor:
     """Min-max to [0, 1] over the last two axes; a constant map becomes zero."""
     low = maps.amin(dim=(-2, -1), keepdim=True)
     span = maps.amax(dim=(-2, -1), keepdim=True) - low
-    return (maps - low) / torch.where(span > 0, span, torch.ones_like(span))
+    return (maps - low).div_(torch.where(span > 0, span, torch.ones_like(span)))
 
 
 def peaks(maps: Tensor) -> Tensor:
@@ -95,8 +95,5 @@ def peaks(maps: Tensor) -> Tensor:
         (..., 2) int64, x and y.
     """
     width = maps.shape[-1]
-    flat = maps.flatten(-2)
-    places = torch.arange(flat.shape[-1], device=flat.device)
-    is_peak = flat == flat.amax(dim=-1, keepdim=True)
-    first = torch.where(is_peak, places, flat.shape[-1]).amin(dim=-1)
+    first = maps.flatten(-2).argmax(dim=-1)  # torch.max documents: of several, the first
     return torch.stack([first % width, first // width], dim=-1)
