@@ -97,16 +97,18 @@ def self_self_attention_by_frame(
     Returns:
         (B, heads, N F, d), without the class token: patch by patch, frames fastest.
     """
-    three, batch, heads, _, size = projections.shape
     token, patches = projections[..., :1, :], projections[..., 1:, :]
-    patches = patches.reshape(three, batch, heads, -1, frames, size)
-    alone = [torch.cat([token, patches[..., place, :]], dim=-2) for place in chosen]
-    every = torch.stack(alone, dim=2)  # (3, B, F, heads, 1 + N, d)
-    found = self_self_attention(
-        every.flatten(1, 2), temperature.repeat_interleave(len(chosen)), PATCHES
-    )
-    by_frame = found.view(batch, len(chosen), heads, -1, size)
-    return by_frame.permute(0, 2, 3, 1, 4).flatten(2, 3)
+    patches = patches.unflatten(-2, (-1, frames))  # (3, B, heads, N, T, d)
+    count = 1 if projections.device.type == "cpu" else len(chosen)  # a GPU wants many at once
+    found = []
+    for first in range(0, len(chosen), count):
+        few = chosen[first : first + count]
+        alone = [torch.cat([token, patches[..., place, :]], dim=-2) for place in few]
+        attended = self_self_attention(
+            torch.cat(alone, dim=1), temperature.repeat(len(few)), PATCHES
+        )
+        found.append(attended.unflatten(0, (len(few), -1)))  # (F, B, heads, N, d)
+    return torch.cat(found).permute(1, 2, 3, 0, 4).flatten(2, 3)
 
 
 def _together(projections: Tensor) -> int:
