@@ -97,8 +97,9 @@ def self_self_attention_by_frame(
     Returns:
         (B, heads, N F, d), without the class token: patch by patch, frames fastest.
     """
+    three, batch, heads, _, size = projections.shape
     token, patches = projections[..., :1, :], projections[..., 1:, :]
-    patches = patches.unflatten(-2, (-1, frames))  # (3, B, heads, N, T, d)
+    patches = patches.reshape(three, batch, heads, -1, frames, size)
     count = 1 if projections.device.type == "cpu" else len(chosen)  # a GPU wants many at once
     found = []
     for first in range(0, len(chosen), count):
@@ -107,7 +108,7 @@ def self_self_attention_by_frame(
         attended = self_self_attention(
             torch.cat(alone, dim=1), temperature.repeat(len(few)), PATCHES
         )
-        found.append(attended.unflatten(0, (len(few), -1)))  # (F, B, heads, N, d)
+        found.append(attended.view(len(few), batch, heads, -1, size))
     return torch.cat(found).permute(1, 2, 3, 0, 4).flatten(2, 3)
 
 
