@@ -11,7 +11,7 @@ from videogem_ros.core.tower import VisionTower
 from videogem_ros.datatypes import Features
 
 PROMPTS_TOGETHER = 3
-"""Prompts whose features of a frame are mixed together without own kernels."""
+"""Prompts whose mixed features of a frame are there at once, where no own kernel makes them."""
 
 
 def patch_similarity(
@@ -37,23 +37,20 @@ def patch_similarity(
         norm = tower.ln_post
         normed = own.mix_and_norm(terms, weights, norm.weight, norm.bias, norm.eps)
         return _cosines(tower.project(normed), text)
-    if weights.shape[1] == 1:
-        return torch.cat([_cosines(_mix(*one, tower), text) for one in zip(terms, weights)])
-    # A few prompts of a frame at a time: mixed features are much larger than what comes of them.
-    few = range(0, len(text), PROMPTS_TOGETHER)
-    parts = [slice(first, first + PROMPTS_TOGETHER) for first in few]
-    return torch.stack(
-        [
-            torch.cat([_cosines(_mix(frame, some[part], tower), text[part])[0] for part in parts])
-            for frame, some in zip(terms, weights)
-        ]
-    )
+    return torch.stack([_of_frame(*one, text, tower) for one in zip(terms, weights)])
 
 
-def _mix(terms: Tensor, weights: Tensor, tower: VisionTower) -> Tensor:
-    """One frame's terms (L, N, D) by weights (P, L) to unit vectors (1, P, N, E)."""
-    mixed = weights @ terms.float().flatten(1)
-    return tower.embed(mixed.view(1, -1, *terms.shape[1:]))
+def _of_frame(terms: Tensor, weights: Tensor, text: Tensor, tower: VisionTower) -> Tensor:
+    """One frame's (L, N, D) terms by weights (P or 1, L) to cosines (P, N).
+
+    A few prompts at a time, as mixed features are much larger than what comes of them.
+    """
+    flat, similarity = terms.float().flatten(1), []
+    for first in range(0, len(weights), PROMPTS_TOGETHER):
+        few = slice(first, first + PROMPTS_TOGETHER)
+        embedded = tower.embed((weights[few] @ flat).view(1, -1, *terms.shape[1:]))
+        similarity.append(_cosines(embedded, text[few] if len(weights) > 1 else text)[0])
+    return torch.cat(similarity)
 
 
 def _cosines(embedded: Tensor, text: Tensor) -> Tensor:
