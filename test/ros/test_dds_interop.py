@@ -127,7 +127,9 @@ def test_a_message_of_ros_that_is_cut_short_is_counted(ros: Ros, node: Process) 
         "rclpy.init(); node = rclpy.create_node('broken')\n"
         f"camera = node.create_publisher(Image, '{CAMERA}', 5)\n"
         "while not camera.get_subscription_count(): time.sleep(0.05)\n"
-        "camera.publish(serialize_message(Image(data=bytes(300)))[:40]); time.sleep(0.5)\n"
+        "cut = serialize_message(Image(data=bytes(300)))[:40]\n"
+        # Several, as the node may hear of the camera later than the camera of the node.
+        "for _ in range(20): camera.publish(cut); time.sleep(0.1)\n"
     )
     ros.call("python3", "-c", source)
     node.wait_for(f"messages on {CAMERA}: they cannot be deserialized", 20)
