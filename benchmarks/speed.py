@@ -36,7 +36,6 @@ import torch.nn.functional as F  # noqa: N812 - its usual name
 from tabletop import SHIPPED
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
 
 from videogem_ros.core import Encoder, Grounder, GroundingConfig, load_backbone
 from videogem_ros.core.backbones import Backbone
@@ -47,6 +46,7 @@ from videogem_ros.core.heatmaps import patch_similarity
 from videogem_ros.core.tower import Block, VisionTower
 from videogem_ros.core.weighting import layer_weights
 from videogem_ros.datatypes import Grounding
+from videogem_ros.evaluation.live_bytes import LiveBytes, tensors_in
 from videogem_ros.evaluation.speed import PeakMemory
 from videogem_ros.evaluation.tabletop import TabletopBenchmark
 
@@ -257,6 +257,8 @@ def measure(name: str, repeats: int) -> dict[str, object]:
     ways = prepare(case)
     deviation = check(case, ways)  # also the warm-up
     seconds = timed(ways, repeats)
+    with LiveBytes() as live:
+        ways["ours"]()
     peaks = {way: peak_in_own_process(name, way) for way in ways}
     return {
         "case": case.title,
@@ -264,6 +266,7 @@ def measure(name: str, repeats: int) -> dict[str, object]:
         "seconds": {way: [min(s), median(s), max(s)] for way, s in seconds.items()},
         "speedup": {way: median(seconds["baseline"]) / median(s) for way, s in seconds.items()},
         "peak_mib": peaks,
+        "tensors_mib": live.peak / 2**20,
         "memory_ratio": peaks["ours"] / peaks["baseline"],
     }
 
@@ -276,7 +279,10 @@ def report(result: dict) -> str:
             f"{result['peak_mib'][way]:6.0f} MiB peak, {result['speedup'][way]:5.2f} times faster"
         )
     further = result["speedup"]["bfloat16"] / result["speedup"]["ours"]
-    lines.append(f"  ours needs {result['memory_ratio']:.2f} of the memory")
+    lines.append(
+        f"  ours needs {result['memory_ratio']:.2f} of the memory; "
+        f"its tensors alone {result['tensors_mib']:.0f} MiB at once"
+    )
     lines.append(f"  bfloat16 is {further:.2f} times faster than ours")
     return "\n".join(lines)
 
@@ -331,16 +337,15 @@ def moved_bytes(
     func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any], out: Any
 ) -> int:
     """Bytes of a call's operands and results; none where it gives a view."""
-    read = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
-    written = [x for x in tree_leaves(out) if isinstance(x, Tensor)]
     name = getattr(func, "__name__", "")
+    if name.startswith(("new_", "empty")):  # which write nothing
+        return 0
+    read, written = tensors_in((args, kwargs)), tensors_in(out)
     places = {x.untyped_storage().data_ptr() for x in read}
     in_place = name.endswith("_") and not name.startswith("__")
     if "out" in kwargs:
         read = [x for x in read if x is not kwargs["out"]]
     elif not in_place and any(x.untyped_storage().data_ptr() in places for x in written):
-        return 0
-    if name.startswith("new_") or name.startswith("empty"):
         return 0
     return sum(min(x.nbytes, x.untyped_storage().nbytes()) for x in (*read, *written))
 

@@ -10,7 +10,6 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from live_bytes import LiveBytes
 from tiny import TINY_CLIP, TINY_VICLIP
 from torch import Tensor, nn
 from torch.nn.functional import normalize
@@ -23,6 +22,7 @@ from videogem_ros.core.encoder import join_features, resample_positions
 from videogem_ros.core.heatmaps import patch_similarity
 from videogem_ros.datatypes import PROMPT_KINDS, Action, Features, Frame, Window
 from videogem_ros.errors import InvalidValueError
+from videogem_ros.evaluation.live_bytes import LiveBytes
 
 ACTION = Action("pour the milk", "pour the milk", "pour", "pour", "milk", "milk")
 
