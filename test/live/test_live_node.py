@@ -363,9 +363,10 @@ def test_under_ten_times_the_load_no_window_is_older_than_the_pass_before(
     gate.delay_s = 0.04
     taken: list[tuple[int, float]] = []  # when an image was in, and its stamp
     for step in range(250):  # one second at ten images per window's time
+        # Not after the last one: a pass for it alone would leave the next command none to make.
+        time.sleep(0.004)
         node.on_image(image(step / 100, seed=0))
         taken.append((time.monotonic_ns(), step / 100))
-        time.sleep(0.004)
     node.on_action("open the drawer")
     answer = graph.wait_for(lambda grounding: grounding.action == "open the drawer")
     assert answer.command_id == 2
