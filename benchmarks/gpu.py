@@ -420,7 +420,7 @@ def attention_ms(backbone: Backbone, device: torch.device, repeats: int) -> dict
     tower, found = backbone.tower, {}
     tokens = 1 + backbone.window_frames * (tower.position_embedding.shape[0] - 1)
     shape = (3, tower.heads, tokens, tower.head_dim)
-    p = torch.randn(shape, device=device, dtype=tower.projection.dtype)
+    p = torch.randn(shape, device=device, dtype=tower.dtype)
     chosen = {*kernels(p.dtype, tower.head_dim), SDPBackend.CUDNN_ATTENTION} - {SDPBackend.MATH}
     for kernel in sorted(chosen, key=str):
 

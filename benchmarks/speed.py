@@ -201,14 +201,12 @@ def prepare(
     ways = {
         "baseline": lambda: baseline(tower, pixels, positions, text),
         "ours": lambda: ours(tower, pixels, text, case.frames),
-        "bfloat16": lambda: ours(narrow.tower, pixels.bfloat16(), text, case.frames),
+        "bfloat16": lambda: ours(narrow.tower, pixels, text, case.frames),
     }
     if tower.temporal_embedding is not None:
         ways |= {
             "by frame": lambda: ours(tower, pixels, text, case.frames, "frame"),
-            "by frame, bfloat16": lambda: ours(
-                narrow.tower, pixels.bfloat16(), text, case.frames, "frame"
-            ),
+            "by frame, bfloat16": lambda: ours(narrow.tower, pixels, text, case.frames, "frame"),
         }
     return ways
 
@@ -320,7 +318,7 @@ class Stages(TorchFunctionMode):
         out = func(*args, **kwargs)
         seconds = time.perf_counter() - start
         stage, operations = REST, 0
-        if func is F.linear:
+        if func in (F.linear, torch.addmm):  # of both the second operand ends in what is summed
             stage, operations = "projections and MLPs", 2 * out.numel() * args[1].shape[-1]
         elif func is F.scaled_dot_product_attention:
             # The two paths differ by the scale: self-self attention folds it into p.

@@ -481,7 +481,7 @@ def test_half_precisions_point_near_float32(
     tiny_clip_config: Path, tiny_image_backbone: Backbone, dtype: str, tolerance: float
 ) -> None:
     rough = load_backbone(f"openclip:{tiny_clip_config}", "random:0", dtype=dtype)
-    assert rough.tower.projection.dtype == getattr(torch, dtype)
+    assert rough.tower.dtype == getattr(torch, dtype)
     near_in_precision(rough, tiny_image_backbone, tolerance)
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from open_clip.transformer import Transformer
+from open_clip.transformer import QuickGELU, Transformer
 from torch import nn
 
 from videogem_ros.core import Encoder
@@ -16,7 +16,9 @@ def transformer(**options: object) -> nn.Module:
 
 
 @pytest.mark.parametrize("tokens", [1, MLP_ROWS, MLP_ROWS + 1, 3 * MLP_ROWS - 5])
-@pytest.mark.parametrize("options", [{}, {"ls_init_value": 0.3}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"ls_init_value": 0.3}, {"act_layer": QuickGELU}], ids=str
+)
 @torch.inference_mode()
 def test_the_mlp_of_many_tokens_is_that_of_each(tokens: int, options: dict) -> None:
     module = transformer(**options)
@@ -60,6 +62,15 @@ def test_a_linear_layer_may_lack_a_bias() -> None:
     module = nn.Linear(3, 2, bias=False)
     x = torch.randn(4, 3)
     assert torch.equal(Linear.of(module)(x), module(x))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@torch.inference_mode()
+def test_a_linear_layer_scales_its_product_and_its_bias(bias: bool) -> None:
+    module = nn.Linear(3, 2, bias=bias)
+    x = torch.randn(4, 5, 3)
+    expected = 0.3 * (x @ module.weight.T) + (1.7 * module.bias if bias else 0)
+    torch.testing.assert_close(Linear.of(module).scaled(x, 0.3, 1.7), expected)
 
 
 @torch.inference_mode()

@@ -70,9 +70,9 @@ class Encoder:
         """Encode one window.
 
         Args:
-            pixels: (T, 3, H, W) normalised RGB in the tower's dtype and device; H and W are
-                multiples of the patch. A video tower takes exactly its T frames, an image tower
-                any number and encodes each on its own.
+            pixels: (T, 3, H, W) normalised RGB in the patch embedding's dtype and on its device; H
+                and W are multiples of the patch. A video tower takes exactly its T frames, an
+                image tower any number and encodes each on its own.
             frames: Places in the window whose patch features are wanted, all where None. An image
                 tower encodes only these; a video tower needs all frames, but saves the queries of
                 the others in the second self-self step. The values do not depend on the choice.
@@ -105,7 +105,7 @@ class Encoder:
         tower, grid_hw = self.tower, self._grid(pixels[0])
         windows, frames = pixels.shape[:2]
         patches = math.prod(grid_hw)
-        with chosen_kernels(pixels.device, pixels.dtype, tower.head_dim):
+        with chosen_kernels(pixels.device, tower.dtype, tower.head_dim):
             if tower.temporal_embedding is None:
                 patch_terms, class_terms = self.walk(self.tokens(_take(pixels, chosen)).float())
                 return (
@@ -113,7 +113,9 @@ class Encoder:
                     class_terms.reshape(windows, -1, *class_terms.shape[1:]),
                 )
             width = len(tower.class_embedding)
-            patch_terms = pixels.new_empty(windows, len(chosen), self.depth + 1, patches, width)
+            patch_terms = pixels.new_empty(
+                windows, len(chosen), self.depth + 1, patches, width, dtype=tower.dtype
+            )
             tokens = _tokens_of(chosen, frames, patches, pixels.device)
             attend = None
             if self.scope == "frame":
@@ -213,7 +215,7 @@ class Encoder:
             patch terms, (B, L, M, D) in the weights' dtype or ``out``, and class terms
             (B, L, D) in float32.
         """
-        tower, dtype = self.tower, self.tower.patch_embedding.dtype
+        tower, dtype = self.tower, self.tower.dtype
         if tower.ln_pre is not None:
             x = tower.ln_pre(x)
         plain_only = len(tower.blocks) - self.depth
@@ -241,7 +243,7 @@ class Encoder:
 
     def _heads(self, block: Block, y: Tensor) -> Tensor:
         """q, k and v of the normalised input y, (3, B, heads, 1 + N, d)."""
-        y, heads = y.to(block.qkv.weight.dtype), self.tower.heads
+        y, heads = y.to(self.tower.dtype), self.tower.heads
         if y.device.type != "cpu" or torch.is_grad_enabled():
             return split_heads(block.qkv(y), heads)
         # One after the other, so that only one of them is there twice.
@@ -269,7 +271,7 @@ class Encoder:
         Returns:
             The residual stream and what is still to be added to it, as :func:`_mlp` gives them.
         """
-        x, y, _ = add_and_norm(x, added, block.ln_1, block.qkv.weight.dtype)
+        x, y, _ = add_and_norm(x, added, block.ln_1, self.tower.dtype)
         x, _, pending = _mlp(block, x, self._plain(block, self._heads(block, y)))
         return x, pending
 
@@ -290,7 +292,7 @@ class Encoder:
             and the class token's term (B, D) in float32.
         """
         last = block is self.tower.blocks[-1]
-        x, y, lengths = add_and_norm(x, added, block.ln_1, block.qkv.weight.dtype)
+        x, y, lengths = add_and_norm(x, added, block.ln_1, self.tower.dtype)
         lengths = token_lengths(y) if lengths is None else lengths
         qkv = self._heads(block, y)
         del y  # as large as x, and the branch needs the most memory

@@ -18,6 +18,9 @@ from torch import Tensor, nn
 
 from videogem_ros.core.fused import own_kernels
 
+SLOPE = 1.702
+"""Of QuickGELU's sigmoid."""
+
 MLP_ROWS = 512
 """Tokens that pass the MLP together on a CPU: its hidden layer stays near the cache."""
 
@@ -68,6 +71,15 @@ class Linear:
         """(..., in) to (..., out)."""
         return F.linear(x, self.weight, self.bias)
 
+    def scaled(self, x: Tensor, product: float, bias: float = 1.0) -> Tensor:
+        """(..., in) to (..., out): product * x W^T + bias * b, scaled as the product is made."""
+        flat, weight = x.flatten(0, -2), self.weight.T
+        if self.bias is None:
+            out = torch.mm(flat, weight).mul_(product)
+        else:
+            out = torch.addmm(self.bias, flat, weight, beta=bias, alpha=product)
+        return out.view(*x.shape[:-1], -1)
+
     def split(self, count: int) -> tuple[Linear, ...]:
         """Views that give equal parts of the outputs, in order."""
         biases = (None,) * count if self.bias is None else self.bias.chunk(count)
@@ -116,12 +128,14 @@ class Block:
 
     def feed_forward(self, y: Tensor) -> Tensor:
         """What the MLP makes of its normalised input y, (B, N, D) in the weights' dtype."""
-        hidden = self.expand(y)
-        if isinstance(self.activation, QuickGELU) and not torch.is_grad_enabled():
-            hidden = _quick_gelu(hidden)
-        else:
-            hidden = self.activation(hidden)
-        out = self.contract(hidden)
+        own = own_kernels(y)
+        if not isinstance(self.activation, QuickGELU) or torch.is_grad_enabled():
+            out = self.contract(self.activation(self.expand(y)))
+        elif own is not None:
+            out = self.contract(own.quick_gelu(self.expand(y)))
+        else:  # x sigmoid(1.702 x) = silu(1.702 x) / 1.702
+            hidden = F.silu(self.expand.scaled(y, SLOPE, SLOPE), inplace=True)
+            out = self.contract.scaled(hidden, 1 / SLOPE)
         return out if self.scale_mlp is None else out * self.scale_mlp
 
 
@@ -170,6 +184,11 @@ class VisionTower:
         return 1 if self.temporal_embedding is None else self.temporal_embedding.shape[0]
 
     @property
+    def dtype(self) -> torch.dtype:
+        """Of the blocks' products; what comes before and after them may be wider."""
+        return self.blocks[0].qkv.weight.dtype
+
+    @property
     def head_dim(self) -> int:
         """D / heads."""
         return self.class_embedding.shape[0] // self.heads
@@ -190,13 +209,12 @@ class VisionTower:
         return F.normalize(y @ self.projection.float(), dim=-1)
 
 
-def _quick_gelu(x: Tensor) -> Tensor:
-    """Make x sigmoid(1.702 x) = silu(1.702 x) / 1.702, in its place: no new memory to write."""
-    own = own_kernels(x)
-    if own is not None:
-        made: Tensor = own.quick_gelu(x)
-        return made
-    return F.silu(x.mul_(1.702), inplace=True).div_(1.702)
+def narrow(resblocks: nn.Module, dtype: torch.dtype) -> None:
+    """Round the weights of blocks' products; norms are computed in float32 and keep theirs."""
+    for block in resblocks.children():
+        for part in block.children():
+            if not isinstance(part, nn.LayerNorm):
+                part.to(dtype)
 
 
 def blocks_of(resblocks: nn.Module) -> tuple[Block, ...]:

@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from tiny import TINY_CLIP, TINY_VICLIP
 from torch import Tensor, nn
 
-from videogem_ros.core import load_backbone
+from videogem_ros.core import Encoder, load_backbone
 from videogem_ros.core.backbones import Backbone, openclip, viclip
 from videogem_ros.core.backbones.checkpoint import hub_file
 from videogem_ros.errors import InvalidValueError, VideoGemError, WeightsError
@@ -152,12 +152,49 @@ def test_an_image_backbone_describes_itself() -> None:
     assert (backbone.name, backbone.window_frames) == ("openclip:ViT-tiny", 1)
     assert backbone.input_hw == (64, 64)  # its own: it is too small to be a published one
     assert backbone.logit_scale == pytest.approx(1 / 0.07, rel=1e-6)
-    assert backbone.tower.projection.dtype == torch.bfloat16
+    assert backbone.tower.dtype == torch.bfloat16
     assert backbone.encode_text(["a word"]).dtype == torch.float32
     assert (backbone.preprocessing.interpolation, backbone.preprocessing.antialias) == (
         "bicubic",
         True,
     )
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("name", NAMES)
+@torch.inference_mode()
+def test_half_precision_is_that_of_the_blocks_products_alone(name: str, dtype: str) -> None:
+    exact, half = load_backbone(name, "random:3"), load_backbone(name, "random:3", dtype=dtype)
+    for (part, of_exact), of_half in zip(
+        exact.model.named_parameters(), half.model.parameters(), strict=True
+    ):
+        of_images = part.startswith(("visual.", "vision_encoder."))
+        is_narrow = of_images and "resblocks" in part and ".ln_" not in part
+        expected = of_exact.to(getattr(torch, dtype)) if is_narrow else of_exact
+        assert (of_half.dtype, part) == (expected.dtype, part)
+        assert torch.equal(of_half, expected)
+    pixels = torch.randn(exact.window_frames, 3, 64, 64)
+    assert torch.equal(Encoder(half.tower).tokens(pixels), Encoder(exact.tower).tokens(pixels))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("name", NAMES)
+@torch.inference_mode()
+def test_a_model_in_half_precision_is_usable_under_autocast(name: str, dtype: torch.dtype) -> None:
+    kind = str(dtype).removeprefix("torch.")
+    exact, half = load_backbone(name, "random:3"), load_backbone(name, "random:3", dtype=kind)
+    pixels = torch.randn(exact.window_frames, 3, 64, 64)
+
+    def embedding(model: Any) -> Tensor:
+        if "openclip" in name:
+            found: Tensor = model.encode_image(pixels)
+        else:
+            found = model.vision_encoder(pixels[None])
+        return nn.functional.normalize(found.float(), dim=-1)
+
+    with torch.autocast("cpu", dtype):
+        found = embedding(half.model)
+    assert (found - embedding(exact.model)).norm(dim=-1).max() < 0.05
 
 
 def test_a_published_size_is_grounded_at_448(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,7 +211,7 @@ def test_a_video_backbone_describes_itself() -> None:
     assert (backbone.name, backbone.window_frames) == ("viclip:tiny", 8)
     assert backbone.input_hw == (64, 64)
     assert backbone.logit_scale == pytest.approx(100)
-    assert backbone.tower.projection.dtype == torch.float16
+    assert backbone.tower.dtype == torch.float16
     assert backbone.preprocessing.mean == (0.485, 0.456, 0.406)
     assert backbone.preprocessing.std == (0.229, 0.224, 0.225)
     assert (backbone.preprocessing.interpolation, backbone.preprocessing.antialias) == (

@@ -80,7 +80,9 @@ def load_backbone(
             ``.pt``, ``.pth`` or ``.bin`` file, or ``random:SEED`` for an untrained model. The
             family's usual weights where None.
         device: "cpu", "cuda", "cuda:1", ...
-        dtype: "float32", "bfloat16" or "float16", of the vision tower.
+        dtype: "float32", "bfloat16" or "float16", of the products and attention of the vision
+            tower's blocks. Embeddings, norms, the residual stream and the projection are float32
+            always, and so is the text tower.
 
     Returns:
         The backbone, in evaluation mode.

@@ -32,7 +32,7 @@ from videogem_ros.core.backbones.preprocessing import (
     Preprocessing,
 )
 from videogem_ros.core.backbones.text import TextTower, is_clips
-from videogem_ros.core.tower import Norm, VisionTower, blocks_of
+from videogem_ros.core.tower import Norm, VisionTower, blocks_of, narrow
 from videogem_ros.errors import InvalidValueError, WeightsError
 
 DEFAULT_WEIGHTS = "openai"
@@ -47,7 +47,9 @@ SMALLEST_PUBLISHED = 224
 
 
 class OpenClipBackbone:
-    """A CLIP of open_clip; ``model`` stays an ordinary, usable open_clip model.
+    """A CLIP of open_clip; ``model`` stays an ordinary open_clip model.
+
+    In half precision its image tower is mixed, and encodes images under ``torch.autocast``.
 
     Args:
         name: ``openclip:MODEL``.
@@ -131,7 +133,7 @@ def load(
             build(config | {"quick_gelu": tag.get("quick_gelu", False)}, model), state, weights
         )
     clip.eval().requires_grad_(False).to(device)
-    clip.visual.to(dtype)
+    narrow(clip.get_submodule("visual.transformer.resblocks"), dtype)
     return OpenClipBackbone(
         f"openclip:{model}", clip, tokenizer, preprocessing, seed is not None, presence_fit
     )

@@ -24,7 +24,7 @@ from videogem_ros.core.backbones.checkpoint import (
 )
 from videogem_ros.core.backbones.preprocessing import OPENAI_PREPROCESSING, Preprocessing
 from videogem_ros.core.backbones.text import TextTower
-from videogem_ros.core.tower import Norm, VisionTower, blocks_of
+from videogem_ros.core.tower import Norm, VisionTower, blocks_of, narrow
 from videogem_ros.errors import InvalidValueError, WeightsError
 
 HUB_REPOSITORY = "OpenGVLab/ViCLIP"
@@ -194,7 +194,9 @@ def _activation(config: ViClipConfig) -> type[nn.Module]:
 
 
 class ViClipBackbone:
-    """ViCLIP as the grounder uses it; ``model`` stays an ordinary, usable module.
+    """ViCLIP as the grounder uses it; ``model`` stays an ordinary module.
+
+    In half precision its video tower is mixed, and encodes windows under ``torch.autocast``.
 
     Args:
         name: ``viclip:MODEL``.
@@ -252,7 +254,7 @@ def load(
     if state is not None:
         fill(viclip, state, weights)
     viclip.eval().requires_grad_(False).to(device)
-    viclip.vision_encoder.to(dtype)
+    narrow(viclip.vision_encoder.transformer.resblocks, dtype)
     return ViClipBackbone(f"viclip:{model}", viclip, seed is not None, presence_fit)
 
 
