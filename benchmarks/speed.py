@@ -14,8 +14,8 @@ within each frame alone (self_self_scope "frame").
 
 --stages counts the encoder's operations and bytes by stage, times them, and compares the rates
 with those of a large matrix product and a large copy in the same run. --agreement asks how far
-points move in these other ways, with the shipped backbones on so many clips of the tabletop
-benchmark.
+points move and how much heatmaps change in these other ways, with the shipped backbones on so many
+clips of the tabletop benchmark.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from tabletop import SHIPPED
@@ -334,13 +335,13 @@ class Stages(TorchFunctionMode):
 def moved_bytes(
     func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any], out: Any
 ) -> int:
-    """Bytes of a call's operands and results; none where it gives a view."""
+    """Bytes of a call's operands and results; none where it gives a view, or tells of a tensor."""
     name = getattr(func, "__name__", "")
-    if name.startswith(("new_", "empty")):  # which write nothing
-        return 0
     read, written = tensors_in((args, kwargs)), tensors_in(out)
+    if name.startswith(("new_", "empty")) or not written:
+        return 0
     places = {x.untyped_storage().data_ptr() for x in read}
-    in_place = name.endswith("_") and not name.startswith("__")
+    in_place = (name.endswith("_") and not name.startswith("__")) or kwargs.get("inplace", False)
     if "out" in kwargs:
         read = [x for x in read if x is not kwargs["out"]]
     elif not in_place and any(x.untyped_storage().data_ptr() in places for x in written):
@@ -411,7 +412,7 @@ def stage_line(stage: str, operations: float, moved: float, seconds: float, limi
 
 
 def agreement(backbone: str, clips: int) -> Iterator[str]:
-    """How far points of a shipped backbone move in other ways, on the tabletop benchmark."""
+    """How a shipped backbone's points and heatmaps change in other ways, on the benchmark."""
     dataset = TabletopBenchmark(clips)
     grounders = {
         f"{dtype}, scope {scope}": Grounder(
@@ -424,6 +425,7 @@ def agreement(backbone: str, clips: int) -> Iterator[str]:
     tower = exact.backbone.tower
     patches = tuple(side // patch for side, patch in zip(exact.input_hw, tower.patch_hw))
     moved: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name, _ in others}
+    off: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name, _ in others}
     for sample in dataset.samples:
         window, newest = dataset.window(sample, exact.backbone.window_frames)
         expected = exact.ground(window, sample.actions, (newest,))
@@ -432,6 +434,7 @@ def agreement(backbone: str, clips: int) -> Iterator[str]:
             for one, two in zip(expected, found, strict=True):
                 for kind in one.points:
                     moved[name][kind].append(patches_apart(one, two, kind, patches))
+                    off[name][kind].append(heatmap_error(one, two, kind))
     for name, kinds in moved.items():
         actions = len(dataset.samples)
         yield f"{backbone}, {clips} clips, {actions} actions: {name} to {reference}"
@@ -440,7 +443,8 @@ def agreement(backbone: str, clips: int) -> Iterator[str]:
             same = sum(distance == 0 for distance in distances) / len(distances)
             yield (
                 f"  {kind:<8}{100 * within:6.2f} % within one patch, {100 * same:.1f} % the same, "
-                f"furthest {max(distances):.1f} patches"
+                f"furthest {max(distances):.1f} patches, "
+                f"heatmaps {100 * median(off[name][kind]):.2f} % off"
             )
 
 
@@ -449,6 +453,12 @@ def patches_apart(one: Grounding, other: Grounding, kind: str, patches: Sequence
     (rows, columns), (height, width) = patches, one.image_hw
     a, b = one.points[kind], other.points[kind]
     return max(abs(a.y - b.y) * rows / height, abs(a.x - b.x) * columns / width)
+
+
+def heatmap_error(one: Grounding, other: Grounding, kind: str) -> float:
+    """Root mean square of what the other's heatmap adds, over the first's standard deviation."""
+    expected, found = (x.heatmaps[kind].values.astype(np.float64) for x in (one, other))
+    return float(np.sqrt(((found - expected) ** 2).mean()) / expected.std())
 
 
 def main() -> None:

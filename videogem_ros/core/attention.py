@@ -160,7 +160,7 @@ def _total(parts: Iterator[Tensor]) -> Tensor:
 
 
 def _of_length(p: Tensor, length: Tensor, memory: Tensor | None = None) -> Tensor:
-    """Vectors p (..., d), made of the given length; in its memory, where some is given.
+    """Vectors p (..., d), made of the given length; in the memory that is given, if any.
 
     A GPU's own kernel makes new memory: there it costs less than what it would save.
     """
@@ -168,11 +168,14 @@ def _of_length(p: Tensor, length: Tensor, memory: Tensor | None = None) -> Tenso
     if own is not None:
         made: Tensor = own.of_length(p, length)
         return made
-    norm: Tensor = torch.linalg.vector_norm(p, dim=-1, keepdim=True, dtype=torch.float32)
-    scale = length / norm.clamp_min(1e-12)
-    if memory is None:
-        return (p * scale).to(p.dtype)
-    return torch.mul(p, scale, out=memory.view(p.shape))
+    wide = p.float() if p.dtype.itemsize == 2 else p  # a CPU mixes dtypes slowly
+    norm: Tensor = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
+    if p.requires_grad:
+        memory = None
+    elif wide is not p:
+        memory = wide
+    out = None if memory is None else memory.view(p.shape)
+    return torch.mul(wide, length / norm.clamp_min(1e-12), out=out).to(p.dtype)
 
 
 def token_lengths(y: Tensor) -> Tensor:
