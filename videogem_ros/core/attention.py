@@ -137,7 +137,7 @@ def _own_attention(
     p = _of_length(projections, root).flatten(0, 1)  # (P B, heads, N, d)
     # The value's length falls out again.
     p1 = F.scaled_dot_product_attention(p, p, p, scale=1.0).view_as(projections)
-    p = _of_length(p1, root, None if p.requires_grad else p).flatten(0, 1)
+    p = _of_length(p1, root, p).flatten(0, 1)
     del p1
     query = p if tokens is None else p[:, :, tokens]
     value = value.expand(count, -1, -1, -1, -1).flatten(0, 1)
@@ -160,9 +160,10 @@ def _total(parts: Iterator[Tensor]) -> Tensor:
 
 
 def _of_length(p: Tensor, length: Tensor, memory: Tensor | None = None) -> Tensor:
-    """Vectors p (..., d), made of the given length; in the memory that is given, if any.
+    """Vectors p (..., d), made of the given length; in the memory that may be had.
 
-    A GPU's own kernel makes new memory: there it costs less than what it would save.
+    A GPU's own kernel makes new memory: there it costs less than what it would save. New memory it
+    is, too, where gradients are wanted.
     """
     own = own_kernels(p)
     if own is not None:

@@ -215,7 +215,7 @@ class Encoder:
             patch terms, (B, L, M, D) in the weights' dtype or ``out``, and class terms
             (B, L, D) in float32.
         """
-        tower, dtype = self.tower, self.tower.dtype
+        tower = self.tower
         if tower.ln_pre is not None:
             x = tower.ln_pre(x)
         plain_only = len(tower.blocks) - self.depth
@@ -228,7 +228,8 @@ class Encoder:
         attend = attend or partial(self_self_attention, tokens=tokens)
         wanted = x[:, tokens]
         if out is None:
-            out = wanted.new_empty(x.shape[0], self.depth + 1, *wanted.shape[1:], dtype=dtype)
+            shape = (x.shape[0], self.depth + 1, *wanted.shape[1:])
+            out = wanted.new_empty(shape, dtype=tower.dtype)
         _store(wanted, out[:, 0])
         class_terms = [x[:, 0].clone()]
         del wanted  # a view, as the class token was, which would keep all of x
