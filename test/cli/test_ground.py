@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from videogem_ros.cli import main
-from videogem_ros.core import Grounder
+from videogem_ros.core import Grounder, hardware
 from videogem_ros.core.backbones import Backbone
 from videogem_ros.datatypes import Frame, Window
 from videogem_ros.language import parse_actions
@@ -124,3 +124,13 @@ def test_an_error_is_one_line_and_leaves_nothing(
     assert line.startswith("Error: ")
     assert message in line
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("multiplied", [True, False])
+def test_a_dtype_that_the_processor_imitates_is_warned_of(
+    images: list[Path], untrained: list[str], monkeypatch: pytest.MonkeyPatch, multiplied: bool
+) -> None:
+    monkeypatch.setattr(hardware, "multiplies", lambda device, dtype: multiplied)
+    result = invoke(*images, *untrained, *POUR, "--dtype", "bfloat16")
+    assert result.exit_code == 0, result.output
+    assert ("warning: bfloat16 is not what this cpu multiplies" in result.stderr) is not multiplied

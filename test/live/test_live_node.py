@@ -17,7 +17,7 @@ from cpu_recorder import CpuRecorder
 from live_graph import PATIENCE_S, START_NS, Gate, Graph, header, image
 
 from videogem_ros.adapters.encodings import frame_from_message
-from videogem_ros.core import Encoder, Grounder, acceleration
+from videogem_ros.core import Encoder, Grounder, acceleration, hardware
 from videogem_ros.core.backbones import Backbone
 from videogem_ros.datatypes import Grounding
 from videogem_ros.errors import InvalidValueError, VideoGemError, WeightsError
@@ -974,6 +974,17 @@ def test_a_node_that_cannot_record_says_so_and_works(
     assert graph.diagnostics["cuda graphs problem"] == str(recorder.error)
     assert "now: cuda graphs" in graph.diagnostics
     assert len([line for line in graph.lines("warn") if "graph" in line]) == 1
+
+
+def test_a_dtype_that_the_processor_imitates_is_shown(
+    make_node: MakeNode, graph: Graph, tiny_clip_config: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(hardware, "multiplies", lambda device, dtype: False)
+    tiny = {"backbone": f"openclip:{tiny_clip_config}", "weights": "random:0"}
+    node = make_node(dtype="bfloat16", **tiny)
+    node.tick()
+    assert "bfloat16" in graph.diagnostics["now: dtype"]
+    assert [line for line in graph.lines("warn") if "bfloat16 is not what this cpu" in line]
 
 
 @pytest.mark.gpu

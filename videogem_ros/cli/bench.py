@@ -135,6 +135,7 @@ def bench(context: click.Context, /, *, rate: float | None, as_json: bool, **opt
     device = _device(options["device"])
     machine = this_machine(device)
     settings = _settings(device, machine, options)
+    _warn(device, settings)
     rows: list[_Row] = []
     failed: dict[str, str] = {}
     with interruptible() as signals:
@@ -167,6 +168,18 @@ def _device(name: str | None) -> str:
     except (RuntimeError, AssertionError) as error:
         raise InvalidValueError("--device", "an available torch device", name) from error
     return name
+
+
+def _warn(device: str, settings: Sequence[Setting]) -> None:
+    """Says which dtypes will take long, before they do."""
+    import torch
+
+    from videogem_ros.core.backbones import DTYPES
+    from videogem_ros.core.hardware import slowness
+
+    for dtype in dict.fromkeys(setting.dtype for setting in settings):
+        if said := slowness(torch.device(device), DTYPES[dtype]):
+            click.echo(f"warning: {said}", err=True)
 
 
 def _settings(device: str, machine: Machine, options: dict[str, Any]) -> list[Setting]:

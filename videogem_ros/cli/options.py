@@ -214,8 +214,11 @@ def load_grounder(grounding: Mapping[str, Any]) -> Grounder:
 
 
 def warn_of(backbone: Backbone) -> None:
-    """Writes what must be said of a backbone's points, if anything, to standard error."""
+    """Writes what must be said of a backbone's points and its dtype, if anything, to stderr."""
     from videogem_ros.core import caveat
+    from videogem_ros.core.hardware import slowness
 
-    if said := caveat(backbone):
-        click.secho(f"warning: {said}", fg="yellow", bold=True, err=True)
+    tower = backbone.tower
+    for said in (caveat(backbone), slowness(tower.class_embedding.device, tower.dtype)):
+        if said:
+            click.secho(f"warning: {said}", fg="yellow", bold=True, err=True)

@@ -29,6 +29,7 @@ import torch
 
 from videogem_ros.core import Grounder, GroundingConfig, load_backbone
 from videogem_ros.core.fusion import NAMES
+from videogem_ros.core.hardware import multiplies, processor_fields
 from videogem_ros.datatypes import Frame, Point, Window
 from videogem_ros.errors import VideoGemError
 from videogem_ros.session import Session, SessionConfig
@@ -62,7 +63,7 @@ class Machine:
         processor: As it calls itself.
         cores: Logical ones that this process may use.
         threads: Of torch.
-        bfloat16: Whether processor or GPU multiply bfloat16 themselves.
+        bfloat16: Whether processor or GPU multiply bfloat16 themselves, as far as is known.
         gpu: Its name; None where there is none.
         gpu_mib: Its memory; None where there is none.
         torch: Version.
@@ -79,32 +80,18 @@ class Machine:
 
 def this_machine(device: str) -> Machine:
     """The machine, with the GPU where the device is one."""
-    cpu = _cpu_fields()
+    cpu = processor_fields()
     gpu = torch.cuda.get_device_properties(torch.device(device)) if _is_cuda(device) else None
     affinity = getattr(os, "sched_getaffinity", None)
     return Machine(
         processor=cpu.get("model name") or platform.processor() or platform.machine(),
         cores=len(affinity(0)) if affinity else os.cpu_count() or 1,
         threads=torch.get_num_threads(),
-        bfloat16=torch.cuda.is_bf16_supported(including_emulation=False)
-        if gpu
-        else not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(
-            (cpu.get("flags") or cpu.get("Features") or "").split()
-        ),
+        bfloat16=bool(multiplies(torch.device(device), torch.bfloat16)),
         gpu=gpu.name if gpu else None,
         gpu_mib=gpu.total_memory // 2**20 if gpu else None,
         torch=torch.__version__,
     )
-
-
-def _cpu_fields() -> dict[str, str]:
-    """Fields of the first processor in /proc/cpuinfo; none where there is no such file."""
-    fields: dict[str, str] = {}
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            name, _, value = line.partition(":")
-            fields.setdefault(name.strip(), value.strip())
-    return fields
 
 
 def _is_cuda(device: str) -> bool:

@@ -33,6 +33,7 @@ from videogem_ros.adapters.encodings import (
     header_stamp_ns,
 )
 from videogem_ros.core import Grounder, backbone_name, caveat, load_backbone
+from videogem_ros.core.hardware import slowness
 from videogem_ros.datatypes import Action, Frame, Window
 from videogem_ros.errors import InvalidValueError, VideoGemError
 from videogem_ros.language import parse_actions
@@ -187,6 +188,8 @@ class GroundingNode:
         self._enter(State.INACTIVE, after=State.CONFIGURING)
         if said := caveat(grounder.backbone):
             self._health.report("backbone", said, hold_s=math.inf)
+        if said := slowness(grounder.device, grounder.backbone.tower.dtype):
+            self._health.report("dtype", said, hold_s=math.inf)
         if problem := grounder.graphs.problem:
             self._health.report(
                 "cuda graphs", f"none, so windows take longer: {problem}", hold_s=math.inf

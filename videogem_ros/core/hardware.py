@@ -1,0 +1,51 @@
+"""Which dtypes a processor or GPU multiplies itself, as others are imitated many times slower."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+
+CPU_FLAGS = {
+    torch.bfloat16: {"avx512_bf16", "amx_bf16", "bf16"},
+    torch.float16: {"avx512_fp16", "amx_fp16", "asimdhp"},
+}
+"""What Linux calls the instructions, on x86 and on ARM; one of them is enough."""
+
+
+def processor_fields() -> dict[str, str]:
+    """Fields of the first processor in /proc/cpuinfo; none where there is no such file."""
+    fields: dict[str, str] = {}
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            name, _, value = line.partition(":")
+            fields.setdefault(name.strip(), value.strip())
+    return fields
+
+
+def multiplies(device: torch.device, dtype: torch.dtype) -> bool | None:
+    """Whether a device has instructions of its own for products of a dtype.
+
+    Args:
+        device: "cpu" or a CUDA device.
+        dtype: float32, bfloat16 or float16.
+
+    Returns:
+        The answer; None where the system does not tell.
+    """
+    if dtype not in CPU_FLAGS:
+        return True
+    if device.type == "cuda":
+        return dtype != torch.bfloat16 or torch.cuda.is_bf16_supported(including_emulation=False)
+    fields = processor_fields()
+    flags = (fields.get("flags") or fields.get("Features") or "").split()
+    return not CPU_FLAGS[dtype].isdisjoint(flags) if flags else None
+
+
+def slowness(device: torch.device, dtype: torch.dtype) -> str:
+    """What must be said where a dtype is chosen that a device only imitates; empty elsewhere."""
+    if multiplies(device, dtype) is not False:
+        return ""
+    name = str(dtype).removeprefix("torch.")
+    return f"{name} is not what this {device.type} multiplies itself; float32 is faster here"
