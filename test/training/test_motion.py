@@ -210,6 +210,7 @@ def test_texts_of_opposite_motions_move_apart(
 def test_a_video_run_begins_with_motion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Patches' velocities are learned from six clips; what is then held stays through the run."""
     monkeypatch.setattr("motion.STATISTICS_CLIPS", 6)
+    monkeypatch.setattr("motion.SHARD_CLIPS", 2)
     monkeypatch.setattr("motion.WORDS_STEPS", 50)
     monkeypatch.setattr("motion.WORDS_SCENES", 3)
     image = ImageStudent(openclip.TABLETOP_CONFIGURATION, 1)
