@@ -29,6 +29,11 @@ ARGUMENTS = (
     ),
     ("depth", "depth", "Depth image aligned with the camera's"),
     ("camera_info", "camera_info", "Calibration of the camera"),
+    (
+        "rectified",
+        "",
+        "Whether image and depth are rectified (image_rect); the configuration's where empty",
+    ),
     ("action", "action", "Topic of the commands, std_msgs/String"),
     ("namespace", "", "Namespace of the node and its topics"),
     ("config", "", "Parameter file; the package's config/ground.yaml where empty"),
@@ -91,6 +96,7 @@ def _ground_node(context: LaunchContext) -> list[LifecycleNode]:
             given["config"] or str(share / "config" / "ground.yaml"),
             {name: given[name] for name in OVERRIDES if given[name]},
             {name: _is_true(given[name]) for name in ("use_sim_time", "autostart")},
+            {"depth.rectified": _is_true(given["rectified"])} if given["rectified"] else {},
         ],
         remappings=[
             *((topic, given[topic]) for topic in ("image", "depth", "camera_info", "action")),

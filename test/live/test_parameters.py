@@ -15,7 +15,7 @@ from videogem_ros.live.parameters import PARAMETERS, Parameters, load_parameter_
 from videogem_ros.resources import find
 from videogem_ros.session import SessionConfig
 
-KINDS = {"string", "integer", "double", "double_array", "string_array"}
+KINDS = {"string", "bool", "integer", "double", "double_array", "string_array"}
 
 
 def test_the_defaults_are_those_of_core_and_session():
@@ -67,6 +67,7 @@ def test_the_configuration_file_says_what_may_change_live():
         ("presence.neutral", ["A kitchen."], ("A kitchen.",)),
         ("window.frames", 3, 3),
         ("target_frame", "base_link", "base_link"),
+        ("depth.rectified", True, True),
     ],
 )
 def test_values_are_taken_as_the_parameters_type(name: str, value: Any, held: Any):
@@ -86,6 +87,8 @@ def test_values_are_taken_as_the_parameters_type(name: str, value: Any, held: An
         ("max_actions", 2.0, "a whole number"),
         ("max_actions", 0, r"in \[1, 64\]"),
         ("max_actions", True, "a whole number"),
+        ("depth.rectified", 1, "true or false"),
+        ("depth.rectified", "true", "true or false"),
         ("mode", "sometimes", "one of continuous, on_command"),
         ("weighting", "dynamite", "one of uniform, static, dynamic"),
         ("cuda_graphs", "always", "one of auto, never"),

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from live_graph import PATIENCE_S, START_NS, Graph, camera_info, depth_image, image
@@ -272,3 +273,41 @@ def test_depth_without_stamp_gets_the_time_of_its_arrival(make_node: MakeNode, g
     assert grounded(node, graph, depth, info=camera_info()).position.z == 2.0
     node.tick()
     assert graph.diagnostics["depth image stamps replaced"] == "1"
+
+
+# Lenses
+
+
+@pytest.mark.parametrize("rectified", [False, True])
+def test_positions_are_by_what_the_images_are_rectified_or_not(
+    make_node: MakeNode, graph: Graph, rectified: bool
+):
+    k = np.array([[30.0, 0, 31.5], [0, 30, 23.5], [0, 0, 1]])
+    p, d = k * [[0.8], [0.8], [1]], np.array([-0.2, 0.05, 0, 0, 0])
+    info = camera_info(HW, k=k, p=p, d=d)
+    node = make_node(depth__rectified=rectified)
+    found = grounded(node, graph, depth_image(WALL), info=info)
+    there = np.array([[[found.position.x, found.position.y, found.position.z]]])
+    wanted = (found.fused_point.x, found.fused_point.y)
+    assert found.position.z == 2.0
+    shown, _ = cv2.projectPoints(
+        there, np.zeros(3), np.zeros(3), p if rectified else k, None if rectified else d
+    )
+    assert shown.reshape(2) == pytest.approx(wanted, abs=2e-3)
+    node.set_parameters({"depth.rectified": not rectified})
+    node.on_image(image(0.01, seed=START_NS))
+    other = graph.wait("grounding", 2)[1].position
+    assert abs(other.x - found.position.x) > 1e-3
+
+
+def test_a_lens_that_the_images_may_still_show_is_said(make_node: MakeNode, graph: Graph):
+    k = np.array([[30.0, 0, 31.5], [0, 30, 23.5], [0, 0, 1]])
+    info = camera_info(HW, k=k, p=k, d=np.array([-0.2, 0.05, 0, 0, 0]))
+    node = make_node(depth__rectified=True)
+    node.on_camera_info(info)
+    node.tick()
+    assert graph.diagnostics["now: lens"].startswith("WARN D is not 0, but P is 0 or as K")
+    node.set_parameters({"depth.rectified": False})
+    node.on_camera_info(info)
+    node.tick()
+    assert "was: lens" in graph.diagnostics

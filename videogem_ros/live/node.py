@@ -38,6 +38,7 @@ from videogem_ros.datatypes import Action, Frame, Window
 from videogem_ros.errors import InvalidValueError, VideoGemError
 from videogem_ros.language import parse_actions
 from videogem_ros.live import diagnostics
+from videogem_ros.live.camera import doubt
 from videogem_ros.live.health import Health, Level
 from videogem_ros.live.messages import Answer, Circumstances, Status
 from videogem_ros.live.middleware import Middleware, TransformUnavailable
@@ -312,7 +313,10 @@ class GroundingNode:
             return
         self._health.event("camera infos")
         with self._guarded("camera info refused"):
-            self._positions.push_camera_info(message)
+            parameters = self._parameters
+            self._positions.push_camera_info(message, parameters)
+            said = doubt(message, rectified=parameters["depth.rectified"])
+            self._report_if(bool(said), "lens", said)
 
     def on_action(self, text: str) -> None:
         """Take in a command: one action or several; without words it stops all.
@@ -488,7 +492,7 @@ class GroundingNode:
             Level.WARN if in_space else Level.OK,
         )
         self._report_if(
-            in_space and positions.camera is None,
+            in_space and positions.camera_info is None,
             "no camera_info",
             "without a calibrated camera points have no position in space",
         )

@@ -37,7 +37,7 @@ from videogem_ros.window import WindowConfig
 if TYPE_CHECKING:
     from videogem_ros.session import SessionConfig
 
-Value = str | int | float | tuple[float, ...] | tuple[str, ...]
+Value = str | bool | int | float | tuple[float, ...] | tuple[str, ...]
 """What a parameter holds; the type of the default decides which of these."""
 
 
@@ -47,7 +47,7 @@ class Parameter:
 
     Attributes:
         name: Flat and dotted.
-        default: Decides the type: str, int, float, tuple of float or tuple of str.
+        default: Decides the type: str, bool, int, float, tuple of float or tuple of str.
         description: For people, with what special values mean.
         choices: What a text may be; anything where empty.
         minimum: Least number allowed.
@@ -85,10 +85,11 @@ class Parameter:
 
     @property
     def kind(self) -> str:
-        """Type in ROS's terms: string, integer, double, double_array or string_array."""
+        """Type in ROS's terms: string, bool, integer, double, double_array or string_array."""
         if isinstance(self.default, tuple):
             return "string_array" if isinstance(self.default[0], str) else "double_array"
-        return {str: "string", int: "integer", float: "double"}[type(self.default)]
+        kinds = {str: "string", bool: "bool", int: "integer", float: "double"}
+        return kinds[type(self.default)]
 
     @property
     def expected(self) -> str:
@@ -103,6 +104,10 @@ class Parameter:
 
 def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
+
+
+def _flag(value: Any) -> bool | None:
+    return value if isinstance(value, bool) else None
 
 
 def _integer(value: Any) -> int | None:
@@ -127,6 +132,7 @@ def _tuple_of(convert: Any) -> Any:
 
 _CONVERTERS = {
     "string": _text,
+    "bool": _flag,
     "integer": _integer,
     "double": _double,
     "double_array": _tuple_of(_double),
@@ -134,6 +140,7 @@ _CONVERTERS = {
 }
 _KIND_WORDS = {
     "string": "a text",
+    "bool": "true or false",
     "integer": "a whole number",
     "double": "a number",
     "double_array": "numbers",
@@ -432,6 +439,13 @@ PARAMETERS: tuple[Parameter, ...] = (
         "auto",
         "where positions in space are wanted: auto from the first depth image on",
         choices=("auto", "always", "never"),
+    ),
+    Parameter(
+        "depth.rectified",
+        False,
+        "whether image and depth are rectified (image_rect), so that positions are by "
+        "camera_info's P; false for image_raw, by K and the lens's D",
+        live=True,
     ),
     Parameter(
         "depth.tolerance_s",
