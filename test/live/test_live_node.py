@@ -866,6 +866,34 @@ def test_after_an_activation_the_command_stands_and_the_old_images_do_not(
     assert stamp_s(graph.wait("grounding", 2)[1]) == 5.0
 
 
+@pytest.mark.parametrize("error", [None, RuntimeError("CUDA out of memory")])
+def test_a_command_in_work_at_a_deactivation_is_answered_after_the_next_activation(
+    make_node: MakeNode, graph: Graph, gate: Gate, error: Exception | None
+):
+    node = make_node(mode="on_command")
+    node.on_action(COMMAND)
+    gate.close()
+    node._grounder.backbone.error = error
+    node.on_image(image(0.0))
+    gate.wait_entered()
+    stopping, _ = in_thread(node.deactivate)
+    eventually(lambda: node.state is State.INACTIVE)
+    gate.release()
+    finish(stopping)
+    node.tick()
+    assert "grounding" not in graph.published
+    assert not [key for key in graph.diagnostics if key.startswith("answers")]
+    node._grounder.backbone.error = None
+    node.activate()
+    for step in range(3):
+        node.on_image(image(5.0 + step * 0.1))
+    answer = graph.wait("grounding")[0]
+    assert (answer.action, answer.status) == (COMMAND, Status.FOUND)
+    assert stamp_s(answer) >= 5.0
+    assert node.request(COMMAND, PATIENCE_S).success  # after which nothing else is to be done
+    assert len(graph.published["grounding"]) == 1
+
+
 def test_cleanup_releases_the_backbone_and_configure_loads_again(
     make_node: MakeNode, graph: Graph, tiny_clip_config: Path
 ):

@@ -214,8 +214,8 @@ class GroundingNode:
     def deactivate(self) -> None:
         """Stop all work; without effect where the node is not active.
 
-        Waits for the window that is being grounded, and drops what comes of it. Images are
-        forgotten; the standing command is not.
+        Waits for the window that is being grounded, and drops what comes of it, so that its
+        command is still to be answered. Images are forgotten; the standing command is not.
         """
         with self._wake:
             if self._state is not State.ACTIVE:
@@ -643,10 +643,6 @@ class GroundingNode:
         self._health.event("windows grounded", compute_s)
         in_space = request is not None or self._outputs.want_positions(len(groundings))
         answers = self._positions.answers(groundings, task.parameters, in_space=in_space)
-        for answer in answers:
-            self._health.count(f"answers {answer.status.name}")
-            if answer.status in (Status.NO_DEPTH, Status.NO_TRANSFORM):
-                self._health.report("no position", answer.reason)
         now_ns = self._middleware.now_ns()
         about = Circumstances(
             frame.stamp_ns,
@@ -657,10 +653,26 @@ class GroundingNode:
             task.backbone,
         )
         if request is not None:
+            self._count(answers)
             request.answer(self._outcome(answers, about))
-        elif self._is_working:  # and not deactivated meanwhile
+        elif self._goes_on(task):
+            self._count(answers)
             self._outputs.publish(frame, answers, about, task.parameters)
             self._health.event("latency", (now_ns - frame.stamp_ns) / NS_PER_S)
+
+    def _goes_on(self, task: _Task) -> bool:
+        """Whether what came of a window may still be told: the node works, or it is undone."""
+        with self._wake:
+            working = self._is_working
+            if not working and self._answered_command == task.job.command_id:
+                self._answered_command = 0  # so that it is grounded after the next activation
+        return working
+
+    def _count(self, answers: Sequence[Answer]) -> None:
+        for answer in answers:
+            self._health.count(f"answers {answer.status.name}")
+            if answer.status in (Status.NO_DEPTH, Status.NO_TRANSFORM):
+                self._health.report("no position", answer.reason)
 
     def _outcome(self, answers: Sequence[Answer], about: Circumstances) -> GroundOutcome:
         reason = next((answer.reason for answer in answers if answer.reason), "")
@@ -674,6 +686,8 @@ class GroundingNode:
         self._middleware.log("debug", traceback.format_exc())
         if task.request is not None:
             task.request.answer(GroundOutcome(False, reason))
+            return
+        if not self._goes_on(task):
             return
         with self._guarded("answer failed"):
             for index, action in enumerate(task.job.actions):
