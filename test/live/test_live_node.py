@@ -628,6 +628,24 @@ def test_incompatible_qos_is_reported_and_stays(make_node: MakeNode, graph: Grap
     assert len([line for line in graph.lines("warn") if "RELIABILITY" in line]) == 1
 
 
+def test_incompatible_qos_is_over_when_the_topics_end_of_the_node_goes(
+    make_node: MakeNode, graph: Graph
+):
+    node = make_node(max_actions=2)
+
+    def said() -> set[str]:
+        node.tick()
+        return {key for key in graph.diagnostics if key.startswith("now: QoS of ")}
+
+    for topic in ("image", "action", "action_2/heatmap", "/diagnostics"):
+        node.on_qos_incompatible(topic, "RELIABILITY")
+    assert len(said()) == 4
+    node.deactivate()
+    assert said() == {"now: QoS of action_2/heatmap", "now: QoS of /diagnostics"}
+    node.cleanup()
+    assert said() == {"now: QoS of /diagnostics"}  # which goes on
+
+
 def test_messages_that_cannot_be_deserialized_are_reported(make_node: MakeNode, graph: Graph):
     node = make_node()
     node.on_undecodable("image", "3 bytes")
@@ -1013,6 +1031,9 @@ def test_a_dtype_that_the_processor_imitates_is_shown(
     node.tick()
     assert "bfloat16" in graph.diagnostics["now: dtype"]
     assert [line for line in graph.lines("warn") if "bfloat16 is not what this cpu" in line]
+    node.cleanup()
+    node.tick()
+    assert "was: dtype" in graph.diagnostics
 
 
 @pytest.mark.gpu

@@ -45,7 +45,7 @@ from videogem_ros.live.middleware import Middleware, TransformUnavailable
 from videogem_ros.live.outputs import Outputs
 from videogem_ros.live.parameters import Parameters, parameter_names
 from videogem_ros.live.positions import Positions
-from videogem_ros.live.topics import NODE_NAME
+from videogem_ros.live.topics import DIAGNOSTICS, INPUTS, NODE_NAME, outputs
 from videogem_ros.session import Job, Session
 from videogem_ros.session import Status as SessionStatus
 from videogem_ros.window import NS_PER_S, Push
@@ -234,6 +234,8 @@ class GroundingNode:
             self._renewed_s = -math.inf
         self._positions.clear()
         self._health.settle(at_once=True)
+        for topic in INPUTS:  # which are unsubscribed
+            self._health.resolve(_qos_of(topic))
         with self._guarded("answer failed"):
             self._outputs.clear_markers()
 
@@ -244,7 +246,10 @@ class GroundingNode:
             self._grounder = self._session = None
             self._answered_command = 0
             self._state = State.UNCONFIGURED
-        for condition in ("backbone", "cuda graphs"):
+        # Of what was loaded, and of outputs that are no longer advertised.
+        gone = [_qos_of(topic) for topic in outputs(self._parameters["max_actions"])]
+        gone.remove(_qos_of(DIAGNOSTICS))
+        for condition in ("backbone", "dtype", "cuda graphs", *gone):
             self._health.resolve(condition)
         _free_memory()
 
@@ -350,10 +355,19 @@ class GroundingNode:
         return before, actions
 
     def on_qos_incompatible(self, topic: str, policy: str) -> None:
-        """Take in that a peer on a topic asks for, or offers, an incompatible QoS policy."""
+        """Take in that a peer on a topic asks for, or offers, an incompatible QoS policy.
+
+        Nobody tells when the peer goes: it is over with the subscription or publication, an
+        input's on :meth:`deactivate`, an output's on :meth:`cleanup`.
+
+        Args:
+            topic: Its name: one of :mod:`videogem_ros.live.topics` where the node's life has such
+                transitions before its end.
+            policy: Name of the policy.
+        """
         self._health.count(f"incompatible QoS on {topic}")
         self._health.report(
-            f"QoS of {topic}",
+            _qos_of(topic),
             f"a peer's {policy} is incompatible: nothing goes between it and this node",
             hold_s=math.inf,
         )
@@ -716,6 +730,11 @@ def _free_memory() -> None:
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch._C._cuda_clearCublasWorkspaces()  # which recorded passes leave for their streams
     torch.cuda.empty_cache()  # does nothing where CUDA was never used
+
+
+def _qos_of(topic: str) -> str:
+    """The condition of a topic that has incompatible peers."""
+    return f"QoS of {topic}"
 
 
 def _in_words(error: Exception) -> str:
