@@ -196,6 +196,33 @@ def test_positions_are_in_the_target_frame_at_the_images_stamp(make_node: MakeNo
     assert point.point == grounding.position
 
 
+@pytest.mark.parametrize(
+    ("info_frame", "image_frame", "frame"),
+    [("", "camera", "camera"), ("camera", "", "camera"), ("", "", "")],
+)
+def test_a_position_is_in_the_images_frame_where_camera_info_names_none(
+    make_node: MakeNode, graph: Graph, info_frame: str, image_frame: str, frame: str
+):
+    node = make_node()
+    node.on_camera_info(camera_info(frame_id=info_frame))
+    node.on_depth(depth_image(WALL, frame_id=image_frame))
+    node.on_action("pick up the cup")
+    node.on_image(image(0.0, frame_id=image_frame))
+    grounding = graph.wait("grounding")[0]
+    assert (grounding.status, grounding.position_frame) == (Status.FOUND, frame)
+    assert graph.wait("point")[0].header.frame_id == frame
+
+
+def test_the_target_frame_is_looked_up_from_the_images_where_camera_info_names_none(
+    make_node: MakeNode, graph: Graph
+):
+    graph.transforms["base_link"] = TO_BASE
+    node = make_node(target_frame="base_link")
+    info = camera_info(frame_id="")
+    assert grounded(node, graph, depth_image(WALL), info=info).position_frame == "base_link"
+    assert graph.looked_up == [("base_link", "camera", START_NS)]
+
+
 def test_without_the_transform_the_position_is_the_cameras(make_node: MakeNode, graph: Graph):
     node = make_node(target_frame="base_link")
     grounding = grounded(node, graph, depth_image(WALL), info=camera_info())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -121,6 +122,7 @@ class Positions:
         _check_frame("depth", message.header.frame_id, grounding.frame_id)
         depth_m = depth_from_message(message)
         check_view("depth", depth_m.shape, grounding.image_hw)
+        camera = replace(camera, frame_id=camera.frame_id or grounding.frame_id)
         return _View(depth_m, camera.scaled(grounding.image_hw))
 
     def _in_target_frame(
