@@ -783,6 +783,24 @@ def test_before_it_is_configured_a_node_takes_every_change(
     node.set_parameters({"weights": "random:1"})
 
 
+def test_sizes_of_the_input_are_set_one_by_one_and_judged_by_configure(
+    make_node: MakeNode, tiny_clip_config: Path
+):
+    node = make_node(active=False, backbone=f"openclip:{tiny_clip_config}", weights="random:0")
+    height, width = 64, 96
+    node.set_parameters({"input_height": height})
+    with pytest.raises(InvalidValueError) as refused:
+        node.configure()
+    assert refused.value.field == "input_width"
+    assert node.state is State.UNCONFIGURED
+    node.set_parameters({"input_width": width})
+    node.configure()
+    assert node._grounder.config.image_hw == (height, width)
+    with pytest.raises(InvalidValueError) as refused:
+        node.set_parameters({"static_weights": [1.0, 1.0]})
+    assert refused.value.field == "static_weights"
+
+
 # Failures
 
 

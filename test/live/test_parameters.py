@@ -138,6 +138,60 @@ def test_values_that_go_together_only_are_taken_together():
     assert parameters.grounding_config().depth == 2
 
 
+ONE_BY_ONE = [
+    {"input_height": 448, "input_width": 448},
+    {"self_self_depth": 5, "static_weights": (0.1,) * 6},
+    {"self_self_depth": 2, "dynamic_depth": 2, "static_weights": (1.0,) * 3},
+    {"window.frames": 300, "window.max_buffer_frames": 300},
+]
+
+
+@pytest.mark.parametrize("values", ONE_BY_ONE)
+@pytest.mark.parametrize("backwards", [False, True])
+def test_values_that_go_together_only_are_taken_one_by_one_before_the_node_is_configured(
+    values: dict[str, Any], backwards: bool
+):
+    parameters = Parameters()
+    for name in reversed(values) if backwards else values:
+        parameters = parameters.updated({name: values[name]}, running=False)
+    parameters.check_together()
+    assert {name: parameters[name] for name in values} == values
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"input_height": 448}, "input_width"),
+        ({"self_self_depth": 5}, "static_weights"),
+        ({"dynamic_depth": 8}, "dynamic_depth"),
+        ({"window.frames": 300}, "window.max_buffer_frames"),
+    ],
+)
+def test_what_does_not_go_together_is_found_when_all_are_set(changes: dict[str, Any], field: str):
+    parameters = Parameters().updated(changes, running=False)
+    with pytest.raises(InvalidValueError) as refused:
+        parameters.check_together()
+    assert refused.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("input_height", -1),
+        ("self_self_depth", 0),
+        ("fusion_weights", [0.5, 0.5, 0.5]),
+        ("presence.slope", 0.0),
+        ("prompts.verb", "A photo."),
+        ("window.frame_interval_s", 0.0),
+    ],
+)
+def test_what_is_wrong_by_itself_is_refused_at_once(name: str, value: Any):
+    odd = Parameters().updated({"input_width": 448, "self_self_depth": 5}, running=False)
+    with pytest.raises(InvalidValueError) as refused:
+        odd.updated({name: value}, running=False)
+    assert refused.value.field == name
+
+
 LIVE = {
     "weighting": "uniform",
     "fusion": "heatmaps",

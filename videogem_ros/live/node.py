@@ -173,8 +173,8 @@ class GroundingNode:
         Weights are read (downloaded, where the hub's cache lacks them) here and nowhere else.
 
         Raises:
-            VideoGemError: A parameter does not suit the machine or the backbone, or the weights
-                cannot be loaded.
+            VideoGemError: Parameters do not go together, one does not suit the machine or the
+                backbone, or the weights cannot be loaded.
         """
         self._enter(State.CONFIGURING, after=State.UNCONFIGURED)
         try:
@@ -433,8 +433,8 @@ class GroundingNode:
             changes: Flat name to value.
 
         Raises:
-            InvalidValueError: Unknown, out of range, not together with the others, or not to be
-                changed while the node is configured; the error names the parameter.
+            InvalidValueError: Unknown, out of range, or, while the node is configured, not
+                together with the others or not to be changed; the error names the parameter.
         """
         with self._wake:
             before = self._parameters
@@ -445,11 +445,12 @@ class GroundingNode:
 
     def _use_parameters(self) -> None:
         """Hand the parameters on to what is loaded: same backbone, known features and texts."""
-        config = self._parameters.grounding_config()
-        if self._grounder is None or self._session is None or self._grounder.config == config:
+        if self._grounder is None or self._session is None:
             return
-        self._grounder = self._grounder.with_config(config)
-        self._session.use(self._grounder)
+        config = self._parameters.grounding_config()
+        if self._grounder.config != config:
+            self._grounder = self._grounder.with_config(config)
+            self._session.use(self._grounder)
 
     def tick(self) -> None:
         """Notice what does not happen, and publish diagnostics; to be called once a second."""
@@ -711,6 +712,7 @@ class GroundingNode:
 
 def _load(parameters: Parameters) -> tuple[Grounder, Session]:
     """Load the backbone and run everything once, so that the first window does not wait for it."""
+    parameters.check_together()
     device = parameters["device"] or ("cuda" if torch.cuda.is_available() else "cpu")
     weights = parameters["weights"] or None
     name = backbone_name(parameters["backbone"], weights)

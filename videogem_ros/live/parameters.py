@@ -509,6 +509,13 @@ _WINDOW_FIELDS = {
 _FIELD_NAMES = {field: name for name, field in (_GROUNDING_FIELDS | _WINDOW_FIELDS).items()}
 _FIELD_NAMES["image_hw"] = "input_height"
 
+_TOGETHER = (
+    *("input_height", "input_width"),
+    *("self_self_depth", "dynamic_depth", "static_weights"),
+    *("window.frames", "window.max_buffer_frames"),
+)
+"""What each may be depends on others, beyond its range."""
+
 
 @contextlib.contextmanager
 def parameter_names() -> Iterator[None]:
@@ -521,7 +528,7 @@ def parameter_names() -> Iterator[None]:
 
 
 class Parameters:
-    """A valid set of all parameters; never changes.
+    """A set of all parameters, each of them valid by itself; never changes.
 
     Attributes:
         values: Name to value, every parameter in it.
@@ -543,7 +550,9 @@ class Parameters:
             InvalidValueError: An unknown name, a value outside its range, or values that do not
                 go together; the error's field is the parameter's name.
         """
-        return cls().updated(changes, running=False)
+        parameters = cls().updated(changes, running=False)
+        parameters.check_together()
+        return parameters
 
     def __getitem__(self, name: str) -> Any:
         return self.values[name]
@@ -553,7 +562,9 @@ class Parameters:
 
         Args:
             changes: Flat name to value.
-            running: Whether the node is configured, so that only what may change live may.
+            running: Whether the node is configured, so that only what may change live may, and
+                values have to go together; else that is left to :meth:`check_together`, as
+                parameters may come one by one.
 
         Raises:
             InvalidValueError: As for :meth:`from_mapping`, or the change has to wait.
@@ -573,12 +584,20 @@ class Parameters:
                     "configure)",
                     value,
                 )
-        updated = Parameters()
-        updated.values = MappingProxyType(values)
-        updated._check_together()
+        updated = _holding(values)
+        if running:
+            updated.check_together()
+        else:  # all that have no part in what others may be
+            alone = {name: value for name, value in values.items() if name not in _TOGETHER}
+            _holding({**Parameters().values, **alone}).check_together()
         return updated
 
-    def _check_together(self) -> None:
+    def check_together(self) -> None:
+        """Refuse values that do not go together.
+
+        Raises:
+            InvalidValueError: They do not; the error's field is a parameter's name.
+        """
         with parameter_names():
             self.grounding_config()
             WindowConfig(**self._window_fields)
@@ -614,6 +633,13 @@ class Parameters:
             for name, value in self.values.items()
             if name.startswith(prefix)
         }
+
+
+def _holding(values: Mapping[str, Value]) -> Parameters:
+    """A set of these values, every parameter's."""
+    parameters = Parameters()
+    parameters.values = MappingProxyType(dict(values))
+    return parameters
 
 
 def grounding_parameters(config: GroundingConfig) -> dict[str, Value]:
