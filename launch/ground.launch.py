@@ -39,7 +39,7 @@ ARGUMENTS = (
     ("config", "", "Parameter file; the package's config/ground.yaml where empty"),
     ("backbone", "", "Parameter of the node; the configuration's where empty"),
     ("weights", "", "Parameter of the node; the configuration's where empty"),
-    ("device", "", "Parameter of the node (auto, cpu, cuda:0); the configuration's where empty"),
+    ("device", "", "Parameter of the node (cpu, cuda, cuda:1); the configuration's where empty"),
     ("target_frame", "", "Parameter of the node: TF frame of the 3D positions"),
     ("venv", "", "Virtual environment that holds torch; the node runs with its Python"),
     ("python", "", "Python that has torch, where it is not a virtual environment's"),
