@@ -84,6 +84,12 @@ class TestFrame:
         with pytest.raises(InvalidValueError, match=r"frame\.stamp_ns: .*, got -1"):
             Frame(IMAGE, -1)
 
+    def test_a_stamp_is_a_whole_number_of_any_kind(self) -> None:
+        stamp_ns = Frame(IMAGE, np.int64(5)).stamp_ns  # type: ignore[arg-type]
+        assert (stamp_ns, type(stamp_ns)) == (5, int)
+        with pytest.raises(InvalidValueError, match=r"frame\.stamp_ns: .*whole.*, got 0\.5"):
+            Frame(IMAGE, 0.5)  # type: ignore[arg-type]
+
     def test_frames_of_equal_pixels_are_still_different_frames(self) -> None:
         assert frame(0) != frame(0)
         assert len({frame(0), frame(0)}) == 2

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import FrozenInstanceError, replace
 from typing import Any
 
@@ -464,6 +464,62 @@ class TestFeaturesOfAnImageBackbone:
                 grounding.heatmap.values[0] = 0
             with pytest.raises(ValueError, match="read-only"):
                 grounding.layer_weights[0] = 0
+
+    def test_what_is_kept_keeps_no_more_in_memory(self, image_grounder: CountingGrounder) -> None:
+        session = session_of(image_grounder, frames=3, ground="all")
+        session.set_action("open the drawer and push the button")
+        push(session, [0.0, 0.25, 0.5])
+        for grounding in session.ground():
+            for heatmap in grounding.heatmaps.values():
+                assert heatmap.values.base is None
+
+    def test_an_action_that_is_asked_for_twice_is_answered_twice(
+        self, image_grounder: CountingGrounder
+    ) -> None:
+        session = session_of(image_grounder, frames=2, ground="all")
+        push(session, [0.0, 0.25])
+        job = session.take_for(session.actions * 2)
+        assert job is not None
+        first, second = np.split(np.array(session.run(job)), 2)
+        assert_equal(list(first), list(second))
+
+    @pytest.mark.parametrize("meanwhile", ["encode", "locate"])
+    def test_another_configuration_during_a_run_holds_from_the_next_one_on(
+        self, tiny_image_backbone: Backbone, meanwhile: str
+    ) -> None:
+        """The change comes while the worker is at it, as a callback's may."""
+
+        class Interrupted(CountingGrounder):
+            change: Callable[[], None] | None = None
+
+            def encode(self, window: Window, frames: FrameChoice = "newest") -> Features:
+                self.interrupt("encode")
+                return super().encode(window, frames)
+
+            def locate(self, *arguments: Any) -> list[Grounding]:
+                found = super().locate(*arguments)
+                self.interrupt("locate")
+                return found
+
+            def interrupt(self, where: str) -> None:
+                if where == meanwhile and self.change:
+                    change, self.change = self.change, None
+                    change()
+
+        grounder = Interrupted(tiny_image_backbone)
+        session = session_of(grounder, frames=2, ground="all")
+        push(session, [0.0, 0.25])
+        before = session.ground()
+        uniform = grounder.with_config(replace(grounder.config, weighting="uniform"))
+        push(session, [0.5])
+        grounder.change = lambda: session.use(uniform)
+        during = session.ground()
+        assert grounder.change is None
+        assert_equal(during[:1], [replace(before[1], frame_index=0, window_start_ns=250_000_000)])
+        push(session, [0.75])
+        after = session.ground()
+        assert all((found.layer_weights == 1).all() for found in after)
+        assert not any((found.layer_weights == 1).all() for found in (*before, *during))
 
     @pytest.mark.parametrize(("pieces", "passes"), [(0, 12), (1, 9), (2, 6), (3, 6)])
     def test_bytes_of_features_are_bounded(

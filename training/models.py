@@ -26,6 +26,7 @@ from videogem_ros.core.backbones import Backbone, openclip, viclip
 from videogem_ros.core.backbones.checkpoint import PRESENCE_FIT, TABLETOP, UNFITTED, seeded
 from videogem_ros.core.backbones.preprocessing import OPENAI_PREPROCESSING, Preprocessing
 from videogem_ros.core.encoder import Encoder, resample_positions
+from videogem_ros.core.hardware import multiplies
 from videogem_ros.core.tower import Block, VisionTower
 
 DEPTH = GroundingConfig().depth
@@ -152,10 +153,12 @@ class Student(nn.Module, ABC):
             plain: Patches of the plain path's last block instead of the self-self path's.
             frames: How many of the T frames are seen, the newest ones; all where None.
         """
-        tower, (batch, count) = in_bfloat16(self.tower), images.shape[:2]
+        batch, count = images.shape[:2]
         device = images.device
+        dtype = pass_dtype(device)
+        tower = in_dtype(self.tower, dtype)
         encoder = Encoder(tower, DEPTH)
-        pixels = normalised(images, self.preprocessing).bfloat16()
+        pixels = normalised(images, self.preprocessing).to(dtype)
         if busy is None:
             busy = torch.zeros(batch, self.patches, dtype=torch.bool, device=device)
         places = drawn_places(busy, kept, random)
@@ -319,18 +322,23 @@ def sharpen(model: Any) -> None:
             block.attn.in_proj_weight /= GAIN
 
 
-def in_bfloat16(part: Any) -> Any:
-    """A tower, or part of one, in bfloat16: gradients go through to its own weights.
+def pass_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16, but float32 on what is known not to multiply that itself."""
+    return torch.float32 if multiplies(device, torch.bfloat16) is False else torch.bfloat16
 
-    The whole pass is in bfloat16 then, the residual stream and what is kept for the gradients
-    included; autocast goes to and fro.
+
+def in_dtype(part: Any, dtype: torch.dtype) -> Any:
+    """A tower, or part of one, in another dtype: gradients go through to its own weights.
+
+    The whole pass is in it then, the residual stream and what is kept for the gradients included;
+    autocast goes to and fro.
     """
     if isinstance(part, Tensor):
-        return part.bfloat16()
+        return part.to(dtype)
     if isinstance(part, tuple):
-        return tuple(in_bfloat16(one) for one in part)
+        return tuple(in_dtype(one, dtype) for one in part)
     if is_dataclass(part) and not isinstance(part, type):
-        parts = {field.name: in_bfloat16(getattr(part, field.name)) for field in fields(part)}
+        parts = {field.name: in_dtype(getattr(part, field.name), dtype) for field in fields(part)}
         return replace(part, **parts)
     return part
 

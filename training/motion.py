@@ -27,7 +27,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from batches import Batches, Shard, captions_of, claim_row, tokens_of
 from looking import Directions, clamped, look_around
-from models import MatrixAttention, VideoStudent, in_bfloat16, normalised, plain_walk
+from models import MatrixAttention, VideoStudent, in_dtype, normalised, pass_dtype, plain_walk
 from objective import coverage
 from pool import COLUMNS, Pool
 from torch import Tensor
@@ -147,14 +147,15 @@ class MotionTrainer(Trainer):
         old = self.before.tower
         content = plain_walk(replace(old, blocks=()), Encoder(old, 1).tokens(pixels))
         expected = directions.without_code(content)
-        tower = in_bfloat16(student.tower)
+        dtype = pass_dtype(pixels.device)
+        tower = in_dtype(student.tower, dtype)
         block = tower.blocks[0]
         # Where the heads look is settled, and its gradients would be noise.
         looking, value = block.qkv.weight.tensor_split([2 * len(tower.class_embedding)])
         qkv = replace(block.qkv, weight=torch.cat([looking.detach(), value]))
         with MatrixAttention():
             first = replace(tower, blocks=(replace(block, qkv=qkv),))
-            x = plain_walk(first, Encoder(tower, 1).tokens(pixels.bfloat16())).float()
+            x = plain_walk(first, Encoder(tower, 1).tokens(pixels.to(dtype))).float()
         velocity, moving = velocities(shard, student.side)
         written = (x[:, 1:] @ directions.velocity).view(len(x), student.patches, -1, 2)
         found = written.transpose(1, 2) / VELOCITY_SCALE  # (B, T, N, 2)
@@ -216,8 +217,9 @@ def point_out(student: VideoStudent, directions: Directions, pool: Pool, seed: i
                     part.sub_(velocity @ (velocity.T @ part))
     sums, downs, texts = [], [], []
     for shard in _clips(pool, seed + 1, STATISTICS_CLIPS // 2):
-        pixels = normalised(shard.images, student.preprocessing).bfloat16()
-        encoder = Encoder(in_bfloat16(tower))
+        dtype = pass_dtype(shard.images.device)
+        pixels = normalised(shard.images, student.preprocessing).to(dtype)
+        encoder = Encoder(in_dtype(tower, dtype))
         with MatrixAttention():
             terms, _ = encoder.walk(encoder.tokens(pixels))  # (B, L, N T, D)
         speed, moving = (x.transpose(1, 2).flatten(1, 2) for x in velocities(shard, student.side))

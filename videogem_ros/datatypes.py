@@ -8,6 +8,7 @@ pixel is (0, 0)), times are header stamps in nanoseconds.
 from __future__ import annotations
 
 import itertools
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -43,7 +44,7 @@ class Frame:
 
     Raises:
         InvalidValueError: image is not a non-empty (H, W, 3) uint8 array, or the stamp is
-            negative.
+            negative or no whole number.
     """
 
     image: npt.NDArray[np.uint8]
@@ -62,8 +63,15 @@ class Frame:
             raise InvalidValueError(
                 "frame.image", "a non-empty (H, W, 3) uint8 RGB array", describe_array(image)
             )
-        if self.stamp_ns < 0:
-            raise InvalidValueError("frame.stamp_ns", "nanoseconds, zero or more", self.stamp_ns)
+        try:
+            stamp_ns = operator.index(self.stamp_ns)
+        except TypeError:
+            stamp_ns = -1
+        if stamp_ns < 0:
+            raise InvalidValueError(
+                "frame.stamp_ns", "whole nanoseconds, zero or more", self.stamp_ns
+            )
+        object.__setattr__(self, "stamp_ns", stamp_ns)
 
     @property
     def hw(self) -> tuple[int, int]:
@@ -275,7 +283,7 @@ class Grounding:
         image_hw: Height and width of the source image in pixels.
         window_start_ns: Stamp of the window's oldest frame.
         window_end_ns: Stamp of the window's newest frame.
-        frames_used: Number of different frames in the window.
+        frames_used: Number of different frames in the window, which their stamps tell apart.
         points: Points by "verb", "object", "action" and "fused", in source pixels.
         heatmaps: Heatmaps by the same names; the fused one is the prompts' mean with the fusion's
             weights.

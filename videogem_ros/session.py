@@ -17,6 +17,9 @@ from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
+
 from videogem_ros.core import Grounder, join_features
 from videogem_ros.datatypes import Action, Features, Frame, Grounding, Window
 from videogem_ros.errors import InvalidValueError, check_choice
@@ -345,42 +348,36 @@ class _Worker:
     """
 
     def __init__(self, grounder: Grounder, config: SessionConfig) -> None:
-        self._grounder = grounder
+        self.grounder = grounder  # set by callbacks, read once a run
+        self._finder = grounder  # of all that was found
         self.windows = self.passes = self.passes_saved = 0
         self._config = config
         self._known: dict[tuple[Frame, ...], Features] = {}  # least recently used first
         self._found: dict[tuple[Frame, Action], Grounding] = {}  # the same
 
-    @property
-    def grounder(self) -> Grounder:
-        """Finds what is not known."""
-        return self._grounder
-
-    @grounder.setter
-    def grounder(self, grounder: Grounder) -> None:
-        self._grounder = grounder
-        self._found.clear()
-
     def run(self, job: Job) -> list[Grounding]:
-        by_frame = self._config.ground == "all" and self.grounder.backbone.window_frames == 1
-        groundings = self._run_by_frame(job) if by_frame else self._run_whole(job)
+        grounder = self.grounder  # which may be another one before this run is over
+        if grounder is not self._finder:
+            self._finder, self._found = grounder, {}
+        by_frame = self._config.ground == "all" and grounder.backbone.window_frames == 1
+        groundings = (self._run_by_frame if by_frame else self._run_whole)(grounder, job)
         self.windows += 1
         return groundings
 
-    def _run_whole(self, job: Job) -> list[Grounding]:
+    def _run_whole(self, grounder: Grounder, job: Job) -> list[Grounding]:
         window = job.window
-        if self.grounder.backbone.window_frames == 1:  # which encodes the newest frame alone
+        if grounder.backbone.window_frames == 1:  # which encodes the newest frame alone
             piece, place = Window((window.newest,)), len(window) - 1
         else:
             piece, place = window, 0
         self._keep({piece.frames})
-        features = self._encode(piece)
+        features = self._encode(grounder, piece)
         self._make_room()
         if piece is not window:
             features = join_features([features], (place,))
-        return self.grounder.locate(features, window, job.actions)
+        return grounder.locate(features, window, job.actions)
 
-    def _run_by_frame(self, job: Job) -> list[Grounding]:
+    def _run_by_frame(self, grounder: Grounder, job: Job) -> list[Grounding]:
         window, actions = job.window, job.actions
         self._keep({(frame,) for frame in (*window.frames, *job.choosable)})
         new = [
@@ -390,12 +387,15 @@ class _Worker:
         ]
         self.passes_saved += len(window) - len(new)
         if new:
-            features = [self._encode(Window((window.frames[place],))) for place in new]
-            for found in self.grounder.locate(join_features(features, new), window, actions):
+            pieces = [Window((window.frames[place],)) for place in new]
+            features = join_features([self._encode(grounder, piece) for piece in pieces], new)
+            for found in grounder.locate(features, window, actions):
                 self._found[window.frames[found.frame_index], found.action] = _frozen(found)
         used = {
             (frame, action): self._found.pop((frame, action))
-            for frame, action in itertools.product(dict.fromkeys(window.frames), actions)
+            for frame, action in itertools.product(
+                dict.fromkeys(window.frames), dict.fromkeys(actions)
+            )
         }
         self._found |= used
         self._make_room()
@@ -430,10 +430,10 @@ class _Worker:
         while self._known and excess > 0:
             excess -= _nbytes(self._known.pop(next(iter(self._known))))
 
-    def _encode(self, piece: Window) -> Features:
+    def _encode(self, grounder: Grounder, piece: Window) -> Features:
         features = self._known.pop(piece.frames, None)
         if features is None:
-            features = self.grounder.encode(piece, frames=self._config.ground)
+            features = grounder.encode(piece, frames=self._config.ground)
             self.passes += 1
         else:
             self.passes_saved += 1
@@ -450,8 +450,20 @@ def _nbytes_of_maps(grounding: Grounding) -> int:
 
 
 def _frozen(grounding: Grounding) -> Grounding:
-    """The same, whose arrays nobody can write to: later windows hold them as well."""
-    maps = [heatmap.values for heatmap in grounding.heatmaps.values()]
-    for array in (*maps, grounding.layer_weights, grounding.prompt_probabilities):
-        array.setflags(write=False)
-    return grounding
+    """The same in memory of its own, that nobody can write to: later windows hold it as well."""
+    return replace(
+        grounding,
+        heatmaps={
+            name: replace(heatmap, values=_fixed(heatmap.values))
+            for name, heatmap in grounding.heatmaps.items()
+        },
+        layer_weights=_fixed(grounding.layer_weights),
+        prompt_probabilities=_fixed(grounding.prompt_probabilities),
+    )
+
+
+def _fixed(array: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """A copy that cannot be written to, and keeps nothing else of a window's in memory."""
+    copied: npt.NDArray[np.float32] = array.copy()
+    copied.setflags(write=False)
+    return copied

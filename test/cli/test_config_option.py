@@ -107,6 +107,24 @@ def test_options_go_before_the_file(
 
 
 @pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("max_actions: 1", "action: expected at most 1 actions, got 2"),
+        ("spacy_model: no_such_pipeline", "no_such_pipeline"),
+    ],
+    ids=["max_actions", "spacy_model"],
+)
+def test_a_parameter_file_says_how_commands_are_taken(
+    image: Path, config: Path, more: str, message: str
+) -> None:
+    with config.open("a") as file:
+        file.write(f"    {more}\n")
+    result = ground(image, "--config", config, "--action", "cut the bread")
+    assert result.exit_code == 1
+    assert message in result.stderr
+
+
+@pytest.mark.parametrize(
     ("options", "mode"),
     [
         ((), "auto"),

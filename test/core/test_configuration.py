@@ -68,6 +68,7 @@ def test_these_are_configurations(values: dict) -> None:
         ({"fusion_weights": (math.nan, 0.4, 0.6)}, "fusion_weights"),
         ({"image_hw": (448,)}, "image_hw"),
         ({"image_hw": (0, 448)}, "image_hw"),
+        ({"image_hw": (144.0, 144.0)}, "image_hw"),
     ],
     ids=str,
 )

@@ -17,13 +17,13 @@ from videogem_ros.core import (
     PromptConfig,
     join_features,
 )
-from videogem_ros.core.backbones import Backbone
+from videogem_ros.core.backbones import Backbone, load_backbone
 from videogem_ros.core.backbones.openclip import OpenClipBackbone
 from videogem_ros.core.fusion import NAMES
 from videogem_ros.core.grounder import FrameChoice
 from videogem_ros.core.prompts import prompts_for
 from videogem_ros.datatypes import PROMPT_KINDS, Action, Features, Frame, Grounding, Window
-from videogem_ros.errors import InvalidValueError
+from videogem_ros.errors import InvalidValueError, VideoGemError
 
 
 def action(verb: str, object_: str) -> Action:
@@ -603,6 +603,25 @@ def test_what_features_depend_on_does_not_change(
     with pytest.raises(InvalidValueError) as caught:
         Grounder(tiny_image_backbone).with_config(GroundingConfig(**changed))
     assert caught.value.field == field
+
+
+@pytest.mark.parametrize("weighting", ["uniform", "static", "dynamic", "static+dynamic"])
+def test_what_a_user_does_to_a_grounding_changes_no_other(tiny: Backbone, weighting: str) -> None:
+    grounder = Grounder(tiny, GroundingConfig(weighting=weighting))
+    expected = copy.deepcopy(grounder.ground(window(8), [OPEN, POUR], "all"))
+    spoilt, *others = grounder.ground(window(8), [OPEN, POUR], "all")
+    for array in (spoilt.layer_weights, spoilt.prompt_probabilities, spoilt.heatmap.values):
+        array[:] = -7
+    again = Grounder(tiny, grounder.config).ground(window(8), [OPEN, POUR], "all")
+    for found, true in zip([*others, *again], [*expected[1:], *expected], strict=True):
+        alike(found, true)
+
+
+def test_weights_that_give_no_numbers_are_an_error_and_no_point() -> None:
+    backbone = load_backbone("openclip:tabletop")
+    backbone.tower.ln_post.bias.data[0] = torch.inf
+    with pytest.raises(VideoGemError, match=r"openclip:tabletop .*expected finite .*, got nan"):
+        Grounder(backbone).ground(window(1), [OPEN])
 
 
 def test_grounding_twice_is_bit_equal(tiny: Backbone) -> None:

@@ -102,8 +102,17 @@ def test_a_part_of_the_benchmark_is_spread_over_it() -> None:
         (lambda: clip(0, frames=1), "frames"),
         (lambda: clip(0, sampled=0), "sampled"),
         (lambda: make_clip(np.random.default_rng(0), hw=(8, 8)), "hw"),
+        (lambda: make_clip(np.random.default_rng(0), hw=(120, 320)), "hw"),
     ],
 )
 def test_impossible_clips_are_refused(call, field: str) -> None:
     with pytest.raises(InvalidValueError, match=field):
         call()
+
+
+def test_what_is_done_can_be_seen_in_wide_images() -> None:
+    for seed in range(12):
+        drawn = make_clip(np.random.default_rng(seed), 2, (108, 192))
+        for performed in drawn.performed:
+            sides = performed.action_boxes[:, 2:] - performed.action_boxes[:, :2]
+            assert sides.min() > 4, (seed, performed.texts[0])

@@ -155,3 +155,9 @@ def test_fingers_reach_their_object(verb) -> None:
 def test_impossible_configurations_are_refused(field: str, value: object) -> None:
     with pytest.raises(InvalidValueError, match=field):
         SceneConfig(**{field: value})
+
+
+def test_a_scene_needs_a_thing() -> None:
+    with pytest.raises(InvalidValueError, match=r"distractors: expected 1 or more"):
+        SceneConfig(actions=(0, 2), distractors=(0, 3))
+    assert SceneConfig(actions=(0, 0), distractors=(1, 1)).distractors == (1, 1)

@@ -160,9 +160,10 @@ def test_only_the_first_block_learns_velocities(
 
 @torch.no_grad()
 def test_velocities_come_through_to_the_shared_space(
-    looking: tuple[VideoStudent, Directions], scenes: Pool
+    looking: tuple[VideoStudent, Directions], scenes: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only the first block writes them, and the projection takes them to their own directions."""
+    monkeypatch.setattr("motion.STATISTICS_CLIPS", 6)  # there are no more
     student, directions = copy.deepcopy(looking[0]), looking[1]
     new = point_out(student, directions, scenes, seed=1)
     torch.testing.assert_close(new.T @ new, torch.eye(3), atol=1e-5, rtol=0)

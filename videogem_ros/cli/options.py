@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -76,7 +77,8 @@ _OPTIONS = (
         is_eager=True,
         callback=_take_config,
         help="ROS 2 parameter file, as config/ground.yaml or what tune writes: model, weights of "
-        "layers and fusion, prompts, presence. Options go first.",
+        "layers and fusion, prompts, presence, and where commands are given, windows and how "
+        "texts are read. Options go first.",
     ),
     click.option(
         "--backbone",
@@ -181,11 +183,18 @@ def load_session(grounding: Mapping[str, Any]) -> tuple[Session, Grounder]:
     Raises:
         VideoGemError: An option's value does not suit, or the weights cannot be loaded.
     """
+    from videogem_ros.language import parse_actions
     from videogem_ros.session import Session, SessionConfig
 
-    windows = SessionConfig(**{name: grounding[name] for name in ("frame_interval_s", "start")})
+    parameters: Parameters | None = grounding["config"]
+    windows = replace(
+        parameters.session_config() if parameters else SessionConfig(),
+        **{name: grounding[name] for name in ("frame_interval_s", "start")},
+    )
+    spacy_model = str(parameters["spacy_model"]) if parameters else ""
+    parse = functools.partial(parse_actions, spacy_model=spacy_model or None)
     grounder = load_grounder(grounding)
-    return Session(grounder, windows), grounder
+    return Session(grounder, windows, parse), grounder
 
 
 def load_grounder(grounding: Mapping[str, Any]) -> Grounder:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import struct
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,7 @@ from videogem_ros.errors import RecordingError
 
 if TYPE_CHECKING:
     from rosbags.interfaces import Connection, Qos
+    from rosbags.typesys.store import Typestore
 
     from videogem_ros.adapters.bag.storage import Storage
     from videogem_ros.adapters.dds.participant import Participant, Publisher
@@ -25,6 +28,8 @@ LINGER_S = 0.5
 """The last messages of reliable topics may have to be sent again."""
 
 CLOCK_PERIOD_S = 0.01
+
+_HEADER = "std_msgs/msg/Header"
 
 
 @click.command(short_help="Publish a recording on live topics.")
@@ -76,7 +81,8 @@ def play(
 ) -> None:
     """Publish all topics of a rosbag2 in real time, with the QoS they were recorded with.
 
-    Messages keep their header stamps, but for --restamp. Ctrl-C ends it.
+    Messages keep their header stamps, but for --restamp, which moves all that are set: of a
+    message and of its parts, such as the transforms on /tf. Ctrl-C ends it.
     """
     require_cyclone()
     from videogem_ros.adapters.bag.rosbag import is_rosbag
@@ -111,6 +117,8 @@ def play(
     log("info", f"{played.sent} messages of {len(publishers)} topics")
     if played.dropped:
         log("warn", f"{played.dropped} dropped: a reliable subscriber did not keep up")
+    for topic, reason in played.not_moved.items():
+        log("warn", f"{topic}: stamps of the recording, since {reason}")
 
 
 def _chosen(storage: Storage, topics: Collection[str]) -> list[Connection]:
@@ -168,6 +176,7 @@ class _Played:
     Attributes:
         sent: Messages published.
         dropped: Messages that a subscriber had no room for.
+        not_moved: Why a topic has messages whose stamps were to be moved and are not.
     """
 
     def __init__(
@@ -180,14 +189,16 @@ class _Played:
         restamp: bool,
     ) -> None:
         self.sent = self.dropped = 0
+        self.not_moved: dict[str, str] = {}
         self._storage = storage
         self._publishers = publishers
         self._rate = rate
         self._tell_time = tell_time
-        self._restamped = {
-            topic
+        self._told_s = -math.inf
+        self._movers = {
+            topic: _mover(storage.typestore, publisher.msgtype)
             for topic, publisher in publishers.items()
-            if restamp and _begins_with_header(storage, publisher.msgtype)
+            if restamp
         }
 
     def once(self, player: Participant, ended: Callable[[], bool]) -> None:
@@ -200,15 +211,32 @@ class _Played:
             due_ns = round((log_ns - first_ns) / self._rate)
             while (left_s := begin_s + due_ns / 1e9 - time.monotonic()) > 0 and not ended():
                 player.spin(min(left_s, CLOCK_PERIOD_S))
-                if self._tell_time:
-                    self._tell_time(min(log_ns, first_ns + self._elapsed_ns(begin_s)))
+                self._tell(min(log_ns, first_ns + self._elapsed_ns(begin_s)))
             if ended():
                 return
-            cdr = unpacked(raw)
-            if connection.topic in self._restamped:
-                # When it is due, not when it goes out: what had one stamp still has one.
-                cdr = _moved(cdr, begin_ns + due_ns - log_ns)
+            if time.monotonic() - self._told_s >= CLOCK_PERIOD_S:  # also where there is no wait
+                self._tell(min(log_ns, first_ns + self._elapsed_ns(begin_s)))
+            # By when it is due, not when it goes out: what had one stamp still has one.
+            cdr = self._moved(connection.topic, unpacked(raw), begin_ns + due_ns - log_ns)
             self._send(connection.topic, cdr)
+
+    def _tell(self, now_ns: int) -> None:
+        if self._tell_time:
+            self._tell_time(now_ns)
+            self._told_s = time.monotonic()
+
+    def _moved(self, topic: str, cdr: bytes, by_ns: int) -> bytes:
+        """A message whose stamps are moved, where the topic's are to be."""
+        from rosbags.serde import SerdeError
+
+        mover = self._movers.get(topic)
+        if mover is None:
+            return cdr
+        try:
+            return mover(cdr, by_ns)
+        except (SerdeError, struct.error) as error:
+            self.not_moved.setdefault(topic, f"a message cannot be read: {error}")
+            return cdr
 
     def _elapsed_ns(self, begin_s: float) -> int:
         return round((time.monotonic() - begin_s) * self._rate * 1e9)
@@ -223,16 +251,66 @@ class _Played:
             self.dropped += 1
 
 
-def _begins_with_header(storage: Storage, msgtype: str) -> bool:
+def _mover(store: Typestore, msgtype: str) -> Callable[[bytes, int], bytes] | None:
+    """What moves the stamps of a type by nanoseconds; None where it has no header."""
     from rosbags.interfaces import Nodetype
 
-    _, fields = storage.typestore.fielddefs[msgtype]
-    return any(field == (Nodetype.NAME, "std_msgs/msg/Header") for _, field in fields[:1])
+    headers = list(_headers(store, msgtype))
+    if not headers:
+        return None
+    _, fields = store.fielddefs[msgtype]
+    if len(headers) == 1 and fields[0][1] == (Nodetype.NAME, _HEADER):
+        return _moved_at_begin  # an image need not be read for it
+    return partial(_moved_within, store, msgtype, headers)
 
 
-def _moved(cdr: bytes, by_ns: int) -> bytes:
-    """A message that begins with a header, whose stamp is moved by nanoseconds."""
+def _headers(store: Typestore, msgtype: str) -> Iterator[tuple[str, ...]]:
+    """Where a type has headers: fields from the message down, through arrays of messages too."""
+    from rosbags.interfaces import Nodetype
+
+    description: Any
+    for name, description in store.fielddefs[msgtype][1]:
+        kind, detail = description
+        if kind in (Nodetype.ARRAY, Nodetype.SEQUENCE):
+            kind, detail = detail[0]
+        if kind == Nodetype.NAME and detail == _HEADER:
+            yield (name,)
+        elif kind == Nodetype.NAME:
+            yield from ((name, *below) for below in _headers(store, detail))
+
+
+def _moved_at_begin(cdr: bytes, by_ns: int) -> bytes:
+    """A message that begins with its only header, whose stamp is moved by nanoseconds."""
     stamp = struct.Struct("<iI" if cdr[1] & 1 else ">iI")
     sec, nanosec = stamp.unpack_from(cdr, 4)
-    moved_ns = sec * 10**9 + nanosec + by_ns
-    return cdr[:4] + stamp.pack(*divmod(moved_ns, 10**9)) + cdr[4 + stamp.size :]
+    return cdr[:4] + stamp.pack(*_later(sec, nanosec, by_ns)) + cdr[4 + stamp.size :]
+
+
+def _moved_within(
+    store: Typestore, msgtype: str, headers: list[tuple[str, ...]], cdr: bytes, by_ns: int
+) -> bytes:
+    """A message whose headers' stamps are all moved by nanoseconds."""
+    message = store.deserialize_cdr(cdr, msgtype)
+    for path in headers:
+        for header in _reached(message, path):
+            stamp = header.stamp
+            stamp.sec, stamp.nanosec = _later(stamp.sec, stamp.nanosec, by_ns)
+    return bytes(store.serialize_cdr(message, msgtype, little_endian=bool(cdr[1] & 1)))
+
+
+def _reached(part: Any, path: tuple[str, ...]) -> Iterator[Any]:
+    """What a path of fields leads to, of all parts where there are several."""
+    if isinstance(part, list):
+        for each in part:
+            yield from _reached(each, path)
+    elif path:
+        yield from _reached(getattr(part, path[0]), path[1:])
+    else:
+        yield part
+
+
+def _later(sec: int, nanosec: int, by_ns: int) -> tuple[int, int]:
+    """A stamp moved; one that was never set stays so."""
+    if not (sec or nanosec):
+        return 0, 0
+    return divmod(sec * 10**9 + nanosec + by_ns, 10**9)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from numbers import Integral
 
 from videogem_ros.core.presence import PresenceConfig
 from videogem_ros.core.prompts import PromptConfig
@@ -104,9 +105,10 @@ class GroundingConfig:
             )
         if self.image_hw is not None:
             object.__setattr__(self, "image_hw", tuple(self.image_hw))
-            if len(self.image_hw) != 2 or min(self.image_hw) < 1:
+            whole = all(isinstance(side, Integral) and side > 0 for side in self.image_hw)
+            if len(self.image_hw) != 2 or not whole:
                 raise InvalidValueError(
-                    "image_hw", "a height and a width in pixels", self.image_hw
+                    "image_hw", "a height and a width in whole pixels", self.image_hw
                 )
 
     @property

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -34,7 +35,7 @@ from videogem_ros.datatypes import (
     Grounding,
     Window,
 )
-from videogem_ros.errors import InvalidValueError
+from videogem_ros.errors import InvalidValueError, VideoGemError
 
 FrameChoice = Literal["newest", "all"] | Sequence[int]
 """Whose heatmaps are wanted: the newest frame's, all frames', or those at these places."""
@@ -389,13 +390,18 @@ class Grounder:
             cosines=cosines,
             probabilities=torch.softmax(PROMPT_LOGIT_SCALE * cosines, dim=-1),
             neutral=class_embedding @ neutral.T,
-            layer_weights=weights.expand(*similarity.shape[:2], -1).reshape(*shape, -1),
+            # Memory of its own for each: what is constant is shared with later windows.
+            layer_weights=weights.expand(*similarity.shape[:2], -1).contiguous().view(*shape, -1),
         )
 
     def _groundings(
         self, found: _Comparison, window: Window, actions: Sequence[Action]
     ) -> list[Grounding]:
-        """What was found in one window, on the host, in the user's terms."""
+        """What was found in one window, on the host, in the user's terms.
+
+        Raises:
+            VideoGemError: Some of it is no number.
+        """
         config = self.config
         margins = presence_margin(
             found.cosines[..., PROMPT_KINDS.index("action")].numpy(),
@@ -404,6 +410,12 @@ class Grounder:
         )
         slope, offset = self.backbone.presence_fit
         scores = presence_score(slope * margins + offset, config.presence)  # (F, M)
+        # One patch that is no number leaves none in its heatmap.
+        if not (np.isfinite(scores).all() and found.located.heatmaps[..., 0, 0].isfinite().all()):
+            raise VideoGemError(
+                f"{self.backbone.name} in {self.backbone.tower.dtype}: expected finite heatmaps "
+                "and scores, got nan; its weights, or what this dtype can hold, do not suffice"
+            )
         frames_used = len(set(window.stamps_ns))
         groundings = []
         for m, action in enumerate(actions):

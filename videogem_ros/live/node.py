@@ -385,6 +385,15 @@ class GroundingNode:
             "larger packets and receive buffers of DDS, or compressed images, help",
         )
 
+    def on_images_skipped(self, count: int) -> None:
+        """Take in that images were passed over, since newer ones waited to be taken in."""
+        self._health.count("images skipped", count)
+        self._health.report(
+            "slow images",
+            "they come faster than they are converted, so some are skipped: a smaller or less "
+            "compressed image, or a lower rate, helps",
+        )
+
     def request(self, text: str, timeout_s: float = 0.0) -> GroundOutcome:
         """Ground actions once, in the newest window; blocks. The standing command is left alone.
 

@@ -26,6 +26,9 @@ START_NS = 1_700_000_000 * 10**9
 FRAMES = (8, 32)
 """Fewest and most frames of a clip."""
 
+LEAST_ASPECT = 0.56
+"""Height over width of an image that is high enough for all things; 16:9 is just that."""
+
 PARAPHRASES = 3
 ABSENT = 4
 
@@ -103,15 +106,18 @@ def make_clip(
             taken alone where 1; the others are not rendered. All where None.
 
     Raises:
-        InvalidValueError: Too few frames, none of them sampled, or images smaller than 32 pixels.
+        InvalidValueError: Too few frames, none of them sampled, or images smaller than 32 pixels
+            or so wide that things would lie above and below them.
     """
     if frames is not None and frames < 2:
         raise InvalidValueError("frames", "2 or more", frames)
     if min(hw) < 32:
         raise InvalidValueError("hw", "32 pixels or more", hw)
+    if hw[0] < LEAST_ASPECT * hw[1]:
+        raise InvalidValueError("hw", f"a height of {LEAST_ASPECT} of the width or more", hw)
     if sampled is not None and sampled < 1:
         raise InvalidValueError("sampled", "1 or more", sampled)
-    scene = draw_scene(random, config)
+    scene = draw_scene(random, config, hw[0] / hw[1])
     count = frames or int(random.integers(FRAMES[0], FRAMES[1] + 1))
     absent = _absent(scene, random)
     pairs = list(zip(scene.verbs, scene.things))

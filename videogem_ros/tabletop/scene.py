@@ -22,6 +22,10 @@ SIDEWAYS = 1.7
 SAME_VERB = 0.08
 """Probability that a further action is one that is done already, to another object."""
 
+EDGE = 0.095
+"""How far at least things stay below the image's upper edge and above its lower one, in parts of
+its width: room for what is lifted, and for their size."""
+
 NEAREST_M = 0.06
 """Nothing is drawn that is nearer to the camera, metres."""
 
@@ -40,7 +44,8 @@ class SceneConfig:
         plain: Probability of a plain table and clean picture.
 
     Raises:
-        InvalidValueError: A range that is none, or a probability outside [0, 1].
+        InvalidValueError: A range that is none, ranges that allow a scene without things, or a
+            probability outside [0, 1].
     """
 
     actions: tuple[int, int] = (2, 3)
@@ -55,6 +60,10 @@ class SceneConfig:
             low, high = getattr(self, name)
             if not 0 <= low <= high <= 4:
                 raise InvalidValueError(name, "fewest and most, from 0 to 4", (low, high))
+        if self.actions[0] + self.distractors[0] == 0:
+            raise InvalidValueError(
+                "distractors", "1 or more where there may be no actions", self.distractors
+            )
         for name in ("twins", "empty", "plain"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InvalidValueError(name, "a probability", getattr(self, name))
@@ -185,18 +194,23 @@ class Scene:
         return float(np.linalg.norm(mesh.points.mean(axis=0) - self.camera.position))
 
 
-def draw_scene(random: np.random.Generator, config: SceneConfig | None = None) -> Scene:
+def draw_scene(
+    random: np.random.Generator, config: SceneConfig | None = None, aspect: float = 0.75
+) -> Scene:
     """Draws what is on the table and what happens there.
 
     Args:
         random: Where all chance comes from: equal generators give equal scenes.
         config: What scenes are like.
+        aspect: Height over width of the images that are to show it; in wider ones than 0.75 things
+            lie nearer to the middle, so that these show all of them.
     """
     config = config or SceneConfig()
     things, verbs = _draw_cast(random, config)
     camera = _draw_camera(random)
     idle_count = int(random.integers(config.idle_hands[0], config.idle_hands[1] + 1))
-    spots = _draw_spots(random, camera, [verb is not None for verb in verbs], idle_count)
+    limit = np.array([0.4, min(0.28, aspect / 2 - EDGE)])
+    spots = _draw_spots(random, camera, limit, [verb is not None for verb in verbs], idle_count)
     bodies = tuple(
         Body(thing, _vary(COLOURS[thing.colour], random, 12), spot, random.uniform(-np.pi, np.pi))
         for thing, spot in zip(things, spots)
@@ -299,9 +313,12 @@ def _draw_camera(random: np.random.Generator) -> Camera:
 
 
 def _draw_spots(
-    random: np.random.Generator, camera: Camera, acted: Sequence[bool], idle: int
+    random: np.random.Generator, camera: Camera, limit: Array, acted: Sequence[bool], idle: int
 ) -> list[Array]:
-    """Places on the table, apart from each other as seen, (3,) each."""
+    """Places on the table, apart from each other as seen, (3,) each.
+
+    The limit is how far from the middle, across and down, in parts of the image's width.
+    """
     room = [0.15 if act else 0.09 for act in acted] + [0.1] * idle
     tight = 1.0
     while True:
@@ -309,8 +326,7 @@ def _draw_spots(
         for radius in room:
             for _ in range(40):
                 inset = 0.04 if radius > 0.12 else 0.0
-                limit = np.array([0.4, 0.28]) - inset
-                spot = random.uniform(-limit, limit)
+                spot = random.uniform(inset - limit, limit - inset)
                 apart = [np.hypot(*(spot - other)) for other in seen]
                 least = [tight * (radius + other) for other in room]
                 if all(gap > bound for gap, bound in zip(apart, least)):

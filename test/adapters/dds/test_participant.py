@@ -69,6 +69,115 @@ def test_messages_arrive_in_order(talker: Participant, listener: Participant) ->
     assert heard == said
 
 
+class Camera:
+    """Sends numbered images, some during each conversion, and notes what becomes of them."""
+
+    def __init__(self, talker: Participant, listener: Participant, *, convert_s: float) -> None:
+        self.sent = self.skipped = 0
+        self.converted: list[int] = []
+        self.newest: list[int] = []  # that was sent, when an image's turn came
+        self.during = 0
+        self._convert_s = convert_s
+        self._publisher = talker.advertise("image", STRING, SENSOR_DATA)
+        listener.subscribe("image", STRING, SENSOR_DATA, self.convert, on_skipped=self.skip)
+        spin_until(lambda: self._publisher.subscribers, talker, listener)
+
+    def send(self, count: int) -> None:
+        for _ in range(count):
+            self._publisher.publish(text(str(self.sent)))
+            self.sent += 1
+
+    def convert(self, message: Any) -> None:
+        self.converted.append(int(message.data))
+        self.newest.append(self.sent - 1)
+        self.send(self.during)
+        time.sleep(self._convert_s)
+
+    def skip(self, count: int) -> None:
+        self.skipped += count
+
+
+def test_images_that_come_faster_than_they_are_converted_starve_nothing(
+    talker: Participant, listener: Participant
+) -> None:
+    heard: list[tuple[int, int]] = []
+    command = talker.advertise("action", STRING, DEFAULT)
+    camera = Camera(talker, listener, convert_s=0.06)
+    listener.subscribe(
+        "action",
+        STRING,
+        DEFAULT,
+        lambda message: heard.append((int(message.data), len(camera.converted))),
+        latched=True,
+    )
+    spin_until(lambda: command.subscribers, talker, listener)
+    camera.during = 3
+    camera.send(1)
+    spin_until(lambda: camera.converted, listener)
+    for turn in range(20):
+        command.publish(text(str(len(camera.converted))))
+        spun = len(camera.converted)
+        listener.spin(0.1)
+        assert len(camera.converted) <= spun + 1, turn
+    camera.during = 0
+    spin_for(0.5, listener)
+    # Each command comes before the next image, or after one where that was under way.
+    assert len(heard) == 20
+    assert all(converted - said <= 1 for said, converted in heard)
+    assert camera.converted == sorted({*camera.converted})
+    assert camera.converted[-1] == camera.sent - 1
+    assert camera.skipped == camera.sent - len(camera.converted) > 0
+    # Once it is known what one takes: the newest, and one before it for 60 of 100 ms.
+    behind = [newest - each for each, newest in zip(camera.converted, camera.newest)]
+    assert max(behind[4:]) <= 1
+
+
+def test_images_that_had_to_wait_for_something_else_are_all_converted(
+    talker: Participant, listener: Participant
+) -> None:
+    camera = Camera(talker, listener, convert_s=0.001)
+    for _ in range(10):
+        camera.send(SENSOR_DATA.depth)
+        time.sleep(0.05)  # nobody spins
+        spin_until(lambda: len(camera.converted) == camera.sent, listener)
+    assert camera.converted == list(range(10 * SENSOR_DATA.depth))
+    assert camera.skipped == 0
+
+
+def test_a_flood_ends_no_spin(talker: Participant, listener: Participant) -> None:
+    """Each message is answered by another one, so that there is always one more."""
+    heard: list[str] = []
+
+    def answer(message: Any) -> None:
+        heard.append(message.data)
+        if len(heard) < 1000:
+            flood.publish(text("more"))
+            time.sleep(0.002)
+
+    flood = talker.advertise("flood", STRING, DEFAULT)
+    listener.subscribe("flood", STRING, DEFAULT, answer)
+    spin_until(lambda: flood.subscribers, talker, listener)
+    flood.publish(text("first"))
+    spin_until(lambda: heard, listener)
+    assert len(heard) <= DEFAULT.depth
+
+
+def test_what_is_kept_without_bound_is_heard_to_the_end(
+    talker: Participant, listener: Participant
+) -> None:
+    heard: list[int] = []
+    keep_all = QosProfile(depth=0)
+    publisher = talker.advertise("numbers", STRING, keep_all)
+    listener.subscribe("numbers", STRING, keep_all, lambda one: heard.append(int(one.data)))
+    spin_until(lambda: publisher.subscribers, talker, listener)
+    for number in range(250):
+        publisher.publish(text(str(number)))
+    time.sleep(0.2)  # all are there, and nothing more comes
+    for _ in range(4):
+        listener.spin(0.0)
+    assert heard == list(range(250))
+
+
 def test_a_subscription_that_goes_is_no_longer_counted(talker: Participant) -> None:
     publisher = talker.advertise("chat", STRING, DEFAULT)
     with participant("guest") as guest:

@@ -121,3 +121,81 @@ def test_old_poses_are_forgotten_and_time_may_start_over(buffer: TransformBuffer
     for second in (0, 1):
         buffer.add(transform("base", "mast", (0, 0, 5), stamp_ns=second * S))
     assert moved(buffer.lookup("base", "mast", S // 2), (0, 0, 0)) == [0, 0, 5]
+
+
+def test_what_lies_above_the_common_ancestor_need_not_be_known() -> None:
+    """A localiser lags behind the odometry by a second, as they do."""
+    buffer = TransformBuffer()
+    buffer.add_static(transform("base", "camera", (0.5, 0, 1)))
+    buffer.add_static(transform("base", "mast", (0, 0, 2)))
+    for step in range(21):
+        buffer.add(transform("odom", "base", (step / 10, 0, 0), stamp_ns=step * S // 10))
+    for step in range(11):
+        buffer.add(transform("map", "odom", (7, 0, 0), stamp_ns=step * S // 10))
+    late_ns = 3 * S // 2
+    assert moved(buffer.lookup("base", "camera", late_ns), (0, 0, 0)) == [0.5, 0, 1]
+    assert moved(buffer.lookup("mast", "camera", late_ns), (0, 0, 0)) == [0.5, 0, -1]
+    assert moved(buffer.lookup("odom", "camera", late_ns), (0, 0, 0)) == [2, 0, 1]
+    assert moved(buffer.lookup("map", "camera", S), (0, 0, 0)) == [8.5, 0, 1]
+    # Not even odometry is of that time.
+    assert moved(buffer.lookup("base", "camera", 9 * S), (0, 0, 0)) == [0.5, 0, 1]
+    with pytest.raises(TransformUnavailable, match=r"'odom' at 1.500 s, only from 0.000"):
+        buffer.lookup("map", "camera", late_ns)
+
+
+def test_a_frame_that_changes_its_parent_has_the_one_of_the_time() -> None:
+    """A cup on a table is grasped after 1 s."""
+    buffer = TransformBuffer()
+    buffer.add_static(transform("world", "table", (2, 0, 0)))
+    buffer.add_static(transform("world", "gripper", (0, 0, 1)))
+    for step in range(11):
+        buffer.add(transform("table", "cup", (0.1, 0, 0), stamp_ns=step * S // 10))
+    for step in range(12, 21):
+        buffer.add(transform("gripper", "cup", (0, 0, 0), stamp_ns=step * S // 10))
+    assert moved(buffer.lookup("world", "cup", S // 2), (0, 0, 0)) == [2.1, 0, 0]
+    assert moved(buffer.lookup("world", "cup", 3 * S // 2), (0, 0, 0)) == [0, 0, 1]
+    # In between the two poses have nothing to interpolate: the older one, as in tf2.
+    assert moved(buffer.lookup("world", "cup", 23 * S // 20), (0, 0, 0)) == [2.1, 0, 0]
+
+
+def test_a_time_that_starts_over_within_the_history_mixes_no_runs() -> None:
+    buffer = TransformBuffer()
+    for step in range(81):
+        buffer.add(transform("base", "mast", (0, 0, 1), stamp_ns=step * S // 10))
+    for step in range(3):
+        buffer.add(transform("base", "mast", (0, 0, 5), stamp_ns=step * S // 10))
+    assert moved(buffer.lookup("base", "mast", S // 20), (0, 0, 0)) == [0, 0, 5]
+    with pytest.raises(TransformUnavailable, match=r"only from 0.000 to 0.200 s"):
+        buffer.lookup("base", "mast", S)
+
+
+def test_a_pose_that_comes_late_finds_its_place() -> None:
+    buffer = TransformBuffer()
+    for second in (0.0, 1.0, 0.5):
+        buffer.add(transform("base", "mast", (0, 0, second**2), stamp_ns=round(second * S)))
+    assert moved(buffer.lookup("base", "mast", 3 * S // 4), (0, 0, 0)) == [0, 0, 0.625]
+
+
+def test_of_poses_of_one_stamp_the_last_is_held_and_loops_do_not_pile_up() -> None:
+    buffer = TransformBuffer()
+    for count in range(100):
+        buffer.add(transform("base", "mast", (0, 0, count), stamp_ns=S))
+    assert len(buffer) == 1
+    assert moved(buffer.lookup("base", "mast", S), (0, 0, 0)) == [0, 0, 99]
+    for step in range(5 * 80):
+        buffer.add(transform("base", "mast", stamp_ns=step % 80 * S // 10))
+    assert len(buffer) == 80
+
+
+def test_a_clock_that_jumped_back_leaves_what_is_static(buffer: TransformBuffer) -> None:
+    buffer.clear()
+    assert moved(buffer.lookup("base", "camera", S), (0, 0, 0)) == [0.5, 0, 1]
+    with pytest.raises(TransformUnavailable, match="not connected"):
+        buffer.lookup("base", "mast", S)
+
+
+def test_a_frame_is_static_or_moving_as_was_said_last(buffer: TransformBuffer) -> None:
+    buffer.add(transform("mast", "camera", (0, 0, 3), stamp_ns=S))
+    assert moved(buffer.lookup("base", "camera", S), (0, 0, 0)) == [0, 0, 4]
+    buffer.add_static(transform("base", "camera", (0, 0, 8)))
+    assert moved(buffer.lookup("base", "camera", 9 * S), (0, 0, 0)) == [0, 0, 8]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
 from collections.abc import Callable
@@ -250,6 +251,13 @@ def test_a_state_dict_that_does_not_fit_says_where(change: dict, words: list[str
     assert all(word in str(caught.value) for word in words)
     assert "\n" not in str(caught.value)
     assert torch.equal(module.weight, before)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_values_that_are_no_numbers_are_refused(value: float) -> None:
+    state = {"weight": torch.ones(2, 3), "bias": torch.tensor([1.0, value])}
+    with pytest.raises(WeightsError, match=r"nan or inf in bias \(1 of 2 tensors\)"):
+        fill(nn.Linear(3, 2), state, "mine.pt")
 
 
 # Seeds.

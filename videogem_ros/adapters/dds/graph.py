@@ -111,7 +111,10 @@ class Graph:
             return self._transforms
 
     def _on_clock(self, message: Any) -> None:
-        self._sim_time_ns = message.clock.sec * 10**9 + message.clock.nanosec
+        before_ns, now_ns = self.now_ns(), message.clock.sec * 10**9 + message.clock.nanosec
+        self._sim_time_ns = now_ns
+        if now_ns < before_ns and self._transforms is not None:
+            self._transforms.clear()  # a simulation or recording starts over
 
     def _publisher(self, topic: str) -> Publisher:
         with self._lock:

@@ -116,7 +116,11 @@ class DdsNode:
             handlers |= {"depth": live.on_depth, "camera_info": live.on_camera_info}
         sensor = QosProfile(reliable=parameters["image_reliability"] == "reliable", depth=5)
         subscribe = self._participant.subscribe
-        made = [subscribe(topic, INPUTS[topic], sensor, take) for topic, take in handlers.items()]
+        made = []
+        for topic, take in handlers.items():
+            is_image = topic.startswith("image")
+            on_skipped = live.on_images_skipped if is_image else None
+            made.append(subscribe(topic, INPUTS[topic], sensor, take, on_skipped=on_skipped))
         made.append(
             subscribe(
                 "action",

@@ -13,6 +13,8 @@ import os
 import re
 import tempfile
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -39,6 +41,10 @@ GID_BYTES = 16
 """Size of an endpoint's identifier on the graph since ROS 2 Iron."""
 HUMBLE_GID_BYTES = 24
 
+MAX_WAIT_S = 0.1
+"""Longest time that the newest message may wait for older ones of a topic that may skip some."""
+
+_MOST_AT_ONCE = 100  # of a topic that keeps all
 _GRAPH_TOPIC = "ros_discovery_info"
 _GRAPH_TYPE = "rmw_dds_common/msg/ParticipantEntitiesInfo"
 _GRAPH_TYPES = {
@@ -118,25 +124,50 @@ class Subscription:
     Attributes:
         topic: Absolute name.
         msgtype: Type of the messages.
+        callback: Takes a message.
+        latched: Whether what transient-local publishers sent before is taken, too.
+        readers: Cyclone's endpoints.
+        backlog: What waits for its turn; None where nothing does.
+        pending: Whether there may be more to take, though nothing new arrives.
     """
 
     def __init__(
-        self, topic: str, msgtype: str, callback: Callable[[Any], None], *, latched: bool
+        self,
+        topic: str,
+        msgtype: str,
+        callback: Callable[[Any], None],
+        *,
+        latched: bool,
+        depth: int,
+        backlog: Backlog | None,
     ) -> None:
         self.topic = topic
         self.msgtype = msgtype
         self.callback = callback
         self.latched = latched
         self.readers: list[Any] = []
+        self.backlog = backlog
+        self.pending = False
+        self._depth = depth or _MOST_AT_ONCE
         self._newest_ns: dict[int, int] = {}
 
-    def take(self) -> Iterator[bytes]:
-        """Serialized messages that have arrived."""
+    def take(self) -> list[bytes]:
+        """Serialized messages whose turn it is: what the readers hold, or one of the backlog."""
+        arrived: list[bytes] = []
+        self.pending = False
         for reader in self.readers:
-            while samples := reader.take(1):
-                sample = samples[0]
-                if not isinstance(sample, InvalidSample) and self._is_new(sample.sample_info):
-                    yield sample.cdr
+            samples = reader.take(self._depth)
+            self.pending |= len(samples) == self._depth
+            arrived += [
+                sample.cdr
+                for sample in samples
+                if not isinstance(sample, InvalidSample) and self._is_new(sample.sample_info)
+            ]
+        if self.backlog is None:
+            return arrived
+        turn = self.backlog.turn(arrived)
+        self.pending |= len(self.backlog) > 0
+        return turn
 
     def _is_new(self, info: Any) -> bool:
         """Whether no other reader of this subscription has given this message, or a later one."""
@@ -149,6 +180,49 @@ class Subscription:
             if len(self._newest_ns) > 256:
                 del self._newest_ns[next(iter(self._newest_ns))]
         return True
+
+
+class Backlog:
+    """Messages whose callback is slow, each handed over in a turn of its own.
+
+    While the callback keeps up, all are. Where it does not, the oldest are skipped: as many as
+    would keep the newest waiting for longer than :data:`MAX_WAIT_S`.
+
+    Args:
+        depth: Most messages that wait.
+        on_skipped: Takes how many were skipped.
+    """
+
+    def __init__(self, depth: int, on_skipped: Callable[[int], None]) -> None:
+        self._depth = depth
+        self._on_skipped = on_skipped
+        self._waiting: deque[bytes] = deque()
+        self._took_s: deque[float] = deque(maxlen=3)
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def turn(self, arrived: list[bytes]) -> list[bytes]:
+        """Takes in what has arrived, skips what is too much, and gives the next, if any."""
+        self._waiting += arrived
+        excess = len(self._waiting) - self._most
+        if excess > 0:
+            for _ in range(excess):
+                self._waiting.popleft()
+            self._on_skipped(excess)
+        return [self._waiting.popleft()] if self._waiting else []
+
+    def took(self, duration_s: float) -> None:
+        """Takes in how long the callback took."""
+        self._took_s.append(duration_s)
+
+    @property
+    def _most(self) -> int:
+        """How many may wait: the newest, and before it what is quick enough."""
+        if len(self._took_s) < 3:
+            return self._depth
+        usual_s = min(self._took_s)  # of three, so that one that was held up skips nothing
+        return min(self._depth, 1 + int(MAX_WAIT_S / max(usual_s, 1e-6)))
 
 
 class Participant:
@@ -239,6 +313,7 @@ class Participant:
         callback: Callable[[Any], None],
         *,
         latched: bool = False,
+        on_skipped: Callable[[int], None] | None = None,
     ) -> Subscription:
         """Makes a subscription.
 
@@ -249,12 +324,18 @@ class Participant:
             callback: Takes a message; called by :meth:`spin`.
             latched: Whether to take what transient-local publishers sent before, too. QoS alone
                 cannot say so: who asks for it is refused by all other publishers.
+            on_skipped: For large messages whose callback may take longer than they come apart.
+                They come after all others, one a spin, and where the callback does not keep up
+                the oldest are skipped; this takes how many. Without it none are.
 
         Raises:
             DdsError, MessageError: It cannot be made, or the type is not known.
         """
         topic = self.names.resolve(topic)
-        subscription = Subscription(topic, msgtype, callback, latched=latched)
+        backlog = Backlog(qos.depth or _MOST_AT_ONCE, on_skipped) if on_skipped else None
+        subscription = Subscription(
+            topic, msgtype, callback, latched=latched, depth=qos.depth, backlog=backlog
+        )
         status = DDSStatus.DataAvailable | DDSStatus.RequestedIncompatibleQos
         self._add_reader(subscription, qos, status)
         self._subscriptions.append(subscription)
@@ -277,12 +358,16 @@ class Participant:
     def spin(self, timeout_s: float) -> None:
         """Waits for something to happen and hands it to the callbacks.
 
+        However fast messages come, it returns after those that a topic's QoS keeps, and after one
+        message of a topic that may skip some.
+
         Args:
             timeout_s: Longest wait.
         """
-        self._waitset.wait(max(0, round(timeout_s * 1e9)))
+        pending = any(subscription.pending for subscription in self._subscriptions)
+        self._waitset.wait(0 if pending else max(0, round(timeout_s * 1e9)))
         self._note_publications()
-        for subscription in list(self._subscriptions):
+        for subscription in sorted(self._subscriptions, key=lambda each: each.backlog is not None):
             self._deliver(subscription)
         for publisher in list(self._publishers):  # threads may add to them
             offered = publisher.writer.get_offered_incompatible_qos_status()
@@ -297,7 +382,10 @@ class Participant:
             except MessageError as error:
                 self._on_undecodable(subscription.topic, str(error))
             else:
+                begin_s = time.monotonic()
                 subscription.callback(message)
+                if subscription.backlog is not None:
+                    subscription.backlog.took(time.monotonic() - begin_s)
         asked = subscription.readers[0].get_requested_incompatible_qos_status()
         self._note_qos(subscription.topic, asked)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,36 +16,56 @@ from videogem_ros.live.middleware import TransformUnavailable
 HISTORY_S = 10.0
 """How long transforms are remembered, as in tf2."""
 
+TIME_JUMP_S = 1.0
+"""A pose older than the newest of its frame by more than this is of a time that starts over."""
+
 Matrix = npt.NDArray[np.float64]
-_Pose = tuple[int, Matrix, Matrix]  # stamp in nanoseconds, xyz in metres, quaternion xyzw
+
+
+class _Pose(NamedTuple):
+    """Where a frame is: stamp in nanoseconds, xyz in metres, quaternion xyzw."""
+
+    stamp_ns: int
+    parent: str
+    xyz: Matrix
+    turn: Matrix
 
 
 class TransformBuffer:
-    """Transforms of the last seconds; safe for threads."""
+    """Transforms of the last seconds; safe for threads.
+
+    As in tf2 every pose has a parent of its own, so that a frame may change it, and a frame is
+    static or moving, whichever was said last.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._parents: dict[str, str] = {}
         self._static: dict[str, _Pose] = {}
-        self._moving: dict[str, list[_Pose]] = {}  # stamps increasing
+        self._moving: dict[str, list[_Pose]] = {}  # stamps strictly increasing, at least one
+
+    def __len__(self) -> int:
+        """Poses held."""
+        with self._lock:
+            return len(self._static) + sum(map(len, self._moving.values()))
 
     def add(self, message: Any) -> None:
         """Takes in a ``tf2_msgs/TFMessage`` of ``/tf``."""
-        for frame, parent, pose in _poses(message):
+        for frame, pose in _poses(message):
             with self._lock:
-                self._parents[frame] = parent
-                poses = self._moving.setdefault(frame, [])
-                if poses and poses[-1][0] - pose[0] > HISTORY_S * 1e9:
-                    poses.clear()  # time has jumped back
-                insort(poses, pose, key=_stamp_ns)
-                del poses[: bisect_left(poses, poses[-1][0] - HISTORY_S * 1e9, key=_stamp_ns)]
+                self._static.pop(frame, None)
+                _insert(self._moving.setdefault(frame, []), pose)
 
     def add_static(self, message: Any) -> None:
         """Takes in a ``tf2_msgs/TFMessage`` of ``/tf_static``."""
-        for frame, parent, pose in _poses(message):
+        for frame, pose in _poses(message):
             with self._lock:
-                self._parents[frame] = parent
+                self._moving.pop(frame, None)
                 self._static[frame] = pose
+
+    def clear(self) -> None:
+        """Forgets all but what is static: the clock has jumped back (as in tf2)."""
+        with self._lock:
+            self._moving.clear()
 
     def lookup(self, target_frame: str, source_frame: str, stamp_ns: int) -> Matrix:
         """The transform that takes points of the source frame into the target frame.
@@ -59,64 +79,91 @@ class TransformBuffer:
             (4, 4) float64, homogeneous, metres.
 
         Raises:
-            TransformUnavailable: A frame is not known, the two are not connected, or there is no
-                transform at that time.
+            TransformUnavailable: A frame is not known, the two are not connected, or one between
+                them has no transform at that time.
         """
         with self._lock:
-            sources = self._to_ancestors(source_frame.lstrip("/"), stamp_ns)
-            targets = self._to_ancestors(target_frame.lstrip("/"), stamp_ns)
-        for frame, from_source in sources.items():
-            if frame in targets:
-                return np.asarray(np.linalg.inv(targets[frame]) @ from_source)
-        raise TransformUnavailable(
-            f"no transform from {source_frame!r} to {target_frame!r}: not connected, of "
-            f"{len(self._parents)} frames known"
-        )
+            sources = self._to_root(source_frame.lstrip("/"), stamp_ns)
+            targets = self._to_root(target_frame.lstrip("/"), stamp_ns)
+            shared = next((frame for frame in sources if frame in targets), None)
+            if shared is None:
+                known = len(self._static) + len(self._moving)
+                raise TransformUnavailable(
+                    f"no transform from {source_frame!r} to {target_frame!r}: not connected, of "
+                    f"{known} frames known"
+                )
+            # What lies above both need not be known at that time.
+            from_source = self._along(sources[: sources.index(shared)], stamp_ns)
+            from_target = self._along(targets[: targets.index(shared)], stamp_ns)
+        return np.asarray(np.linalg.inv(from_target) @ from_source)
 
-    def _to_ancestors(self, frame: str, stamp_ns: int) -> dict[str, Matrix]:
-        """Transforms from a frame to itself, its parent, and so on to the root."""
-        transform = np.eye(4)
-        ancestors = {frame: transform}
-        while frame in self._parents:
-            transform = self._to_parent(frame, stamp_ns) @ transform
-            frame = self._parents[frame]
-            if frame in ancestors:
+    def _to_root(self, frame: str, stamp_ns: int) -> list[str]:
+        """A frame, its parent at a time, and so on; where the time is not known, the nearest."""
+        frames = [frame]
+        while around := self._around(frame, stamp_ns):
+            frame = around[0].parent
+            if frame in frames:
                 raise TransformUnavailable(f"the transforms of {frame!r} go round in a circle")
-            ancestors[frame] = transform
-        return ancestors
+            frames.append(frame)
+        return frames
+
+    def _along(self, frames: list[str], stamp_ns: int) -> Matrix:
+        """From the first of these frames, each the parent of the one before, to the last's."""
+        transform = np.eye(4)
+        for frame in frames:
+            transform = self._to_parent(frame, stamp_ns) @ transform
+        return transform
 
     def _to_parent(self, frame: str, stamp_ns: int) -> Matrix:
         if frame in self._static:
-            return _matrix(*self._static[frame][1:])
+            return _matrix(self._static[frame])
         poses = self._moving[frame]
-        after = bisect_left(poses, stamp_ns, key=_stamp_ns)
-        if after < len(poses) and poses[after][0] == stamp_ns:
-            return _matrix(*poses[after][1:])
-        if not 0 < after < len(poses):
-            known_s = (poses[0][0] / 1e9, poses[-1][0] / 1e9)
+        if not poses[0].stamp_ns <= stamp_ns <= poses[-1].stamp_ns:
             raise TransformUnavailable(
                 f"no transform of {frame!r} at {stamp_ns / 1e9:.3f} s, only from "
-                f"{known_s[0]:.3f} to {known_s[1]:.3f} s"
+                f"{poses[0].stamp_ns / 1e9:.3f} to {poses[-1].stamp_ns / 1e9:.3f} s"
             )
-        (begin_ns, xyz_0, turn_0), (end_ns, xyz_1, turn_1) = poses[after - 1 : after + 1]
-        share = (stamp_ns - begin_ns) / (end_ns - begin_ns)
-        return _matrix(xyz_0 + share * (xyz_1 - xyz_0), _slerp(turn_0, turn_1, share))
+        before, after = self._around(frame, stamp_ns)
+        if before.stamp_ns == stamp_ns or before.parent != after.parent:
+            return _matrix(before)
+        share = (stamp_ns - before.stamp_ns) / (after.stamp_ns - before.stamp_ns)
+        xyz = before.xyz + share * (after.xyz - before.xyz)
+        return _matrix(_Pose(stamp_ns, before.parent, xyz, _slerp(before.turn, after.turn, share)))
+
+    def _around(self, frame: str, stamp_ns: int) -> tuple[_Pose, ...]:
+        """The poses before (or at) and after a time, one twice at an end; none of a root."""
+        if frame in self._static:
+            return (self._static[frame],) * 2
+        poses = self._moving.get(frame, ())
+        if not poses:
+            return ()
+        after = bisect_right(poses, stamp_ns, key=_stamp_ns)
+        return poses[max(after - 1, 0)], poses[min(after, len(poses) - 1)]
 
 
-def _poses(message: Any) -> Iterator[tuple[str, str, _Pose]]:
-    """Frame, its parent and its pose there, but for transforms that are none."""
+def _insert(poses: list[_Pose], pose: _Pose) -> None:
+    """Puts a pose in its place; it replaces one of the same stamp, as while time stands still."""
+    if poses and poses[-1].stamp_ns - pose.stamp_ns > TIME_JUMP_S * 1e9:
+        poses.clear()
+    place = bisect_left(poses, pose.stamp_ns, key=_stamp_ns)
+    poses[place : bisect_right(poses, pose.stamp_ns, key=_stamp_ns)] = [pose]
+    del poses[: bisect_left(poses, poses[-1].stamp_ns - HISTORY_S * 1e9, key=_stamp_ns)]
+
+
+def _poses(message: Any) -> Iterator[tuple[str, _Pose]]:
+    """Frames with their poses, but for transforms that are none."""
     for stamped in message.transforms:
         t, q = stamped.transform.translation, stamped.transform.rotation
         xyz, turn = np.array([t.x, t.y, t.z]), np.array([q.x, q.y, q.z, q.w])
         norm = float(np.linalg.norm(turn))
         if norm > 0 and np.isfinite([norm, *xyz]).all():
-            frame, parent = stamped.child_frame_id, stamped.header.frame_id
-            pose = (header_stamp_ns(stamped), xyz, turn / norm)
-            yield frame.lstrip("/"), parent.lstrip("/"), pose
+            parent = stamped.header.frame_id.lstrip("/")
+            pose = _Pose(header_stamp_ns(stamped), parent, xyz, turn / norm)
+            yield stamped.child_frame_id.lstrip("/"), pose
 
 
 def _stamp_ns(pose: _Pose) -> int:
-    return pose[0]
+    return pose.stamp_ns
 
 
 def _slerp(begin: Matrix, end: Matrix, share: float) -> Matrix:
@@ -131,10 +178,10 @@ def _slerp(begin: Matrix, end: Matrix, share: float) -> Matrix:
     return np.asarray(turn / np.sin(angle))
 
 
-def _matrix(xyz: Matrix, turn: Matrix) -> Matrix:
-    x, y, z, w = turn
+def _matrix(pose: _Pose) -> Matrix:
+    x, y, z, w = pose.turn
     matrix = np.eye(4)
-    matrix[:3, 3] = xyz
+    matrix[:3, 3] = pose.xyz
     matrix[:3, :3] = [
         [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
         [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],

@@ -57,7 +57,8 @@ class VideoGemNode(LifecycleNodeMixin, Node):  # type: ignore[misc] # rclpy is n
         self._ticking = threading.Lock()  # of a tick, and of the end
         self._closed = False
         self._inputs: list[Subscription] = []
-        self._inputs_group = MutuallyExclusiveCallbackGroup()
+        self._images_group = MutuallyExclusiveCallbackGroup()  # with depth and camera_info
+        self._actions_group = MutuallyExclusiveCallbackGroup()  # waits for no image's conversion
         self._latched_action: Subscription | None = None
         self._echoes = EchoFilter()
         self.autostart = bool(self.declare_parameter("autostart", False).value)
@@ -173,7 +174,7 @@ class VideoGemNode(LifecycleNodeMixin, Node):  # type: ignore[misc] # rclpy is n
             topic,
             handler,
             qos,
-            callback_group=self._inputs_group,
+            callback_group=self._actions_group if topic == "action" else self._images_group,
         )
         if quiet:
             return subscribe(create)

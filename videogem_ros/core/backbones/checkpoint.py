@@ -225,7 +225,8 @@ def fill(module: _Module, state: Mapping[str, Tensor], source: str) -> _Module:
         The module.
 
     Raises:
-        WeightsError: Names or shapes differ; says how many and shows one.
+        WeightsError: Names or shapes differ, or values are not finite; says how many and shows
+            one.
     """
     wanted = module.state_dict()
     wrong = [
@@ -242,6 +243,14 @@ def fill(module: _Module, state: Mapping[str, Tensor], source: str) -> _Module:
             f"of another architecture: {problems[0]} ({len(wrong)} shapes differ, "
             f"{len(missing)} missing, {len(unknown)} unknown of {len(wanted)} tensors)",
             "name the backbone that these weights were trained for",
+        )
+    broken = [name for name, value in state.items() if not value.isfinite().all()]
+    if broken:
+        raise WeightsError(
+            source,
+            f"expected finite values, got nan or inf in {broken[0]} "
+            f"({len(broken)} of {len(wanted)} tensors)",
+            "download or export it again",
         )
     module.load_state_dict(dict(state))
     return module
