@@ -24,6 +24,7 @@ from click.testing import CliRunner
 pytest.importorskip("cyclonedds", reason="the DDS binding is not installed")
 
 from dds_domains import own_domain, participant, spin_for, spin_until
+from example_groundings import frame_of, grounding_of
 from processes import Process
 from recordings import CLIP_FRAMES, FRAMES, RATE_HZ, clips, texts, write_recording
 from tiny import SMALL_CLIP
@@ -37,7 +38,7 @@ from videogem_ros.cli import main
 from videogem_ros.cli.demo import CLIPS
 from videogem_ros.datatypes import PROMPT_KINDS
 from videogem_ros.evaluation.report import read_results
-from videogem_ros.live.messages import MessageBuilder, Status
+from videogem_ros.live.messages import Answer, Circumstances, MessageBuilder, Status
 from videogem_ros.live.types import typestore
 
 GROUNDING = "videogem_ros/msg/ActionGrounding"
@@ -159,6 +160,30 @@ def test_node_player_and_recorder_find_what_replay_finds(
     assert judged.exit_code == 3, judged.output  # the frames before the first command
     records = read_results(tmp_path / "results.json").records
     assert sum(bool(record.outcomes["recorded/fused"].hit) for record in records) == right
+
+
+def test_the_recorder_tells_how_many_groundings_it_left_out(
+    start: Start, peer: Participant, tmp_path: Path
+) -> None:
+    recorder = start("record", "--out", tmp_path / "live", "--image", CAMERA)
+    camera = peer.advertise(CAMERA, IMAGE, SENSOR_DATA)
+    groundings = peer.advertise("/videogem/grounding", GROUNDING, DEFAULT)
+    heatmaps = peer.advertise("/videogem/heatmap", IMAGE, DEFAULT)
+    publishers = (camera, groundings, heatmaps)
+    spin_until(lambda: all(publisher.subscribers for publisher in publishers), peer)
+    for stamp_ns in range(1, 6):
+        frame = frame_of((48, 64), stamp_ns)
+        found = grounding_of(frame)
+        camera.publish(image(stamp_ns, (48, 64)))
+        if stamp_ns != 3:
+            heatmaps.publish(build.heatmap(found, 1.0))
+        answer = Answer(Status.FOUND, "", found.action, 0, found)
+        about = Circumstances(stamp_ns, frame.frame_id, stamp_ns, 1)
+        groundings.publish(build.grounding(answer, about))
+        spin_for(0.2, peer)
+    assert recorder.interrupt() == 0, recorder.output
+    assert [line["stamp_ns"] for line in lines(tmp_path / "live")] == [1, 2, 4, 5]
+    assert "left out 1: groundings whose image or heatmap did not come" in recorder.output
 
 
 def hits_of(grounding: dict[str, Any]) -> list[bool]:

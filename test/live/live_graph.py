@@ -220,20 +220,34 @@ def camera_info(
     centre_px: tuple[float, float] = (31.0, 24.5),
     frame_id: str = "camera",
     roi: tuple[int, int, int, int] = (0, 0, 0, 0),
+    binning: tuple[int, int] = (0, 0),
+    *,
+    k: npt.NDArray[np.float64] | None = None,
+    p: npt.NDArray[np.float64] | None = None,
+    d: npt.NDArray[np.float64] | None = None,
+    distortion_model: str = "plumb_bob",
 ) -> Any:
-    """CameraInfo; the region of interest is x, y, height and width."""
+    """CameraInfo; the region of interest is x, y, height and width, the binning x and y.
+
+    A given k replaces focal lengths and centre; p of three columns gets a fourth of zeros.
+    """
     types = typestore().types
-    k = np.array([focal_px[0], 0, centre_px[0], 0, focal_px[1], centre_px[1], 0, 0, 1.0])
+    if k is None:
+        k = np.array([focal_px[0], 0, centre_px[0], 0, focal_px[1], centre_px[1], 0, 0, 1.0])
+    if p is None:
+        p = np.zeros((3, 4))
+    if p.shape == (3, 3):
+        p = np.hstack([p, np.zeros((3, 1))])
     return types["sensor_msgs/msg/CameraInfo"](
         header=header(START_NS, frame_id),
         height=hw[0],
         width=hw[1],
-        distortion_model="plumb_bob",
-        d=np.zeros(5),
-        k=k,
+        distortion_model=distortion_model,
+        d=np.zeros(5) if d is None else d,
+        k=k.reshape(-1),
         r=np.eye(3).reshape(-1),
-        p=np.zeros(12),
-        binning_x=0,
-        binning_y=0,
+        p=p.reshape(-1),
+        binning_x=binning[0],
+        binning_y=binning[1],
         roi=types["sensor_msgs/msg/RegionOfInterest"](*roi, False),
     )

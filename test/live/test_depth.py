@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
 
 import numpy as np
 import pytest
@@ -10,16 +9,9 @@ from hypothesis import strategies as st
 from live_graph import PATIENCE_S, START_NS, camera_info, depth_image
 
 from videogem_ros.adapters.encodings import depth_from_message
-from videogem_ros.errors import InvalidValueError, VideoGemError
-from videogem_ros.live.depth import (
-    HELD,
-    CameraIntrinsics,
-    DepthBuffer,
-    Position,
-    PositionUnknown,
-    check_view,
-    locate_3d,
-)
+from videogem_ros.errors import VideoGemError
+from videogem_ros.live.camera import CameraIntrinsics, PositionUnknown
+from videogem_ros.live.depth import HELD, DepthBuffer, Position, locate_3d
 
 HW = (48, 64)
 CAMERA = CameraIntrinsics.from_message(camera_info(HW))
@@ -136,55 +128,6 @@ def test_depth_of_another_size_tells_the_same_position(scale: float):
     assert position.xyz_m == pytest.approx(
         located((40.0, 12.0), plane_depths(CAMERA, normal, 1.0), window_px=3).xyz_m, abs=0.01
     )
-
-
-def test_scaled_intrinsics_keep_every_ray():
-    half = CAMERA.scaled((24, 32))
-    for x, y in ((0, 0), (63, 47), (10.5, 20)):
-        # Pixel edges scale: the left edge -0.5 stays the left edge.
-        there = half.at_depth(((x + 0.5) / 2 - 0.5, (y + 0.5) / 2 - 0.5), 1.0)
-        assert there == pytest.approx(CAMERA.at_depth((x, y), 1.0))
-    assert half.scaled(HW).cx == pytest.approx(CAMERA.cx)
-
-
-def test_a_region_of_interest_moves_the_principal_point():
-    whole = CameraIntrinsics.from_message(camera_info())
-    part = CameraIntrinsics.from_message(camera_info(roi=(10, 20, 24, 32)))
-    assert part.hw == (24, 32)
-    assert part.at_depth((0, 0), 1.0) == pytest.approx(whole.at_depth((10, 20), 1.0))
-
-
-@pytest.mark.parametrize(
-    "message",
-    [
-        camera_info(focal_px=(0, 0)),
-        camera_info(focal_px=(-1, 1)),
-        camera_info(focal_px=(np.nan, 1)),
-        camera_info(hw=(0, 64)),
-    ],
-)
-def test_an_uncalibrated_camera_is_refused(message: Any):
-    with pytest.raises(InvalidValueError, match="calibrated"):
-        CameraIntrinsics.from_message(message)
-
-
-@pytest.mark.parametrize(
-    ("hw", "image_hw", "fits"),
-    [
-        ((480, 640), (240, 320), True),
-        ((480, 848), (720, 1280), True),  # of a RealSense, 0.6 % apart
-        ((480, 640), (720, 1280), False),
-        ((640, 480), (480, 640), False),
-    ],
-)
-def test_an_image_of_another_aspect_is_not_the_same_view(
-    hw: tuple[int, int], image_hw: tuple[int, int], fits: bool
-):
-    if fits:
-        check_view("depth", hw, image_hw)
-    else:
-        with pytest.raises(InvalidValueError, match="another aspect"):
-            check_view("depth", hw, image_hw)
 
 
 def test_millimetres_and_metres_say_the_same():

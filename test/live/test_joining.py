@@ -11,7 +11,7 @@ from example_groundings import frame_of, grounding_of
 from videogem_ros.adapters.encodings import image_message_fields
 from videogem_ros.datatypes import Frame, Grounding
 from videogem_ros.errors import EncodingError
-from videogem_ros.live.joining import IMAGES_KEPT, ResultJoiner
+from videogem_ros.live.joining import IMAGES_KEPT, RESULTS_KEPT, ResultJoiner
 from videogem_ros.live.messages import Answer, Circumstances, MessageBuilder, Status
 from videogem_ros.live.types import typestore
 
@@ -60,7 +60,7 @@ def test_a_grounding_comes_back_as_it_was(present: bool) -> None:
     assert theirs.pop("prompts")
     assert not any(ours.pop("prompts").values())  # which are not told
     assert ours == theirs
-    assert message.status == (Status.FOUND if present else Status.NOT_PRESENT)
+    assert message.message.status == (Status.FOUND if present else Status.NOT_PRESENT)
 
 
 def test_nothing_is_given_before_all_of_it_is_there() -> None:
@@ -108,6 +108,55 @@ def test_answers_without_a_point_and_groundings_without_an_image_are_passed_over
         joiner.on_image(image_message(frame_of((4, 4), stamp_ns, (0, 0, 0))))
     assert list(joiner.results(last=True)) == []
     assert joiner._results == {}
+    assert joiner.not_joined == 1
+
+
+@pytest.mark.parametrize("order", ["images first", "heatmaps first", "groundings first"])
+def test_every_image_is_joined_in_every_loop_of_a_recording(order: str) -> None:
+    joiner, joined = ResultJoiner(), []
+    per_loop = 3 * IMAGES_KEPT
+    for number in range(3 * per_loop):
+        frame = frame_of((4, 4), 1 + number % per_loop, (0, 0, 0))
+        sent = grounding_of(frame, values=VALUES)
+        steps = [
+            lambda frame=frame: joiner.on_image(image_message(frame)),
+            lambda sent=sent: joiner.on_grounding(answer_message(sent)),
+            lambda sent=sent: joiner.on_heatmap(0, build.heatmap(sent, 1.0)),
+        ]
+        turn = {"images first": 0, "groundings first": 1, "heatmaps first": 2}[order]
+        for step in (*steps[turn:], *steps[:turn]):
+            step()
+        joined += [
+            image.stamp_ns for image, _, _ in joiner.results(last=number == 3 * per_loop - 1)
+        ]
+    assert joined == [*range(1, per_loop + 1)] * 3
+    assert joiner.not_joined == 0
+
+
+def test_groundings_come_back_with_the_time_of_their_arrival() -> None:
+    frame = frame_of((48, 64), 1)
+    joiner = ResultJoiner()
+    joiner.on_image(image_message(frame))
+    for index, phrase in enumerate(("open the drawer", "pick up the cup")):
+        sent = grounding_of(frame, phrase, values=VALUES)
+        joiner.on_heatmap(index, build.heatmap(sent, 1.0))
+        joiner.on_grounding(answer_message(sent, index), received_ns=7 + index)
+    ((_, _, received),) = joiner.results(last=True)
+    assert [(one.message.action, one.received_ns) for one in received] == [
+        ("open the drawer", 7),
+        ("pick up the cup", 8),
+    ]
+
+
+def test_memory_is_bounded_whatever_does_not_come_and_what_is_given_up_is_counted() -> None:
+    joiner, count = ResultJoiner(), 2 * RESULTS_KEPT
+    for stamp_ns in range(1, count + 1):
+        sent = grounding_of(frame_of((4, 4), stamp_ns, (0, 0, 0)), values=VALUES)
+        joiner.on_grounding(answer_message(sent))
+        joiner.on_heatmap(0, build.heatmap(sent, 1.0))
+    assert list(joiner.results(last=True)) == []
+    assert len(joiner._results) == RESULTS_KEPT
+    assert joiner.not_joined == count
 
 
 def test_a_heatmap_of_another_encoding_is_refused() -> None:

@@ -628,6 +628,24 @@ def test_incompatible_qos_is_reported_and_stays(make_node: MakeNode, graph: Grap
     assert len([line for line in graph.lines("warn") if "RELIABILITY" in line]) == 1
 
 
+def test_incompatible_qos_is_over_when_the_topics_end_of_the_node_goes(
+    make_node: MakeNode, graph: Graph
+):
+    node = make_node(max_actions=2)
+
+    def said() -> set[str]:
+        node.tick()
+        return {key for key in graph.diagnostics if key.startswith("now: QoS of ")}
+
+    for topic in ("image", "action", "action_2/heatmap", "/diagnostics"):
+        node.on_qos_incompatible(topic, "RELIABILITY")
+    assert len(said()) == 4
+    node.deactivate()
+    assert said() == {"now: QoS of action_2/heatmap", "now: QoS of /diagnostics"}
+    node.cleanup()
+    assert said() == {"now: QoS of /diagnostics"}  # which goes on
+
+
 def test_messages_that_cannot_be_deserialized_are_reported(make_node: MakeNode, graph: Graph):
     node = make_node()
     node.on_undecodable("image", "3 bytes")
@@ -765,6 +783,24 @@ def test_before_it_is_configured_a_node_takes_every_change(
     node.set_parameters({"weights": "random:1"})
 
 
+def test_sizes_of_the_input_are_set_one_by_one_and_judged_by_configure(
+    make_node: MakeNode, tiny_clip_config: Path
+):
+    node = make_node(active=False, backbone=f"openclip:{tiny_clip_config}", weights="random:0")
+    height, width = 64, 96
+    node.set_parameters({"input_height": height})
+    with pytest.raises(InvalidValueError) as refused:
+        node.configure()
+    assert refused.value.field == "input_width"
+    assert node.state is State.UNCONFIGURED
+    node.set_parameters({"input_width": width})
+    node.configure()
+    assert node._grounder.config.image_hw == (height, width)
+    with pytest.raises(InvalidValueError) as refused:
+        node.set_parameters({"static_weights": [1.0, 1.0]})
+    assert refused.value.field == "static_weights"
+
+
 # Failures
 
 
@@ -864,6 +900,34 @@ def test_after_an_activation_the_command_stands_and_the_old_images_do_not(
     assert "do not span" in node.request(COMMAND, 0.01).reason
     node.on_image(image(5.0))
     assert stamp_s(graph.wait("grounding", 2)[1]) == 5.0
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError("CUDA out of memory")])
+def test_a_command_in_work_at_a_deactivation_is_answered_after_the_next_activation(
+    make_node: MakeNode, graph: Graph, gate: Gate, error: Exception | None
+):
+    node = make_node(mode="on_command")
+    node.on_action(COMMAND)
+    gate.close()
+    node._grounder.backbone.error = error
+    node.on_image(image(0.0))
+    gate.wait_entered()
+    stopping, _ = in_thread(node.deactivate)
+    eventually(lambda: node.state is State.INACTIVE)
+    gate.release()
+    finish(stopping)
+    node.tick()
+    assert "grounding" not in graph.published
+    assert not [key for key in graph.diagnostics if key.startswith("answers")]
+    node._grounder.backbone.error = None
+    node.activate()
+    for step in range(3):
+        node.on_image(image(5.0 + step * 0.1))
+    answer = graph.wait("grounding")[0]
+    assert (answer.action, answer.status) == (COMMAND, Status.FOUND)
+    assert stamp_s(answer) >= 5.0
+    assert node.request(COMMAND, PATIENCE_S).success  # after which nothing else is to be done
+    assert len(graph.published["grounding"]) == 1
 
 
 def test_cleanup_releases_the_backbone_and_configure_loads_again(
@@ -985,6 +1049,9 @@ def test_a_dtype_that_the_processor_imitates_is_shown(
     node.tick()
     assert "bfloat16" in graph.diagnostics["now: dtype"]
     assert [line for line in graph.lines("warn") if "bfloat16 is not what this cpu" in line]
+    node.cleanup()
+    node.tick()
+    assert "was: dtype" in graph.diagnostics
 
 
 @pytest.mark.gpu

@@ -15,7 +15,7 @@ from videogem_ros.live.parameters import PARAMETERS, Parameters, load_parameter_
 from videogem_ros.resources import find
 from videogem_ros.session import SessionConfig
 
-KINDS = {"string", "integer", "double", "double_array", "string_array"}
+KINDS = {"string", "bool", "integer", "double", "double_array", "string_array"}
 
 
 def test_the_defaults_are_those_of_core_and_session():
@@ -67,6 +67,7 @@ def test_the_configuration_file_says_what_may_change_live():
         ("presence.neutral", ["A kitchen."], ("A kitchen.",)),
         ("window.frames", 3, 3),
         ("target_frame", "base_link", "base_link"),
+        ("depth.rectified", True, True),
     ],
 )
 def test_values_are_taken_as_the_parameters_type(name: str, value: Any, held: Any):
@@ -86,6 +87,8 @@ def test_values_are_taken_as_the_parameters_type(name: str, value: Any, held: An
         ("max_actions", 2.0, "a whole number"),
         ("max_actions", 0, r"in \[1, 64\]"),
         ("max_actions", True, "a whole number"),
+        ("depth.rectified", 1, "true or false"),
+        ("depth.rectified", "true", "true or false"),
         ("mode", "sometimes", "one of continuous, on_command"),
         ("weighting", "dynamite", "one of uniform, static, dynamic"),
         ("cuda_graphs", "always", "one of auto, never"),
@@ -133,6 +136,60 @@ def test_values_that_go_together_only_are_taken_together():
         {"self_self_depth": 2, "dynamic_depth": 1, "static_weights": [1, 1, 1]}
     )
     assert parameters.grounding_config().depth == 2
+
+
+ONE_BY_ONE = [
+    {"input_height": 448, "input_width": 448},
+    {"self_self_depth": 5, "static_weights": (0.1,) * 6},
+    {"self_self_depth": 2, "dynamic_depth": 2, "static_weights": (1.0,) * 3},
+    {"window.frames": 300, "window.max_buffer_frames": 300},
+]
+
+
+@pytest.mark.parametrize("values", ONE_BY_ONE)
+@pytest.mark.parametrize("backwards", [False, True])
+def test_values_that_go_together_only_are_taken_one_by_one_before_the_node_is_configured(
+    values: dict[str, Any], backwards: bool
+):
+    parameters = Parameters()
+    for name in reversed(values) if backwards else values:
+        parameters = parameters.updated({name: values[name]}, running=False)
+    parameters.check_together()
+    assert {name: parameters[name] for name in values} == values
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"input_height": 448}, "input_width"),
+        ({"self_self_depth": 5}, "static_weights"),
+        ({"dynamic_depth": 8}, "dynamic_depth"),
+        ({"window.frames": 300}, "window.max_buffer_frames"),
+    ],
+)
+def test_what_does_not_go_together_is_found_when_all_are_set(changes: dict[str, Any], field: str):
+    parameters = Parameters().updated(changes, running=False)
+    with pytest.raises(InvalidValueError) as refused:
+        parameters.check_together()
+    assert refused.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("input_height", -1),
+        ("self_self_depth", 0),
+        ("fusion_weights", [0.5, 0.5, 0.5]),
+        ("presence.slope", 0.0),
+        ("prompts.verb", "A photo."),
+        ("window.frame_interval_s", 0.0),
+    ],
+)
+def test_what_is_wrong_by_itself_is_refused_at_once(name: str, value: Any):
+    odd = Parameters().updated({"input_width": 448, "self_self_depth": 5}, running=False)
+    with pytest.raises(InvalidValueError) as refused:
+        odd.updated({name: value}, running=False)
+    assert refused.value.field == name
 
 
 LIVE = {

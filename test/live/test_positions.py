@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from live_graph import PATIENCE_S, START_NS, Graph, camera_info, depth_image, image
@@ -195,6 +196,33 @@ def test_positions_are_in_the_target_frame_at_the_images_stamp(make_node: MakeNo
     assert point.point == grounding.position
 
 
+@pytest.mark.parametrize(
+    ("info_frame", "image_frame", "frame"),
+    [("", "camera", "camera"), ("camera", "", "camera"), ("", "", "")],
+)
+def test_a_position_is_in_the_images_frame_where_camera_info_names_none(
+    make_node: MakeNode, graph: Graph, info_frame: str, image_frame: str, frame: str
+):
+    node = make_node()
+    node.on_camera_info(camera_info(frame_id=info_frame))
+    node.on_depth(depth_image(WALL, frame_id=image_frame))
+    node.on_action("pick up the cup")
+    node.on_image(image(0.0, frame_id=image_frame))
+    grounding = graph.wait("grounding")[0]
+    assert (grounding.status, grounding.position_frame) == (Status.FOUND, frame)
+    assert graph.wait("point")[0].header.frame_id == frame
+
+
+def test_the_target_frame_is_looked_up_from_the_images_where_camera_info_names_none(
+    make_node: MakeNode, graph: Graph
+):
+    graph.transforms["base_link"] = TO_BASE
+    node = make_node(target_frame="base_link")
+    info = camera_info(frame_id="")
+    assert grounded(node, graph, depth_image(WALL), info=info).position_frame == "base_link"
+    assert graph.looked_up == [("base_link", "camera", START_NS)]
+
+
 def test_without_the_transform_the_position_is_the_cameras(make_node: MakeNode, graph: Graph):
     node = make_node(target_frame="base_link")
     grounding = grounded(node, graph, depth_image(WALL), info=camera_info())
@@ -272,3 +300,41 @@ def test_depth_without_stamp_gets_the_time_of_its_arrival(make_node: MakeNode, g
     assert grounded(node, graph, depth, info=camera_info()).position.z == 2.0
     node.tick()
     assert graph.diagnostics["depth image stamps replaced"] == "1"
+
+
+# Lenses
+
+
+@pytest.mark.parametrize("rectified", [False, True])
+def test_positions_are_by_what_the_images_are_rectified_or_not(
+    make_node: MakeNode, graph: Graph, rectified: bool
+):
+    k = np.array([[30.0, 0, 31.5], [0, 30, 23.5], [0, 0, 1]])
+    p, d = k * [[0.8], [0.8], [1]], np.array([-0.2, 0.05, 0, 0, 0])
+    info = camera_info(HW, k=k, p=p, d=d)
+    node = make_node(depth__rectified=rectified)
+    found = grounded(node, graph, depth_image(WALL), info=info)
+    there = np.array([[[found.position.x, found.position.y, found.position.z]]])
+    wanted = (found.fused_point.x, found.fused_point.y)
+    assert found.position.z == 2.0
+    shown, _ = cv2.projectPoints(
+        there, np.zeros(3), np.zeros(3), p if rectified else k, None if rectified else d
+    )
+    assert shown.reshape(2) == pytest.approx(wanted, abs=2e-3)
+    node.set_parameters({"depth.rectified": not rectified})
+    node.on_image(image(0.01, seed=START_NS))
+    other = graph.wait("grounding", 2)[1].position
+    assert abs(other.x - found.position.x) > 1e-3
+
+
+def test_a_lens_that_the_images_may_still_show_is_said(make_node: MakeNode, graph: Graph):
+    k = np.array([[30.0, 0, 31.5], [0, 30, 23.5], [0, 0, 1]])
+    info = camera_info(HW, k=k, p=k, d=np.array([-0.2, 0.05, 0, 0, 0]))
+    node = make_node(depth__rectified=True)
+    node.on_camera_info(info)
+    node.tick()
+    assert graph.diagnostics["now: lens"].startswith("WARN D is not 0, but P is 0 or as K")
+    node.set_parameters({"depth.rectified": False})
+    node.on_camera_info(info)
+    node.tick()
+    assert "was: lens" in graph.diagnostics

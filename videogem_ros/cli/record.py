@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import statistics
+import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,7 +69,8 @@ def record(
     """Write groundings.mcap, overlay.mp4, groundings.jsonl and contact_sheet.png of a live node.
 
     Subscribes to the node's images, groundings and heatmaps. The table at the end tells how far
-    behind the images the answers were.
+    behind the images the answers were; a line, how many groundings were left out, as their image
+    or heatmap did not come.
     """
     require_cyclone()
     from videogem_ros.adapters.bag import vision
@@ -92,9 +95,12 @@ def record(
             participant.spin(0.1)
             written.write()
         written.write(last=True)
-    if not written.messages:
+    if not written.answers:
         raise RecordingError(f"nothing was found: no groundings of {node_name} with {image}")
-    result_console().print(_table(written.messages, judge if labels else None))
+    result_console().print(_table(written.answers, judge if labels else None))
+    if joiner.not_joined:
+        left_out = f"left out {joiner.not_joined}: groundings whose image or heatmap did not come"
+        click.echo(left_out, err=True)
     click.echo(out)
 
 
@@ -117,47 +123,75 @@ def _subscribe(
         subscribe(topic, INPUTS["image"], DEFAULT, partial(joiner.on_heatmap, index))
 
 
+@dataclass(frozen=True)
+class _Answer:
+    """What the table tells of a grounding; its message, with the arrays, goes."""
+
+    action: str
+    stamp_ns: int
+    xy: tuple[float, float]
+    hw: tuple[int, int]
+    present: bool
+    score: float
+    latency_ms: float
+    compute_ms: float
+
+
 class _Written:
-    """Writes what is complete with the times of its arrival, and keeps the messages.
+    """Writes what is complete with the times of its arrival.
 
     Attributes:
-        messages: Groundings that were written.
+        answers: Groundings that were written.
     """
 
     def __init__(self, results: ResultWriter, joiner: ResultJoiner) -> None:
-        self.messages: list[Any] = []
+        self.answers: list[_Answer] = []
         self._results = results
         self._joiner = joiner
-        self._received_ns: dict[int, int] = {}  # by the messages' identities
         self._last_s = time.monotonic()
 
     @property
     def idle_s(self) -> float:
         """Seconds since something was written; 0 before the first."""
-        return time.monotonic() - self._last_s if self.messages else 0.0
+        return time.monotonic() - self._last_s if self.answers else 0.0
 
     def on_grounding(self, message: Any) -> None:
         """Takes a ``videogem_ros/ActionGrounding``."""
-        self._received_ns[id(message)] = time.time_ns()
-        self._joiner.on_grounding(message)
+        self._joiner.on_grounding(message, time.time_ns())
 
     def write(self, *, last: bool = False) -> None:
         """Writes what is complete."""
-        from videogem_ros.live.joining import milliseconds
-
-        for frame, groundings, messages in self._joiner.results(last=last):
+        for frame, groundings, received in self._joiner.results(last=last):
+            answers = [_answer(one.message) for one in received]
             about = [
                 {
-                    "received_ns": self._received_ns.pop(id(message)),
-                    "latency_ms": milliseconds(message.latency),
-                    "compute_ms": milliseconds(message.compute_time),
-                    "backbone": message.backbone,
+                    "received_ns": one.received_ns,
+                    "latency_ms": answer.latency_ms,
+                    "compute_ms": answer.compute_ms,
+                    "backbone": one.message.backbone,
                 }
-                for message in messages
+                for one, answer in zip(received, answers)
             ]
             self._results.write(frame, groundings, about)
-            self.messages += messages
+            self.answers += answers
             self._last_s = time.monotonic()
+
+
+def _answer(message: Any) -> _Answer:
+    from videogem_ros.adapters.encodings import header_stamp_ns
+    from videogem_ros.live.joining import milliseconds
+    from videogem_ros.live.messages import Status
+
+    return _Answer(
+        action=sys.intern(message.action),  # one text for all of its groundings
+        stamp_ns=header_stamp_ns(message),
+        xy=(message.fused_point.x, message.fused_point.y),
+        hw=(message.image_height, message.image_width),
+        present=message.status != Status.NOT_PRESENT,
+        score=message.score,
+        latency_ms=milliseconds(message.latency),
+        compute_ms=milliseconds(message.compute_time),
+    )
 
 
 class _Judge:
@@ -175,48 +209,43 @@ class _Judge:
             boxes = self._boxes.setdefault((header_stamp_ns(message), label.action), [])
             boxes += [label.box] if label.box else []
 
-    def share(self, messages: Sequence[Any]) -> str:
+    def share(self, answers: Sequence[_Answer]) -> str:
         """How many points are in a box of their action, of those whose action has one."""
-        from videogem_ros.adapters.encodings import header_stamp_ns
         from videogem_ros.evaluation.metrics import judge
 
         hits = [
-            judge((message.fused_point.x, message.fused_point.y), None, boxes, hw).hit
-            for message in messages
-            for hw in ((message.image_height, message.image_width),)
-            if (boxes := self._boxes.get((header_stamp_ns(message), message.action)))
+            judge(answer.xy, None, boxes, answer.hw).hit
+            for answer in answers
+            if (boxes := self._boxes.get((answer.stamp_ns, answer.action)))
         ]
         return f"{sum(map(bool, hits))} of {len(hits)}" if hits else "-"
 
 
-def _table(messages: Sequence[Any], judge: _Judge | None) -> Table:
+def _table(answers: Sequence[_Answer], judge: _Judge | None) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("action", min_width=14)
     for title in ("windows", "there", "score", "latency ms", "worst", "compute ms"):
         table.add_column(title, justify="right", no_wrap=True)
     if judge is not None:
         table.add_column("right", justify="right", no_wrap=True)
-    actions = list(dict.fromkeys(message.action for message in messages))
+    actions = list(dict.fromkeys(answer.action for answer in answers))
     for action in actions:
-        own = [message for message in messages if message.action == action]
+        own = [answer for answer in answers if answer.action == action]
         table.add_row(action, *_row(own, judge))
     if len(actions) > 1:
         table.add_section()
-        table.add_row("all", *_row(messages, judge))
+        table.add_row("all", *_row(answers, judge))
     return table
 
 
-def _row(messages: Sequence[Any], judge: _Judge | None) -> list[str]:
-    from videogem_ros.live.joining import milliseconds
-    from videogem_ros.live.messages import Status
-
-    latencies = [milliseconds(message.latency) for message in messages]
+def _row(answers: Sequence[_Answer], judge: _Judge | None) -> list[str]:
+    latencies = [answer.latency_ms for answer in answers]
     return [
-        str(len(messages)),
-        str(sum(message.status != Status.NOT_PRESENT for message in messages)),
-        f"{statistics.mean(message.score for message in messages):.2f}",
+        str(len(answers)),
+        str(sum(answer.present for answer in answers)),
+        f"{statistics.mean(answer.score for answer in answers):.2f}",
         f"{statistics.median(latencies):.0f}",
         f"{max(latencies):.0f}",
-        f"{statistics.median(milliseconds(message.compute_time) for message in messages):.0f}",
-        *([judge.share(messages)] if judge else []),
+        f"{statistics.median(answer.compute_ms for answer in answers):.0f}",
+        *([judge.share(answers)] if judge else []),
     ]

@@ -1,8 +1,8 @@
 """A point in the image and an aligned depth image make a point in space.
 
 Everything is in the camera's optical frame (REP-103: x right, y down, z forward), in metres along
-the optical axis (REP-118). The camera is a pinhole: images are to be rectified, or what their lens
-bends is left out.
+the optical axis (REP-118). Depth is of the very image: of a raw image as its lens bends it, of a
+rectified image rectified.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from videogem_ros.errors import InvalidValueError, VideoGemError
+from videogem_ros.live.camera import CameraIntrinsics, PositionUnknown, rescaled, scales
 from videogem_ros.window import NS_PER_S
 
 HELD = 32
@@ -28,15 +28,8 @@ ALIVE_S = 1.0
 TIME_JUMP_S = 0.5
 """A depth stamp that goes back by more means that time has jumped (bag loop)."""
 
-ASPECT_TOLERANCE = 0.01
-"""How far the aspects of two images of one camera may differ through rounding of their sizes."""
-
 MAD_TO_SIGMA = 1.4826
 """Standard deviation of normally distributed values over their median absolute deviation."""
-
-
-class PositionUnknown(VideoGemError):  # noqa: N818 - an answer, not a defect
-    """A point has no position in space; the message is the reason."""
 
 
 @dataclass(frozen=True)
@@ -68,89 +61,6 @@ class Position:
         return Position((x, y, z), frame_id, self.spread_m, self.samples)
 
 
-@dataclass(frozen=True)
-class CameraIntrinsics:
-    """A pinhole camera; a pixel's centre has whole coordinates.
-
-    Attributes:
-        fx: Focal length in pixel widths.
-        fy: Focal length in pixel heights.
-        cx: Principal point, pixels from the left.
-        cy: Principal point, pixels from the top.
-        hw: Height and width of the image in pixels.
-        frame_id: The optical frame.
-    """
-
-    fx: float
-    fy: float
-    cx: float
-    cy: float
-    hw: tuple[int, int]
-    frame_id: str
-
-    @classmethod
-    def from_message(cls, message: Any) -> CameraIntrinsics:
-        """Those of a ``sensor_msgs/CameraInfo``: its K, and its region of interest if it has one.
-
-        Raises:
-            InvalidValueError: The camera is not calibrated (K is 0), or the image has no size.
-        """
-        fx, _, cx, _, fy, cy, *_ = (float(value) for value in message.k)
-        height, width, roi = message.height, message.width, message.roi
-        if not (min(fx, fy) > 0 and math.isfinite(fx + fy + cx + cy) and min(height, width) > 0):
-            raise InvalidValueError(
-                "camera_info",
-                "a calibrated camera",
-                f"fx {fx:g}, fy {fy:g}, image {width}x{height}",
-            )
-        if roi.width and roi.height:
-            cx, cy = cx - roi.x_offset, cy - roi.y_offset
-            height, width = roi.height, roi.width
-        return cls(fx, fy, cx, cy, (height, width), message.header.frame_id)
-
-    def scaled(self, hw: tuple[int, int]) -> CameraIntrinsics:
-        """The same camera with an image of another size (binning, resizing).
-
-        Raises:
-            InvalidValueError: The image has another aspect, so that it is not the same view.
-        """
-        check_view("camera_info", self.hw, hw)
-        scale_y, scale_x = _scales(self.hw, hw)
-        cx, cy = _rescaled((self.cx, self.cy), (scale_x, scale_y))
-        return CameraIntrinsics(self.fx * scale_x, self.fy * scale_y, cx, cy, hw, self.frame_id)
-
-    def at_depth(self, xy: tuple[float, float], depth_m: float) -> tuple[float, float, float]:
-        """The point in metres that a pixel shows at a depth along the optical axis."""
-        x, y = xy
-        return (x - self.cx) / self.fx * depth_m, (y - self.cy) / self.fy * depth_m, depth_m
-
-
-def check_view(what: str, hw: tuple[int, ...], image_hw: tuple[int, int]) -> None:
-    """Refuse an image that cannot be the colour image's view in another size.
-
-    Raises:
-        InvalidValueError: It has another aspect.
-    """
-    scale_y, scale_x = _scales(hw, image_hw)
-    if abs(scale_x / scale_y - 1) > ASPECT_TOLERANCE:
-        raise InvalidValueError(
-            what,
-            f"the view of the {image_hw[1]}x{image_hw[0]} image",
-            f"another aspect, {hw[1]}x{hw[0]}",
-        )
-
-
-def _scales(from_hw: tuple[int, ...], to_hw: tuple[int, ...]) -> tuple[float, float]:
-    """Factors of height and width."""
-    return to_hw[0] / from_hw[0], to_hw[1] / from_hw[1]
-
-
-def _rescaled(xy: tuple[float, float], scales_xy: tuple[float, float]) -> tuple[float, float]:
-    """A point of an image in the same image of another size: pixels' edges scale, not centres."""
-    (x, y), (scale_x, scale_y) = xy, scales_xy
-    return (x + 0.5) * scale_x - 0.5, (y + 0.5) * scale_y - 0.5
-
-
 def locate_3d(
     xy: tuple[float, float],
     depth_m: npt.NDArray[np.float32],
@@ -170,13 +80,13 @@ def locate_3d(
         min_samples: Fewest valid depths in it.
 
     Returns:
-        The position in the camera's optical frame.
+        The position in the camera's optical frame; see :meth:`CameraIntrinsics.from_message`.
 
     Raises:
-        PositionUnknown: Too few valid depths around the point.
+        PositionUnknown: Too few valid depths around the point, or the lens shows nothing there.
     """
-    scale_y, scale_x = _scales(camera.hw, depth_m.shape)
-    column, row = _rescaled(xy, (scale_x, scale_y))
+    scale_y, scale_x = scales(camera.hw, depth_m.shape)
+    column, row = rescaled(xy, (scale_x, scale_y))
     top, left = (
         round(min(max(centre, 0), size - 1) - (window_px - 1) / 2)
         for centre, size in zip((row, column), depth_m.shape)

@@ -26,29 +26,52 @@ from videogem_ros.window import NS_PER_S
 IMAGES_KEPT = 64
 """Images that wait for their groundings; a node that is slower than so many is not joined."""
 
+RESULTS_KEPT = 64
+"""Images whose groundings or heatmaps wait for the rest."""
+
 GROUNDED = (Status.FOUND, Status.NOT_PRESENT, Status.NO_DEPTH, Status.NO_TRANSFORM)
 """What a message says that has points."""
+
+
+@dataclass(frozen=True)
+class Received:
+    """A message and when it came.
+
+    Attributes:
+        message: ``videogem_ros/ActionGrounding``.
+        received_ns: Nanoseconds since 1970.
+    """
+
+    message: Any
+    received_ns: int
 
 
 @dataclass
 class _Result:
     """Messages about one image, by the action's place in the command."""
 
-    command_id: int
-    answers: dict[int, Any] = field(default_factory=dict)
+    seen: int  # images that had come before its first message
+    command_id: int | None = None  # until a grounding tells
+    answers: dict[int, Received] = field(default_factory=dict)
     heatmaps: dict[int, Heatmap] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
-        return self.answers.keys() == self.heatmaps.keys()
+        return bool(self.answers) and self.answers.keys() == self.heatmaps.keys()
 
 
 class ResultJoiner:
-    """Puts images, ``ActionGrounding`` and heatmap messages together by their stamps."""
+    """Puts images, ``ActionGrounding`` and heatmap messages together by their stamps.
+
+    They may come in any order, and stamps may go back (a bag that plays in a loop): what has
+    waited longest is given up first.
+    """
 
     def __init__(self) -> None:
-        self._images: dict[int, Frame] = {}
-        self._results: dict[int, _Result] = {}
+        self._given_up = 0
+        self._seen = 0
+        self._images: dict[int, Frame] = {}  # in the order of their arrival
+        self._results: dict[int, _Result] = {}  # the same
 
     def on_image(self, message: Any) -> None:
         """Takes a ``sensor_msgs/Image`` of the camera.
@@ -57,19 +80,27 @@ class ResultJoiner:
             EncodingError: It cannot be converted.
         """
         frame = frame_from_message(message)
+        self._seen += 1
+        self._images.pop(frame.stamp_ns, None)
         self._images[frame.stamp_ns] = frame
-        while len(self._images) > IMAGES_KEPT:
-            del self._images[min(self._images)]
+        if len(self._images) > IMAGES_KEPT:
+            del self._images[next(iter(self._images))]
 
-    def on_grounding(self, message: Any) -> None:
-        """Takes a ``videogem_ros/ActionGrounding``; those without a point are passed over."""
+    def on_grounding(self, message: Any, received_ns: int = 0) -> None:
+        """Takes a ``videogem_ros/ActionGrounding``; those without a point are passed over.
+
+        Args:
+            message: The message.
+            received_ns: When it came, nanoseconds since 1970.
+        """
         if message.status not in GROUNDED:
             return
         stamp_ns = header_stamp_ns(message)
-        result = self._results.get(stamp_ns)
-        if result is None or result.command_id != message.command_id:
-            result = self._results[stamp_ns] = _Result(message.command_id)
-        result.answers[message.action_index] = message
+        result = self._result(stamp_ns)
+        if result.command_id not in (None, message.command_id):
+            result = self._results[stamp_ns] = _Result(self._seen)
+        result.command_id = message.command_id
+        result.answers[message.action_index] = Received(message, received_ns)
 
     def on_heatmap(self, index: int, message: Any) -> None:
         """Takes the heatmap of the action at a place in the command.
@@ -80,26 +111,44 @@ class ResultJoiner:
         if message.encoding != "32FC1":
             raise EncodingError("heatmap.encoding", "32FC1", message.encoding)
         values = np.frombuffer(message.data, "<f4").reshape(message.height, message.width)
-        result = self._results.get(header_stamp_ns(message))
-        if result is not None:
-            result.heatmaps[index] = Heatmap(values, (message.height, message.width))
+        result = self._result(header_stamp_ns(message))
+        result.heatmaps[index] = Heatmap(values, (message.height, message.width))
 
-    def results(self, *, last: bool = False) -> Iterator[tuple[Frame, list[Grounding], list[Any]]]:
-        """What is complete, by time: the frame, its groundings, and their messages.
+    def _result(self, stamp_ns: int) -> _Result:
+        result = self._results.get(stamp_ns)
+        if result is None:
+            result = self._results[stamp_ns] = _Result(self._seen)
+            if len(self._results) > RESULTS_KEPT:
+                self._give_up(next(iter(self._results)))
+        return result
+
+    def _give_up(self, stamp_ns: int) -> None:
+        self._given_up += len(self._results.pop(stamp_ns).answers)
+
+    @property
+    def not_joined(self) -> int:
+        """Groundings whose image or heatmap did not come in time, or has not come yet."""
+        return self._given_up + sum(len(result.answers) for result in self._results.values())
+
+    def results(
+        self, *, last: bool = False
+    ) -> Iterator[tuple[Frame, list[Grounding], list[Received]]]:
+        """What is complete, as it came: the frame, its groundings, and their messages.
 
         Args:
             last: Whether nothing more will come; before, the newest image's groundings may.
         """
-        for stamp_ns in sorted(self._results)[: None if last else -1]:
+        for stamp_ns in list(self._results)[: None if last else -1]:
             result = self._results[stamp_ns]
             frame = self._images.get(stamp_ns)
             if frame is not None and result.complete:
                 del self._results[stamp_ns]
                 answers = [result.answers[index] for index in sorted(result.answers)]
-                heatmaps = (result.heatmaps[index] for index in sorted(result.heatmaps))
-                yield frame, list(map(_grounding, answers, heatmaps)), answers
-            elif frame is None and len(self._images) == IMAGES_KEPT:
-                del self._results[stamp_ns]  # its image is gone, or never came
+                heatmaps = [result.heatmaps[index] for index in sorted(result.heatmaps)]
+                messages = (answer.message for answer in answers)
+                yield frame, list(map(_grounding, messages, heatmaps)), answers
+            elif frame is None and self._seen - result.seen >= IMAGES_KEPT:
+                self._give_up(stamp_ns)  # its image is gone, or never came
 
 
 def _grounding(message: Any, heatmap: Heatmap) -> Grounding:

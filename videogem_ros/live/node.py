@@ -38,13 +38,14 @@ from videogem_ros.datatypes import Action, Frame, Window
 from videogem_ros.errors import InvalidValueError, VideoGemError
 from videogem_ros.language import parse_actions
 from videogem_ros.live import diagnostics
+from videogem_ros.live.camera import doubt
 from videogem_ros.live.health import Health, Level
 from videogem_ros.live.messages import Answer, Circumstances, Status
 from videogem_ros.live.middleware import Middleware, TransformUnavailable
 from videogem_ros.live.outputs import Outputs
 from videogem_ros.live.parameters import Parameters, parameter_names
 from videogem_ros.live.positions import Positions
-from videogem_ros.live.topics import NODE_NAME
+from videogem_ros.live.topics import DIAGNOSTICS, INPUTS, NODE_NAME, outputs
 from videogem_ros.session import Job, Session
 from videogem_ros.session import Status as SessionStatus
 from videogem_ros.window import NS_PER_S, Push
@@ -172,8 +173,8 @@ class GroundingNode:
         Weights are read (downloaded, where the hub's cache lacks them) here and nowhere else.
 
         Raises:
-            VideoGemError: A parameter does not suit the machine or the backbone, or the weights
-                cannot be loaded.
+            VideoGemError: Parameters do not go together, one does not suit the machine or the
+                backbone, or the weights cannot be loaded.
         """
         self._enter(State.CONFIGURING, after=State.UNCONFIGURED)
         try:
@@ -213,8 +214,8 @@ class GroundingNode:
     def deactivate(self) -> None:
         """Stop all work; without effect where the node is not active.
 
-        Waits for the window that is being grounded, and drops what comes of it. Images are
-        forgotten; the standing command is not.
+        Waits for the window that is being grounded, and drops what comes of it, so that its
+        command is still to be answered. Images are forgotten; the standing command is not.
         """
         with self._wake:
             if self._state is not State.ACTIVE:
@@ -233,6 +234,8 @@ class GroundingNode:
             self._renewed_s = -math.inf
         self._positions.clear()
         self._health.settle(at_once=True)
+        for topic in INPUTS:  # which are unsubscribed
+            self._health.resolve(_qos_of(topic))
         with self._guarded("answer failed"):
             self._outputs.clear_markers()
 
@@ -243,7 +246,10 @@ class GroundingNode:
             self._grounder = self._session = None
             self._answered_command = 0
             self._state = State.UNCONFIGURED
-        for condition in ("backbone", "cuda graphs"):
+        # Of what was loaded, and of outputs that are no longer advertised.
+        gone = [_qos_of(topic) for topic in outputs(self._parameters["max_actions"])]
+        gone.remove(_qos_of(DIAGNOSTICS))
+        for condition in ("backbone", "dtype", "cuda graphs", *gone):
             self._health.resolve(condition)
         _free_memory()
 
@@ -312,7 +318,10 @@ class GroundingNode:
             return
         self._health.event("camera infos")
         with self._guarded("camera info refused"):
-            self._positions.push_camera_info(message)
+            parameters = self._parameters
+            self._positions.push_camera_info(message, parameters)
+            said = doubt(message, rectified=parameters["depth.rectified"])
+            self._report_if(bool(said), "lens", said)
 
     def on_action(self, text: str) -> None:
         """Take in a command: one action or several; without words it stops all.
@@ -346,10 +355,19 @@ class GroundingNode:
         return before, actions
 
     def on_qos_incompatible(self, topic: str, policy: str) -> None:
-        """Take in that a peer on a topic asks for, or offers, an incompatible QoS policy."""
+        """Take in that a peer on a topic asks for, or offers, an incompatible QoS policy.
+
+        Nobody tells when the peer goes: it is over with the subscription or publication, an
+        input's on :meth:`deactivate`, an output's on :meth:`cleanup`.
+
+        Args:
+            topic: Its name: one of :mod:`videogem_ros.live.topics` where the node's life has such
+                transitions before its end.
+            policy: Name of the policy.
+        """
         self._health.count(f"incompatible QoS on {topic}")
         self._health.report(
-            f"QoS of {topic}",
+            _qos_of(topic),
             f"a peer's {policy} is incompatible: nothing goes between it and this node",
             hold_s=math.inf,
         )
@@ -424,8 +442,8 @@ class GroundingNode:
             changes: Flat name to value.
 
         Raises:
-            InvalidValueError: Unknown, out of range, not together with the others, or not to be
-                changed while the node is configured; the error names the parameter.
+            InvalidValueError: Unknown, out of range, or, while the node is configured, not
+                together with the others or not to be changed; the error names the parameter.
         """
         with self._wake:
             before = self._parameters
@@ -436,11 +454,12 @@ class GroundingNode:
 
     def _use_parameters(self) -> None:
         """Hand the parameters on to what is loaded: same backbone, known features and texts."""
-        config = self._parameters.grounding_config()
-        if self._grounder is None or self._session is None or self._grounder.config == config:
+        if self._grounder is None or self._session is None:
             return
-        self._grounder = self._grounder.with_config(config)
-        self._session.use(self._grounder)
+        config = self._parameters.grounding_config()
+        if self._grounder.config != config:
+            self._grounder = self._grounder.with_config(config)
+            self._session.use(self._grounder)
 
     def tick(self) -> None:
         """Notice what does not happen, and publish diagnostics; to be called once a second."""
@@ -497,7 +516,7 @@ class GroundingNode:
             Level.WARN if in_space else Level.OK,
         )
         self._report_if(
-            in_space and positions.camera is None,
+            in_space and positions.camera_info is None,
             "no camera_info",
             "without a calibrated camera points have no position in space",
         )
@@ -648,10 +667,6 @@ class GroundingNode:
         self._health.event("windows grounded", compute_s)
         in_space = request is not None or self._outputs.want_positions(len(groundings))
         answers = self._positions.answers(groundings, task.parameters, in_space=in_space)
-        for answer in answers:
-            self._health.count(f"answers {answer.status.name}")
-            if answer.status in (Status.NO_DEPTH, Status.NO_TRANSFORM):
-                self._health.report("no position", answer.reason)
         now_ns = self._middleware.now_ns()
         about = Circumstances(
             frame.stamp_ns,
@@ -662,10 +677,26 @@ class GroundingNode:
             task.backbone,
         )
         if request is not None:
+            self._count(answers)
             request.answer(self._outcome(answers, about))
-        elif self._is_working:  # and not deactivated meanwhile
+        elif self._goes_on(task):
+            self._count(answers)
             self._outputs.publish(frame, answers, about, task.parameters)
             self._health.event("latency", (now_ns - frame.stamp_ns) / NS_PER_S)
+
+    def _goes_on(self, task: _Task) -> bool:
+        """Whether what came of a window may still be told: the node works, or it is undone."""
+        with self._wake:
+            working = self._is_working
+            if not working and self._answered_command == task.job.command_id:
+                self._answered_command = 0  # so that it is grounded after the next activation
+        return working
+
+    def _count(self, answers: Sequence[Answer]) -> None:
+        for answer in answers:
+            self._health.count(f"answers {answer.status.name}")
+            if answer.status in (Status.NO_DEPTH, Status.NO_TRANSFORM):
+                self._health.report("no position", answer.reason)
 
     def _outcome(self, answers: Sequence[Answer], about: Circumstances) -> GroundOutcome:
         reason = next((answer.reason for answer in answers if answer.reason), "")
@@ -680,6 +711,8 @@ class GroundingNode:
         if task.request is not None:
             task.request.answer(GroundOutcome(False, reason))
             return
+        if not self._goes_on(task):
+            return
         with self._guarded("answer failed"):
             for index, action in enumerate(task.job.actions):
                 answer = Answer(Status.ERROR, reason, action, index)
@@ -688,6 +721,7 @@ class GroundingNode:
 
 def _load(parameters: Parameters) -> tuple[Grounder, Session]:
     """Load the backbone and run everything once, so that the first window does not wait for it."""
+    parameters.check_together()
     device = parameters["device"] or ("cuda" if torch.cuda.is_available() else "cpu")
     weights = parameters["weights"] or None
     name = backbone_name(parameters["backbone"], weights)
@@ -707,6 +741,11 @@ def _free_memory() -> None:
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch._C._cuda_clearCublasWorkspaces()  # which recorded passes leave for their streams
     torch.cuda.empty_cache()  # does nothing where CUDA was never used
+
+
+def _qos_of(topic: str) -> str:
+    """The condition of a topic that has incompatible peers."""
+    return f"QoS of {topic}"
 
 
 def _in_words(error: Exception) -> str:

@@ -37,7 +37,7 @@ from videogem_ros.window import WindowConfig
 if TYPE_CHECKING:
     from videogem_ros.session import SessionConfig
 
-Value = str | int | float | tuple[float, ...] | tuple[str, ...]
+Value = str | bool | int | float | tuple[float, ...] | tuple[str, ...]
 """What a parameter holds; the type of the default decides which of these."""
 
 
@@ -47,7 +47,7 @@ class Parameter:
 
     Attributes:
         name: Flat and dotted.
-        default: Decides the type: str, int, float, tuple of float or tuple of str.
+        default: Decides the type: str, bool, int, float, tuple of float or tuple of str.
         description: For people, with what special values mean.
         choices: What a text may be; anything where empty.
         minimum: Least number allowed.
@@ -85,10 +85,11 @@ class Parameter:
 
     @property
     def kind(self) -> str:
-        """Type in ROS's terms: string, integer, double, double_array or string_array."""
+        """Type in ROS's terms: string, bool, integer, double, double_array or string_array."""
         if isinstance(self.default, tuple):
             return "string_array" if isinstance(self.default[0], str) else "double_array"
-        return {str: "string", int: "integer", float: "double"}[type(self.default)]
+        kinds = {str: "string", bool: "bool", int: "integer", float: "double"}
+        return kinds[type(self.default)]
 
     @property
     def expected(self) -> str:
@@ -103,6 +104,10 @@ class Parameter:
 
 def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
+
+
+def _flag(value: Any) -> bool | None:
+    return value if isinstance(value, bool) else None
 
 
 def _integer(value: Any) -> int | None:
@@ -127,6 +132,7 @@ def _tuple_of(convert: Any) -> Any:
 
 _CONVERTERS = {
     "string": _text,
+    "bool": _flag,
     "integer": _integer,
     "double": _double,
     "double_array": _tuple_of(_double),
@@ -134,6 +140,7 @@ _CONVERTERS = {
 }
 _KIND_WORDS = {
     "string": "a text",
+    "bool": "true or false",
     "integer": "a whole number",
     "double": "a number",
     "double_array": "numbers",
@@ -434,6 +441,13 @@ PARAMETERS: tuple[Parameter, ...] = (
         choices=("auto", "always", "never"),
     ),
     Parameter(
+        "depth.rectified",
+        False,
+        "whether image and depth are rectified (image_rect), so that positions are by "
+        "camera_info's P; false for image_raw, by K and the lens's D",
+        live=True,
+    ),
+    Parameter(
         "depth.tolerance_s",
         0.05,
         "most time between the stamps of image and depth",
@@ -495,6 +509,13 @@ _WINDOW_FIELDS = {
 _FIELD_NAMES = {field: name for name, field in (_GROUNDING_FIELDS | _WINDOW_FIELDS).items()}
 _FIELD_NAMES["image_hw"] = "input_height"
 
+_TOGETHER = (
+    *("input_height", "input_width"),
+    *("self_self_depth", "dynamic_depth", "static_weights"),
+    *("window.frames", "window.max_buffer_frames"),
+)
+"""What each may be depends on others, beyond its range."""
+
 
 @contextlib.contextmanager
 def parameter_names() -> Iterator[None]:
@@ -507,7 +528,7 @@ def parameter_names() -> Iterator[None]:
 
 
 class Parameters:
-    """A valid set of all parameters; never changes.
+    """A set of all parameters, each of them valid by itself; never changes.
 
     Attributes:
         values: Name to value, every parameter in it.
@@ -529,7 +550,9 @@ class Parameters:
             InvalidValueError: An unknown name, a value outside its range, or values that do not
                 go together; the error's field is the parameter's name.
         """
-        return cls().updated(changes, running=False)
+        parameters = cls().updated(changes, running=False)
+        parameters.check_together()
+        return parameters
 
     def __getitem__(self, name: str) -> Any:
         return self.values[name]
@@ -539,7 +562,9 @@ class Parameters:
 
         Args:
             changes: Flat name to value.
-            running: Whether the node is configured, so that only what may change live may.
+            running: Whether the node is configured, so that only what may change live may, and
+                values have to go together; else that is left to :meth:`check_together`, as
+                parameters may come one by one.
 
         Raises:
             InvalidValueError: As for :meth:`from_mapping`, or the change has to wait.
@@ -559,12 +584,20 @@ class Parameters:
                     "configure)",
                     value,
                 )
-        updated = Parameters()
-        updated.values = MappingProxyType(values)
-        updated._check_together()
+        updated = _holding(values)
+        if running:
+            updated.check_together()
+        else:  # all that have no part in what others may be
+            alone = {name: value for name, value in values.items() if name not in _TOGETHER}
+            _holding({**Parameters().values, **alone}).check_together()
         return updated
 
-    def _check_together(self) -> None:
+    def check_together(self) -> None:
+        """Refuse values that do not go together.
+
+        Raises:
+            InvalidValueError: They do not; the error's field is a parameter's name.
+        """
         with parameter_names():
             self.grounding_config()
             WindowConfig(**self._window_fields)
@@ -600,6 +633,13 @@ class Parameters:
             for name, value in self.values.items()
             if name.startswith(prefix)
         }
+
+
+def _holding(values: Mapping[str, Value]) -> Parameters:
+    """A set of these values, every parameter's."""
+    parameters = Parameters()
+    parameters.values = MappingProxyType(dict(values))
+    return parameters
 
 
 def grounding_parameters(config: GroundingConfig) -> dict[str, Value]:

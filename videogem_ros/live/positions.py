@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,14 +12,8 @@ import numpy.typing as npt
 from videogem_ros.adapters.encodings import depth_from_message
 from videogem_ros.datatypes import Grounding
 from videogem_ros.errors import InvalidValueError
-from videogem_ros.live.depth import (
-    CameraIntrinsics,
-    DepthBuffer,
-    Position,
-    PositionUnknown,
-    check_view,
-    locate_3d,
-)
+from videogem_ros.live.camera import CameraIntrinsics, PositionUnknown, check_view
+from videogem_ros.live.depth import DepthBuffer, Position, locate_3d
 from videogem_ros.live.messages import Answer, Status
 from videogem_ros.live.middleware import TransformUnavailable
 from videogem_ros.live.parameters import Parameters
@@ -39,8 +34,8 @@ class Positions:
         """Depth messages by stamp."""
         self.depth_seen = False
         """Whether a depth image has arrived."""
-        self.camera: CameraIntrinsics | None = None
-        """The colour camera, as its camera_info says."""
+        self.camera_info: Any = None
+        """What tells the colour camera, ``sensor_msgs/CameraInfo``; None without a calibration."""
         self._transform = transform
 
     def push_depth(self, stamp_ns: int, message: Any) -> None:
@@ -48,19 +43,20 @@ class Positions:
         self.depth_seen = True
         self.depth.push(stamp_ns, message)
 
-    def push_camera_info(self, message: Any) -> None:
+    def push_camera_info(self, message: Any, parameters: Parameters) -> None:
         """Take camera information in.
 
         Raises:
             InvalidValueError: It tells no camera; no position is known from then on.
         """
-        self.camera = None
-        self.camera = CameraIntrinsics.from_message(message)
+        self.camera_info = None
+        _camera(message, parameters)
+        self.camera_info = message
 
     def clear(self) -> None:
         """Forget depth and camera."""
         self.depth.clear()
-        self.depth_seen, self.camera = False, None
+        self.depth_seen, self.camera_info = False, None
 
     def wanted(self, parameters: Parameters) -> bool:
         """Whether positions are to be looked for at all (``depth.use``)."""
@@ -115,9 +111,10 @@ class Positions:
 
     def _view(self, grounding: Grounding, parameters: Parameters) -> _View:
         """Depth and camera of a grounding's frame, checked to belong to it."""
-        camera = self.camera
-        if camera is None:
+        info = self.camera_info
+        if info is None:
             raise PositionUnknown("no camera_info of a calibrated camera has arrived")
+        camera = _camera(info, parameters)
         message = self.depth.find(
             grounding.stamp_ns, parameters["depth.tolerance_s"], parameters["depth.wait_s"]
         )
@@ -125,6 +122,7 @@ class Positions:
         _check_frame("depth", message.header.frame_id, grounding.frame_id)
         depth_m = depth_from_message(message)
         check_view("depth", depth_m.shape, grounding.image_hw)
+        camera = replace(camera, frame_id=camera.frame_id or grounding.frame_id)
         return _View(depth_m, camera.scaled(grounding.image_hw))
 
     def _in_target_frame(
@@ -151,6 +149,10 @@ class _View:
             window_px=parameters["depth.window_px"],
             min_samples=parameters["depth.min_samples"],
         )
+
+
+def _camera(info: Any, parameters: Parameters) -> CameraIntrinsics:
+    return CameraIntrinsics.from_message(info, rectified=parameters["depth.rectified"])
 
 
 def _check_frame(what: str, frame_id: str, image_frame_id: str) -> None:

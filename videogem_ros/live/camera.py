@@ -1,0 +1,249 @@
+"""A pixel and the camera's calibration make a ray.
+
+What a ``sensor_msgs/CameraInfo`` tells depends on the image it is asked for. A rectified one
+(``image_rect``) is a pinhole's, and its pinhole is P; the one that the sensor took (``image_raw``)
+has K, and D for what the lens bends. ROI and binning act on both as in ROS's image_geometry, but
+for the half pixel: a pixel's edges scale here, and not its centre.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from videogem_ros.errors import InvalidValueError, VideoGemError
+
+ASPECT_TOLERANCE = 0.01
+"""How far the aspects of two images of one camera may differ through rounding of their sizes."""
+
+RAY_TOLERANCE_PX = 1e-3
+"""How near to its pixel the lens has to show a ray."""
+
+_MOST_STEPS = 20
+_STEP = 1e-6
+_STEPS = np.array([[0, 0], [_STEP, 0], [0, _STEP]])
+_POLYNOMIAL = (5, 8, 12, 14)  # numbers of coefficients that OpenCV knows
+_LENSES = {"plumb_bob": _POLYNOMIAL, "rational_polynomial": _POLYNOMIAL, "equidistant": (4,)}
+"""Distortion models of sensor_msgs/distortion_models.hpp."""
+
+
+class PositionUnknown(VideoGemError):  # noqa: N818 - an answer, not a defect
+    """A point has no position in space; the message is the reason."""
+
+
+@dataclass(frozen=True)
+class Lens:
+    """What a lens bends.
+
+    Attributes:
+        model: ``plumb_bob``, ``rational_polynomial`` or ``equidistant``.
+        coefficients: As many as OpenCV takes: k1, k2, p1, p2, k3, ...; of ``equidistant`` k1 to
+            k4.
+    """
+
+    model: str
+    coefficients: tuple[float, ...]
+
+    @classmethod
+    def from_message(cls, message: Any) -> Lens | None:
+        """That of a ``sensor_msgs/CameraInfo``; None where it bends nothing or is not known."""
+        given = [float(value) for value in message.d]
+        while given and given[-1] == 0:
+            given.pop()
+        sizes = _LENSES.get(message.distortion_model, ())
+        size = next((size for size in sizes if size >= len(given)), None)
+        if not given or size is None:
+            return None
+        return cls(message.distortion_model, (*given, *[0.0] * (size - len(given))))
+
+    def straightened(
+        self, xy: tuple[float, float], matrix: npt.NDArray[np.float64]
+    ) -> tuple[float, float]:
+        """Where the ray of a pixel is at depth 1: x to the right, y down.
+
+        Newton's method from OpenCV's answer on, which may stop short of the ray.
+
+        Args:
+            xy: The pixel.
+            matrix: (3, 3) camera matrix of the image.
+
+        Raises:
+            PositionUnknown: The lens shows no ray there, by its calibration.
+        """
+        functions = cv2.fisheye if self.model == "equidistant" else cv2
+        coefficients, pixel = np.array(self.coefficients), np.array(xy, np.float64)
+        ray = functions.undistortPoints(pixel.reshape(1, 1, 2), matrix, coefficients).reshape(2)
+        for _ in range(_MOST_STEPS):
+            around = np.concatenate([ray + _STEPS, np.ones((3, 1))], axis=1)  # (3, 3)
+            shown, _ = functions.projectPoints(
+                around[:, None], np.zeros(3), np.zeros(3), matrix, coefficients
+            )
+            shown = shown.reshape(3, 2)
+            off, slope = pixel - shown[0], (shown[1:] - shown[0]).T / _STEP
+            if not np.linalg.det(slope) > 0:
+                break  # where the polynomial folds over, which no lens does
+            if np.abs(off).max() < RAY_TOLERANCE_PX:
+                return float(ray[0]), float(ray[1])
+            ray = ray + np.linalg.solve(slope, off)
+        raise PositionUnknown(
+            f"the lens ({self.model}) shows nothing at the pixel {xy[0]:.1f}, {xy[1]:.1f}, by its "
+            "calibration"
+        )
+
+
+@dataclass(frozen=True)
+class CameraIntrinsics:
+    """A camera; a pixel's centre has whole coordinates.
+
+    Attributes:
+        fx: Focal length in pixel widths.
+        fy: Focal length in pixel heights.
+        cx: Principal point, pixels from the left.
+        cy: Principal point, pixels from the top.
+        hw: Height and width of the image in pixels.
+        frame_id: The optical frame.
+        lens: What bends the image; None for a pinhole's.
+    """
+
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+    hw: tuple[int, int]
+    frame_id: str
+    lens: Lens | None = None
+
+    @classmethod
+    def from_message(cls, message: Any, *, rectified: bool = False) -> CameraIntrinsics:
+        """Those of a ``sensor_msgs/CameraInfo``, with its region of interest and binning.
+
+        A rectified image's camera is turned by R against the one that took the image, which
+        matters for stereo pairs alone: the frame of a raw image's rays is the camera's own, that
+        of a rectified image's rays the turned one. The origin of both is the camera that took the
+        image, so P's fourth column (the place of a pair's second camera) is left out, as
+        depth_image_proc does.
+
+        Args:
+            message: The message.
+            rectified: Whether the images are, so that P counts (K where P is 0), instead of K and
+                D. D is left out where its model is not known.
+
+        Raises:
+            InvalidValueError: The camera is not calibrated (K is 0), or the image has no size.
+        """
+        matrix = _pinhole(message) if rectified else _matrix(message)
+        fx, fy, cx, cy = (float(matrix[place]) for place in ((0, 0), (1, 1), (0, 2), (1, 2)))
+        lens = None if rectified else Lens.from_message(message)
+        height, width, roi = message.height, message.width, message.roi
+        if roi.width and roi.height:
+            cx, cy = cx - roi.x_offset, cy - roi.y_offset
+            height, width = roi.height, roi.width
+        bin_x, bin_y = max(message.binning_x, 1), max(message.binning_y, 1)
+        hw = height // bin_y, width // bin_x
+        total = fx + fy + cx + cy + sum(lens.coefficients if lens else ())
+        if not (min(fx, fy) > 0 and math.isfinite(total) and min(hw) > 0):
+            raise InvalidValueError(
+                "camera_info",
+                "a calibrated camera",
+                f"fx {fx:g}, fy {fy:g}, image {message.width}x{message.height}",
+            )
+        return cls(fx, fy, cx, cy, (height, width), message.header.frame_id, lens)._scaled(
+            hw, (1 / bin_y, 1 / bin_x)
+        )
+
+    def scaled(self, hw: tuple[int, int]) -> CameraIntrinsics:
+        """The same camera with an image of another size (resizing).
+
+        Raises:
+            InvalidValueError: The image has another aspect, so that it is not the same view.
+        """
+        check_view("camera_info", self.hw, hw)
+        return self._scaled(hw, scales(self.hw, hw))
+
+    def _scaled(self, hw: tuple[int, int], by: tuple[float, float]) -> CameraIntrinsics:
+        scale_y, scale_x = by
+        cx, cy = rescaled((self.cx, self.cy), (scale_x, scale_y))
+        return replace(self, fx=self.fx * scale_x, fy=self.fy * scale_y, cx=cx, cy=cy, hw=hw)
+
+    def at_depth(self, xy: tuple[float, float], depth_m: float) -> tuple[float, float, float]:
+        """The point in metres that a pixel shows at a depth along the optical axis.
+
+        Raises:
+            PositionUnknown: The lens shows nothing there, by its calibration.
+        """
+        x, y = self._ray(xy)
+        return x * depth_m, y * depth_m, depth_m
+
+    def _ray(self, xy: tuple[float, float]) -> tuple[float, float]:
+        if self.lens is None:
+            return (xy[0] - self.cx) / self.fx, (xy[1] - self.cy) / self.fy
+        matrix = np.array([[self.fx, 0, self.cx], [0, self.fy, self.cy], [0, 0, 1]])
+        return self.lens.straightened(xy, matrix)
+
+
+def doubt(message: Any, *, rectified: bool) -> str:
+    """What makes positions by a ``sensor_msgs/CameraInfo`` doubtful.
+
+    Args:
+        message: The message.
+        rectified: Whether images are taken as rectified.
+
+    Returns:
+        What, with what to do about it; empty where nothing does.
+    """
+    if not np.any(message.d):
+        return ""
+    if rectified and np.allclose(_pinhole(message), _matrix(message)):
+        return (
+            "D is not 0, but P is 0 or as K, as before a rectification: unless the images are "
+            "rectified (image_rect) set depth.rectified to false, or positions are off"
+        )
+    if not rectified and Lens.from_message(message) is None:
+        return (
+            f"the distortion model {message.distortion_model!r} with {len(message.d)} "
+            "coefficients is not known: positions leave out what the lens bends; give rectified "
+            "images, and set depth.rectified"
+        )
+    return ""
+
+
+def _matrix(message: Any) -> npt.NDArray[np.float64]:
+    """(3, 3) K."""
+    return np.asarray(message.k, np.float64).reshape(3, 3)
+
+
+def _pinhole(message: Any) -> npt.NDArray[np.float64]:
+    """(3, 3) camera matrix of rectified images: the left of P, or K where that was never set."""
+    projection = np.asarray(message.p, np.float64).reshape(3, 4)[:, :3]
+    return projection if projection.any() else _matrix(message)
+
+
+def check_view(what: str, hw: tuple[int, ...], image_hw: tuple[int, int]) -> None:
+    """Refuse an image that cannot be the colour image's view in another size.
+
+    Raises:
+        InvalidValueError: It has another aspect.
+    """
+    scale_y, scale_x = scales(hw, image_hw)
+    if abs(scale_x / scale_y - 1) > ASPECT_TOLERANCE:
+        raise InvalidValueError(
+            what,
+            f"the view of the {image_hw[1]}x{image_hw[0]} image",
+            f"another aspect, {hw[1]}x{hw[0]}",
+        )
+
+
+def scales(from_hw: tuple[int, ...], to_hw: tuple[int, ...]) -> tuple[float, float]:
+    """Factors of height and width between two sizes of an image."""
+    return to_hw[0] / from_hw[0], to_hw[1] / from_hw[1]
+
+
+def rescaled(xy: tuple[float, float], scales_xy: tuple[float, float]) -> tuple[float, float]:
+    """A point of an image in the same image of another size: pixels' edges scale, not centres."""
+    (x, y), (scale_x, scale_y) = xy, scales_xy
+    return (x + 0.5) * scale_x - 0.5, (y + 0.5) * scale_y - 0.5
