@@ -33,6 +33,7 @@ import torch
 
 from videogem_ros.core import Grounder, GroundingConfig, load_backbone
 from videogem_ros.datatypes import PROMPT_KINDS, Action, Frame, Grounding, Window
+from videogem_ros.errors import InvalidValueError, VideoGemError
 from videogem_ros.evaluation.report.plots import Scale
 from videogem_ros.evaluation.speed import ACTIONS, PeakMemory, this_machine
 from videogem_ros.files import whole_file
@@ -382,7 +383,10 @@ def main() -> None:
 
 def _read(path: Path) -> tuple[list[Panel], str]:
     """What ``--json`` wrote."""
-    found = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InvalidValueError("--from-json", "what --json wrote", f"{path}: {error}") from error
     panels = [
         Panel(
             panel["title"],
@@ -401,4 +405,7 @@ def _read(path: Path) -> tuple[list[Panel], str]:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except VideoGemError as error:
+        sys.exit(f"error: {error}")

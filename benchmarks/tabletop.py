@@ -27,6 +27,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -41,6 +42,7 @@ from videogem_ros.adapters.bag.tabletop import TWINS
 from videogem_ros.core import Grounder, GroundingConfig, load_backbone
 from videogem_ros.core.configuration import SCOPES, WEIGHTINGS
 from videogem_ros.core.presence import PresenceConfig
+from videogem_ros.errors import VideoGemError
 from videogem_ros.evaluation.methods import VIDEOGEM
 from videogem_ros.evaluation.metrics import Estimate, share, summarise
 from videogem_ros.evaluation.records import CENTRE, Record, Run, Sample, method_name
@@ -194,6 +196,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.weights and not arguments.backbone:
         parser.error("--weights of which --backbone?")
+    if arguments.json and not arguments.json.parent.is_dir():
+        parser.error(f"--json: expected a file in a folder that is there, got {arguments.json}")
     begin = time.perf_counter()
     print("drawing the scenes", flush=True)
     dataset = TabletopBenchmark(arguments.clips)
@@ -220,4 +224,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except VideoGemError as error:
+        sys.exit(f"error: {error}")

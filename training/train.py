@@ -71,6 +71,10 @@ class Conduct:
         """Of all options of a command, which keeps the others."""
         return cls(**{field.name: options.pop(field.name) for field in fields(cls)})
 
+    def checkpoint(self) -> dict[str, Any] | None:
+        """What is to be continued; None where the run is new."""
+        return loaded(self.out / "checkpoint.pt") if self.resume else None
+
     def open_pool(self, config: PoolConfig, plan: Plan) -> Pool:
         """The run's scenes."""
         return open_pool(self.out / "scenes", config, max(self.workers, plan.shards))
@@ -144,13 +148,14 @@ def image(draw_only: bool, held_out: int, **options: Any) -> None:
     """Train the image backbone."""
     how = Conduct.taken_from(options)
     plan = Plan(**options)
+    init, before = state_of(plan.init) if plan.init else None, how.checkpoint()
     pool = how.open_pool(PoolConfig(plan.seed, plan.scenes, easy=plan.easy), plan)
     if draw_only:
         return
     student = ImageStudent(openclip.TABLETOP_CONFIGURATION, plan.seed)
-    if plan.init:
-        student.load_state_dict(state_of(plan.init))
-    run(student, plan, pool, HeldOut.draw(held_out, easy=plan.easy), how)
+    if init:
+        student.load_state_dict(init)
+    run(student, plan, pool, HeldOut.draw(held_out, easy=plan.easy), how, before)
 
 
 @main.command(context_settings={"show_default": True})
@@ -166,6 +171,7 @@ def video(draw_only: bool, held_out: int, **options: Any) -> None:
     """Train the video backbone, from the image backbone."""
     how = Conduct.taken_from(options)
     plan = VideoPlan(**options)
+    state, before = state_of(options["init"]), how.checkpoint()
     config = viclip.MODELS[TABLETOP]
     scenes = PoolConfig(
         plan.seed, plan.scenes, config.num_frames, config.image_size, TWINS, easy=plan.easy
@@ -174,29 +180,48 @@ def video(draw_only: bool, held_out: int, **options: Any) -> None:
     if draw_only:
         return
     student = VideoStudent(config, plan.seed)
-    state = state_of(options["init"])
     if is_video(state):
         student.load_state_dict(state)
     elif not how.resume:
         student.start_from(state)
         see_motion(student, pool, plan, click.echo)
     student.hold_sight()
-    run(student, plan, pool, HeldOut.draw(held_out, config.num_frames, plan.easy), how)
+    held_out_ = HeldOut.draw(held_out, config.num_frames, plan.easy)
+    run(student, plan, pool, held_out_, how, before)
 
 
-def run(student: Student, plan: Plan, pool: Pool, held_out: HeldOut, how: Conduct) -> None:
-    """A run of either kind, from its start or its checkpoint."""
+def run(
+    student: Student,
+    plan: Plan,
+    pool: Pool,
+    held_out: HeldOut,
+    how: Conduct,
+    before: dict[str, Any] | None,
+) -> None:
+    """A run of either kind, from its start or the checkpoint before."""
     trainer = Trainer(student, plan, torch.device(how.device))
-    if how.resume:
-        trainer.restore(loaded(how.out / "checkpoint.pt"))
+    if before:
+        trainer.restore(before)
     easier = 0 if plan.init else plan.steps // 3
     batches = Batches(pool, plan.seed, plan.steps, plan.shards, plan.size, easier)
     train(trainer, batches, held_out, how.out, how.log_every, how.workers)
 
 
 def loaded(checkpoint: str | Path) -> dict[str, Any]:
-    """What a run has saved, on the CPU."""
-    state: dict[str, Any] = torch.load(checkpoint, "cpu", weights_only=True)
+    """What a run has saved, on the CPU.
+
+    Raises:
+        click.ClickException: It is not there, or no run has saved it.
+    """
+    try:
+        state: dict[str, Any] = torch.load(checkpoint, "cpu", weights_only=True)
+        if not isinstance(state, dict) or "student" not in state:
+            raise ValueError("no student in it")
+    except Exception as error:  # foreign bytes make the unpickler raise errors of every kind
+        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        raise click.ClickException(
+            f"{checkpoint}: expected a checkpoint of a run, got {reason}"
+        ) from error
     return state
 
 

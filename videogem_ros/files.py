@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from videogem_ros.errors import RecordingError
+from videogem_ros.errors import InvalidValueError, RecordingError
 
 
 @contextlib.contextmanager
@@ -31,3 +31,20 @@ def whole_file(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             partial.unlink()
+
+
+def check_apart(option: str, outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
+    """Refuse to write over what is read.
+
+    Args:
+        option: That names the outputs, for the error.
+        outputs: Files and folders that would be replaced.
+        inputs: Files and folders that are read.
+
+    Raises:
+        InvalidValueError: One is both.
+    """
+    read = {path.resolve() for path in inputs}
+    for path in outputs:
+        if path.resolve() in read:
+            raise InvalidValueError(option, "another file than is read", str(path))

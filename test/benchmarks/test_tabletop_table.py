@@ -62,3 +62,24 @@ def test_weights_need_their_backbone(
     with pytest.raises(SystemExit):
         run(monkeypatch, "--weights", "random:0")
     assert "--backbone" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--clips", 0), "error: clips: expected"),
+        (("--clips", 10, "--backbone", "nope"), "error: backbone: expected"),
+        (("--json", "no/such/folder/x.json"), "--json: expected a file in a folder that is there"),
+    ],
+    ids=["clips", "backbone", "json"],
+)
+def test_bad_input_is_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[object, ...],
+    message: str,
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run(monkeypatch, *arguments)
+    assert ended.value.code != 0
+    assert message in f"{ended.value} {capsys.readouterr().err}"

@@ -109,6 +109,7 @@ def test_every_action_has_a_row(images: list[Path], untrained: list[str], tmp_pa
         (["{tmp}/0.png", "--out", "{tmp}/o.gif"], "--out: expected a name that ends in .png"),
         (["{tmp}/0.png", "--out", "{tmp}/no/o.png"], "cannot write"),
         (["{tmp}/0.png", "--action", "?!"], "action: expected a text with words"),
+        (["{tmp}/0.png", "--out", "{tmp}/0.png"], "--out: expected another file than is read"),
     ],
 )
 def test_an_error_is_one_line_and_leaves_nothing(
@@ -128,9 +129,14 @@ def test_an_error_is_one_line_and_leaves_nothing(
 
 @pytest.mark.parametrize("multiplied", [True, False])
 def test_a_dtype_that_the_processor_imitates_is_warned_of(
-    images: list[Path], untrained: list[str], monkeypatch: pytest.MonkeyPatch, multiplied: bool
+    images: list[Path],
+    untrained: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    multiplied: bool,
 ) -> None:
     monkeypatch.setattr(hardware, "multiplies", lambda device, dtype: multiplied)
-    result = invoke(*images, *untrained, *POUR, "--dtype", "bfloat16")
+    out = ("--out", tmp_path / "overlay.png")
+    result = invoke(*images, *untrained, *POUR, *out, "--dtype", "bfloat16")
     assert result.exit_code == 0, result.output
     assert ("warning: bfloat16 is not what this cpu multiplies" in result.stderr) is not multiplied

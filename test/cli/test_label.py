@@ -74,3 +74,12 @@ def test_bad_input_is_one_line_and_what_was_there_stays(
     assert message in line
     assert out.read_text() == "before"
     assert not list(tmp_path.glob(".partial*"))
+
+
+def test_a_table_is_not_written_over(bag: Path, tmp_path: Path) -> None:
+    table = tmp_path / "boxes.csv"
+    table.write_text(HEADER + "0,1,2,3,4,lift,lift\n")
+    result = invoke(bag, "--csv", table, "--out", table)
+    assert result.exit_code == 1
+    assert "--out: expected another file than is read" in result.stderr
+    assert table.read_text().startswith(HEADER)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import statistics
@@ -12,6 +13,7 @@ import struct
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
+from rosbags.interfaces import MessageDefinition, MessageDefinitionFormat
 
 pytest.importorskip("cyclonedds", reason="the DDS binding is not installed")
 
@@ -30,12 +33,14 @@ from recordings import CLIP_FRAMES, FRAMES, RATE_HZ, clips, texts, write_recordi
 from tiny import SMALL_CLIP
 
 from videogem_ros.adapters.bag import vision
+from videogem_ros.adapters.bag.storage import Storage
 from videogem_ros.adapters.bag.tabletop import START_NS
 from videogem_ros.adapters.dds.participant import Participant, Publisher
 from videogem_ros.adapters.dds.qos import DEFAULT, LATCHED, SENSOR_DATA
 from videogem_ros.adapters.encodings import header_stamp_ns, image_message_fields
 from videogem_ros.cli import main
 from videogem_ros.cli.demo import CLIPS
+from videogem_ros.cli.play import _known
 from videogem_ros.datatypes import PROMPT_KINDS
 from videogem_ros.evaluation.report import read_results
 from videogem_ros.live.messages import Answer, Circumstances, MessageBuilder, Status
@@ -435,6 +440,35 @@ def test_play_names_the_topics_that_there_are(start: Start, recording: Path) -> 
     assert "no messages on /lidar; topics: /action, /camera/camera_info, " in player.output
 
 
+def test_play_of_a_damaged_recording_ends_in_one_line(
+    start: Start, recording: Path, tmp_path: Path
+) -> None:
+    damaged = tmp_path / "damaged"
+    shutil.copytree(recording, damaged)
+    (file,) = damaged.glob("*.mcap")
+    content = bytearray(file.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 2000] = b"\xff" * 2000
+    file.write_bytes(content)
+    player = start("play", damaged, "--rate", 50, "--start-delay", 0)
+    assert player.wait(60) == 1
+    assert "cannot be read as a rosbag2" in player.output
+    assert "Traceback" not in player.output
+
+
+def test_play_leaves_out_what_nobody_can_know(recording: Path) -> None:
+    said: list[str] = []
+    with closing(Storage(recording)) as storage:
+        first, *others = storage.connections()
+        unknown = MessageDefinition(MessageDefinitionFormat.NONE, "")
+        foreign = first._replace(msgtype="foo_msgs/msg/Bar", msgdef=unknown)
+        known = _known(storage, [foreign, *others], lambda level, text: said.append(text))
+        assert list(known) == others
+    assert said == [
+        f"{first.topic} is left out: no definition of foo_msgs/msg/Bar in the recording"
+    ]
+
+
 def test_echo_finds_the_type_and_prints_yaml(start: Start, peer: Participant) -> None:
     camera = peer.advertise("/image", IMAGE, SENSOR_DATA)
     echo = start("echo", "image", "--once")
@@ -464,6 +498,14 @@ def test_say_waits_for_a_listener_and_joins_its_texts(start: Start, peer: Partic
     alone = start("say", "hello", "--topic", "/nobody", "--timeout", 0.2)
     assert alone.wait(10) == 1
     assert "/nobody: nobody listens" in alone.output
+
+
+def test_a_demo_that_fails_leaves_nothing_half_written(start: Start, tmp_path: Path) -> None:
+    out = tmp_path / "demo"
+    demo = start("demo", "--out", out, "--weights", tmp_path / "none.pt", local=False)
+    assert demo.wait(150) == 1
+    assert "Traceback" not in demo.output
+    assert not list(out.glob("**/*"))
 
 
 def test_demo_runs_all_three_and_leaves_the_results(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -40,6 +41,7 @@ def played(
     storage: Any = SimpleNamespace(
         typestore=store,
         raw_messages=lambda _: ((topic, log_ns, cdr) for log_ns, cdr in messages),
+        readable=nullcontext,
     )
     publishers: Any = {"/topic": sent}
     player: Any = SimpleNamespace(spin=time.sleep)

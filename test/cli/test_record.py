@@ -5,14 +5,17 @@ from __future__ import annotations
 import gc
 import re
 import weakref
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from example_groundings import frame_of, grounding_of
 from rich.console import Console
 
+from videogem_ros.adapters.bag.vision import LABELS, Label, label_fields
+from videogem_ros.adapters.bag.vision import typestore as labels_typestore
 from videogem_ros.adapters.encodings import image_message_fields
-from videogem_ros.cli.record import _Judge, _table, _Written
+from videogem_ros.cli.record import _Answer, _Judge, _Lenient, _table, _Written
 from videogem_ros.live.joining import ResultJoiner
 from videogem_ros.live.messages import Answer, Circumstances, MessageBuilder, Status
 from videogem_ros.live.types import typestore
@@ -65,6 +68,31 @@ def test_messages_are_let_go_and_the_table_tells_what_they_told() -> None:
     assert received == sorted(received)
     console = Console(width=120)
     with console.capture() as capture:
-        console.print(_table(written.answers, _Judge()))
+        console.print(_table(written.answers, _Judge(_Lenient())))
     (row,) = re.findall(r"^.*pick up the red mug +(.*)$", capture.get(), re.MULTILINE)
     assert row.split() == ["4", "4", "0.80", "25", "80", "20", "-"]
+
+
+def test_a_label_that_says_nothing_loses_no_other_and_is_counted() -> None:
+    lenient = _Lenient()
+    judge = _Judge(lenient)
+    labels = [Label("lift the red mug", box) for box in ((0, 0, 9, 9), (5, 5, 9, 9))]
+    fields = label_fields(build.header(1, "camera"), labels)
+    message = labels_typestore().types[LABELS](**fields)
+    message.detections[0].results = []
+    judge.on_labels(message)
+    answer = _Answer(labels[1].action, 1, (6.0, 6.0), (24, 32), True, 0.9, 1.0, 1.0)
+    assert judge.share([answer, replace(answer, xy=(2.0, 2.0))]) == "1 of 2"
+    assert lenient.refused == 1
+    assert lenient.first.startswith("detection.results: expected the action's text")
+
+
+def test_an_image_that_cannot_be_read_ends_no_recording() -> None:
+    lenient, joiner = _Lenient(), ResultJoiner()
+    head = build.header(1, "camera")
+    fields = image_message_fields(np.zeros((4, 4, 3), np.uint8), "rgb8")
+    take = lenient.taking(joiner.on_image)
+    take(make("sensor_msgs/msg/Image", header=head, **fields | {"encoding": "no_such"}))
+    take(make("sensor_msgs/msg/Image", header=head, **fields))
+    assert lenient.refused == 1
+    assert "no_such" in lenient.first

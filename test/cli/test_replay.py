@@ -254,6 +254,19 @@ def test_results_are_replaced_by_force_only(
     assert len(groundings(tmp_path)) == 1
 
 
+@pytest.mark.parametrize("read", ["", "overlay.mp4", "groundings.mcap"])
+def test_results_do_not_replace_what_is_read(
+    sample: Path, untrained: list[str], tmp_path: Path, read: str
+) -> None:
+    few = ("--every", 20, *MUG)
+    assert invoke(sample, "--out", tmp_path, *untrained, *few).exit_code == 0
+    before = (tmp_path / "groundings.mcap").read_bytes()
+    again = invoke(tmp_path / read, "--out", tmp_path, *untrained, *few, "--force")
+    assert again.exit_code == 1
+    assert "--out: expected another file than is read" in again.stderr
+    assert (tmp_path / "groundings.mcap").read_bytes() == before
+
+
 def test_an_interrupt_leaves_a_valid_shorter_result(untrained: list[str], tmp_path: Path) -> None:
     images, out = tmp_path / "images", tmp_path / "out"
     images.mkdir()

@@ -110,6 +110,20 @@ def test_the_command_learns(tmp_path: Path) -> None:
     assert (tmp_path / "checkpoint.pt").is_file()
 
 
+@pytest.mark.parametrize("how", ["none.pt", "text.pt", "--resume"])
+def test_a_checkpoint_that_is_none_is_refused_before_anything_is_drawn(
+    tmp_path: Path, how: str
+) -> None:
+    (tmp_path / "text.pt").write_text("text")
+    out = tmp_path / "run"
+    option = [how] if how == "--resume" else ["--init", str(tmp_path / how)]
+    result = CliRunner().invoke(main, ["image", "--steps", "1", "--out", str(out), *option])
+    assert result.exit_code == 1
+    (line,) = result.output.splitlines()
+    assert "expected a checkpoint of a run, got" in line
+    assert not out.exists()
+
+
 @pytest.mark.parametrize("device", ["warp", "cuda:99"])
 def test_a_device_that_is_not_there_is_refused_before_anything_is_drawn(
     tmp_path: Path, device: str

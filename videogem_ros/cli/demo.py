@@ -86,9 +86,12 @@ def _process(command: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]
     try:
         yield process
     finally:
-        if process.poll() is None:
+        process.terminate()  # which discards what is half written; without effect where it ended
+        try:
+            process.wait(ENDING_S)
+        except subprocess.TimeoutExpired:
             process.kill()
-        process.wait()
+            process.wait()
 
 
 def _await(

@@ -13,7 +13,7 @@ from videogem_ros.cli.console import result_console
 from videogem_ros.cli.options import grounding_options, load_session, warn_of
 from videogem_ros.datatypes import Frame, Grounding
 from videogem_ros.errors import InvalidValueError, RecordingError
-from videogem_ros.files import whole_file
+from videogem_ros.files import check_apart, whole_file
 from videogem_ros.window import Push
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def ground(paths: tuple[Path, ...], actions: tuple[str, ...], out: Path, **groun
 
     if out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise InvalidValueError("--out", "a name that ends in .png, .jpg or .jpeg", str(out))
+    check_apart("--out", (out,), paths)
     session, grounder = load_session(grounding)
     session.set_actions(actions)
     for frame in _frames(paths, grounding["frame_interval_s"]):

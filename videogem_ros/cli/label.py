@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from videogem_ros.evaluation.tables import TOLERANCE_S
+from videogem_ros.files import check_apart
 
 
 @click.command(short_help="Label a recording from a table, for evaluate bag.")
@@ -60,10 +61,11 @@ def label(
     from videogem_ros.evaluation.bags import read_bag
     from videogem_ros.evaluation.labels import Sidecar, beside, labels_from_csv, write_sidecar
 
+    out = out or beside(bag)
+    check_apart("--out", (out,), (table, bag))
     recording = read_bag(bag, image_topic)
     images = {image.stamp_ns: image.hw for image in recording.images}
     labels = labels_from_csv(table, images, from_start=times == "start", tolerance_s=tolerance_s)
-    out = out or beside(bag)
     write_sidecar(out, Sidecar(tuple(labels), recording.image_topic))
     labelled = len({item.stamp_ns for item in labels})
     absent = sum(item.label.box is None for item in labels)

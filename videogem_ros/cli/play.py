@@ -90,11 +90,11 @@ def play(
 
     if not is_rosbag(recording):
         raise RecordingError(f"{recording}: no rosbag2")
+    log = logger("videogem_play")
     storage = Storage(recording)
-    chosen = _chosen(storage, topics)
-    for connection in chosen:
-        if connection.msgtype not in storage.typestore.types:
-            storage.learn(connection)
+    chosen = list(_known(storage, _chosen(storage, topics), log))
+    if not chosen:
+        raise RecordingError(f"{recording}: no topic in it can be played")
     with interruptible() as signals, joined("videogem_play", storage.typestore, graph) as player:
         publishers = _advertise(player, chosen)
         for topic in awaited:
@@ -113,7 +113,6 @@ def play(
             if not loop:
                 break
         player.spin(LINGER_S)
-    log = logger("videogem_play")
     log("info", f"{played.sent} messages of {len(publishers)} topics")
     if played.dropped:
         log("warn", f"{played.dropped} dropped: a reliable subscriber did not keep up")
@@ -130,6 +129,36 @@ def _chosen(storage: Storage, topics: Collection[str]) -> list[Connection]:
             f"{', '.join(sorted(there))}"
         )
     return [item for item in connections if not topics or item.topic in topics]
+
+
+def _known(
+    storage: Storage, connections: Collection[Connection], log: Callable[[str, str], None]
+) -> Iterator[Connection]:
+    """Those whose type is known; the others are told of."""
+    for connection in connections:
+        try:
+            if connection.msgtype not in storage.typestore.types:
+                with storage.readable():
+                    storage.learn(connection)
+        except RecordingError as error:
+            log("warn", f"{connection.topic} is left out: {error.__cause__}")
+        else:
+            yield connection
+
+
+def _messages(
+    storage: Storage, topics: Collection[str]
+) -> Iterator[tuple[Connection, int, bytes]]:
+    """Connection, log time in nanoseconds and CDR of every message, in order of time.
+
+    Raises:
+        RecordingError: The recording breaks off.
+    """
+    from videogem_ros.adapters.bag.storage import unpacked
+
+    with storage.readable():
+        for connection, log_ns, raw in storage.raw_messages(topics):
+            yield connection, log_ns, unpacked(raw)
 
 
 def _advertise(player: Participant, connections: Collection[Connection]) -> dict[str, Publisher]:
@@ -203,10 +232,8 @@ class _Played:
 
     def once(self, player: Participant, ended: Callable[[], bool]) -> None:
         """Publishes the recording once, or until it is ended."""
-        from videogem_ros.adapters.bag.storage import unpacked
-
         begin_s, begin_ns, first_ns = time.monotonic(), time.time_ns(), None
-        for connection, log_ns, raw in self._storage.raw_messages(self._publishers):
+        for connection, log_ns, raw in _messages(self._storage, self._publishers):
             first_ns = log_ns if first_ns is None else first_ns
             due_ns = round((log_ns - first_ns) / self._rate)
             while (left_s := begin_s + due_ns / 1e9 - time.monotonic()) > 0 and not ended():
@@ -217,7 +244,7 @@ class _Played:
             if time.monotonic() - self._told_s >= CLOCK_PERIOD_S:  # also where there is no wait
                 self._tell(min(log_ns, first_ns + self._elapsed_ns(begin_s)))
             # By when it is due, not when it goes out: what had one stamp still has one.
-            cdr = self._moved(connection.topic, unpacked(raw), begin_ns + due_ns - log_ns)
+            cdr = self._moved(connection.topic, raw, begin_ns + due_ns - log_ns)
             self._send(connection.topic, cdr)
 
     def _tell(self, now_ns: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from rich.table import Table
 from videogem_ros.cli.console import result_console
 from videogem_ros.cli.graph import graph_options, joined, require_cyclone
 from videogem_ros.cli.signals import interruptible
-from videogem_ros.errors import RecordingError
+from videogem_ros.errors import RecordingError, VideoGemError
 
 if TYPE_CHECKING:
     from videogem_ros.adapters.bag.results import ResultWriter
@@ -81,14 +81,15 @@ def record(
 
     store = typestore()
     vision.register(store)
-    joiner, judge = ResultJoiner(), _Judge()
+    joiner, lenient = ResultJoiner(), _Lenient()
+    judge = _Judge(lenient)
     with (
         interruptible() as signals,
         joined("videogem_record", store, graph) as participant,
         ResultWriter(out, about or f"live, {node_name}", force=force) as results,
     ):
         written = _Written(results, joiner)
-        _subscribe(participant, joiner, written, node_name, image, max_actions)
+        _subscribe(participant, written, lenient, node_name, image, max_actions)
         if labels:
             participant.subscribe(labels, vision.LABELS, DEFAULT, judge.on_labels)
         while not signals and not (idle and written.idle_s > idle):
@@ -101,13 +102,16 @@ def record(
     if joiner.not_joined:
         left_out = f"left out {joiner.not_joined}: groundings whose image or heatmap did not come"
         click.echo(left_out, err=True)
+    if lenient.refused:
+        left_out = f"left out {lenient.refused} images, heatmaps or labels, the first for"
+        click.echo(f"{left_out} {lenient.first}", err=True)
     click.echo(out)
 
 
 def _subscribe(
     participant: Participant,
-    joiner: ResultJoiner,
     written: _Written,
+    lenient: _Lenient,
     node: str,
     image: str,
     max_actions: int,
@@ -116,11 +120,12 @@ def _subscribe(
     from videogem_ros.live.topics import INPUTS, SHARED_OUTPUTS, action_topic
 
     subscribe = participant.subscribe
-    subscribe(image, INPUTS["image"], SENSOR_DATA, joiner.on_image)
+    subscribe(image, INPUTS["image"], SENSOR_DATA, lenient.taking(written.joiner.on_image))
     subscribe(f"{node}/grounding", SHARED_OUTPUTS["grounding"], DEFAULT, written.on_grounding)
     for index in range(max_actions):
         topic = f"{node}/{action_topic('heatmap', index)}"
-        subscribe(topic, INPUTS["image"], DEFAULT, partial(joiner.on_heatmap, index))
+        on_heatmap = lenient.taking(partial(written.joiner.on_heatmap, index))
+        subscribe(topic, INPUTS["image"], DEFAULT, on_heatmap)
 
 
 @dataclass(frozen=True)
@@ -141,13 +146,14 @@ class _Written:
     """Writes what is complete with the times of its arrival.
 
     Attributes:
+        joiner: Where images, groundings and heatmaps are put together.
         answers: Groundings that were written.
     """
 
     def __init__(self, results: ResultWriter, joiner: ResultJoiner) -> None:
         self.answers: list[_Answer] = []
         self._results = results
-        self._joiner = joiner
+        self.joiner = joiner
         self._last_s = time.monotonic()
 
     @property
@@ -157,11 +163,11 @@ class _Written:
 
     def on_grounding(self, message: Any) -> None:
         """Takes a ``videogem_ros/ActionGrounding``."""
-        self._joiner.on_grounding(message, time.time_ns())
+        self.joiner.on_grounding(message, time.time_ns())
 
     def write(self, *, last: bool = False) -> None:
         """Writes what is complete."""
-        for frame, groundings, received in self._joiner.results(last=last):
+        for frame, groundings, received in self.joiner.results(last=last):
             answers = [_answer(one.message) for one in received]
             about = [
                 {
@@ -194,20 +200,52 @@ def _answer(message: Any) -> _Answer:
     )
 
 
+class _Lenient:
+    """Lets nothing that arrives end the recording.
+
+    Attributes:
+        refused: How often a callback raised an error.
+        first: What the first of them was refused for.
+    """
+
+    def __init__(self) -> None:
+        self.refused = 0
+        self.first = ""
+
+    def taking(self, callback: Callable[[Any], None]) -> Callable[[Any], None]:
+        """The callback, whose errors are counted."""
+
+        def take(message: Any) -> None:
+            try:
+                callback(message)
+            except (VideoGemError, ValueError) as error:  # the latter where data are too short
+                self.first = self.first or str(error)
+                self.refused += 1
+
+        return take
+
+
 class _Judge:
     """Tells which groundings are right, by the labels of their images."""
 
-    def __init__(self) -> None:
+    def __init__(self, lenient: _Lenient) -> None:
         self._boxes: dict[tuple[int, str], list[Box]] = {}
+        self._lenient = lenient
 
     def on_labels(self, message: Any) -> None:
         """Takes a ``vision_msgs/Detection2DArray``."""
-        from videogem_ros.adapters.bag.vision import read_label
         from videogem_ros.adapters.encodings import header_stamp_ns
 
-        for label in map(read_label, message.detections):
-            boxes = self._boxes.setdefault((header_stamp_ns(message), label.action), [])
-            boxes += [label.box] if label.box else []
+        take = self._lenient.taking(partial(self._on_label, header_stamp_ns(message)))
+        for detection in message.detections:
+            take(detection)
+
+    def _on_label(self, stamp_ns: int, detection: Any) -> None:
+        from videogem_ros.adapters.bag.vision import read_label
+
+        label = read_label(detection)
+        boxes = self._boxes.setdefault((stamp_ns, label.action), [])
+        boxes += [label.box] if label.box else []
 
     def share(self, answers: Sequence[_Answer]) -> str:
         """How many points are in a box of their action, of those whose action has one."""

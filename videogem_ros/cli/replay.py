@@ -19,6 +19,7 @@ from videogem_ros.cli.options import grounding_options, load_session, warn_of
 from videogem_ros.cli.signals import interruptible
 from videogem_ros.datatypes import Frame
 from videogem_ros.errors import InvalidValueError, RecordingError
+from videogem_ros.files import check_apart
 from videogem_ros.window import Push
 
 if TYPE_CHECKING:
@@ -76,11 +77,12 @@ def replay(
     overlay.mp4, groundings.jsonl and contact_sheet.png. Ctrl-C ends early with what there is.
     """
     from videogem_ros.adapters.bag import open_source
-    from videogem_ros.adapters.bag.results import ResultWriter, check_folder
+    from videogem_ros.adapters.bag.results import RESULTS, ResultWriter, check_folder
     from videogem_ros.core import caveat
 
     if actions and action_topic:
         raise click.UsageError("give --action or --action-topic, not both")
+    check_apart("--out", (out, *(out / name for name in RESULTS)), (recording,))
     with open_source(recording, image_topic, action_topic) as source:
         if not actions and source.action_topic is None:
             raise RecordingError(f"{recording}: no action topic in it; say --action TEXT")

@@ -37,6 +37,10 @@ def read(folder, **options):
         (["1700000002.png", "1700000000.png"], [(1, 1700000000), (0, 1700000002)]),
         (["1700000000.png", "1700000000.bmp"], [(1, 0.0), (0, 0.25)]),
         (["1.9.png", "1.10.png"], [(0, 0.0), (1, 0.25)]),
+        # Later than a header can tell: numbers of another kind.
+        (["5045017971.png", "5045017970.png"], [(1, 0.0), (0, 0.25)]),
+        (["5403579763555584123.png"], [(0, 0.0)]),
+        (["2147483648.000.png"], [(0, 0.0)]),
     ],
 )
 def test_images_come_in_order_of_their_names_or_times(tmp_path, names, expected):

@@ -16,6 +16,9 @@ SUFFIXES = frozenset(
 )
 """Ends of the file names that count as images, in lower case."""
 
+MOST_STAMP_NS = 2**31 * 10**9
+"""Header stamps are below: their seconds are an int32 (builtin_interfaces/Time)."""
+
 _NANOSECONDS = re.compile(r"[1-9]\d{17,18}")
 _SECONDS = re.compile(r"(\d+)\.(\d{3,9})|([1-9]\d{9})")
 
@@ -25,8 +28,8 @@ class FolderSource(Source):
 
     Where every file name is another time, it is the stamp: nanoseconds of 18 or 19 digits
     (1403636579763555584.png), seconds with 3 to 9 decimals (1305031102.175304.png) or whole ones
-    of 10 digits. Otherwise the images are taken in natural order (frame2 before frame10), one
-    every 1 / rate_hz seconds from 0. EXIF orientation is honoured.
+    of 10 digits, before the year 2038. Otherwise the images are taken in natural order (frame2
+    before frame10), one every 1 / rate_hz seconds from 0. EXIF orientation is honoured.
 
     Args:
         path: The folder.
@@ -75,13 +78,15 @@ def _stamped(files: Sequence[Path], rate_hz: float) -> list[tuple[int, Path]]:
 
 
 def _stamp_ns(stem: str) -> int | None:
-    """The time that a file's name tells, if it looks like one."""
+    """The time that a file's name tells, if it looks like one and a header can hold it."""
     if _NANOSECONDS.fullmatch(stem):
-        return int(stem)
-    if match := _SECONDS.fullmatch(stem):
+        stamp_ns = int(stem)
+    elif match := _SECONDS.fullmatch(stem):
         whole, fraction, epoch = match.groups()
-        return int(epoch) * 10**9 if epoch else int(whole) * 10**9 + int(fraction.ljust(9, "0"))
-    return None
+        stamp_ns = int(epoch or whole) * 10**9 + int((fraction or "").ljust(9, "0"))
+    else:
+        return None
+    return stamp_ns if stamp_ns < MOST_STAMP_NS else None
 
 
 def _natural(stem: str) -> list[tuple[bool, int, str]]:
