@@ -170,7 +170,7 @@ def test_node_player_and_recorder_find_what_replay_finds(
 def test_the_recorder_tells_how_many_groundings_it_left_out(
     start: Start, peer: Participant, tmp_path: Path
 ) -> None:
-    recorder = start("record", "--out", tmp_path / "live", "--image", CAMERA)
+    recorder = start("record", "--out", tmp_path / "live", "--image", CAMERA, "--idle", 3)
     camera = peer.advertise(CAMERA, IMAGE, SENSOR_DATA)
     groundings = peer.advertise("/videogem/grounding", GROUNDING, DEFAULT)
     heatmaps = peer.advertise("/videogem/heatmap", IMAGE, DEFAULT)
@@ -186,7 +186,7 @@ def test_the_recorder_tells_how_many_groundings_it_left_out(
         about = Circumstances(stamp_ns, frame.frame_id, stamp_ns, 1)
         groundings.publish(build.grounding(answer, about))
         spin_for(0.2, peer)
-    assert recorder.interrupt() == 0, recorder.output
+    assert recorder.wait(90) == 0, recorder.output
     assert [line["stamp_ns"] for line in lines(tmp_path / "live")] == [1, 2, 4, 5]
     assert "left out 1: groundings whose image or heatmap did not come" in recorder.output
 
