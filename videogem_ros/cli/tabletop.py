@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     default=(240, 320),
     metavar="H W",
     show_default=True,
-    help="Size of the images in pixels.",
+    help="Size of the images in pixels; 16:9 is the widest.",
 )
 @click.option(
     "--empty",

@@ -168,7 +168,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         "dtype",
         "float32",
-        "precision of the vision tower",
+        "precision of the vision tower; what the processor or GPU does not multiply itself is slow",
         choices=("float32", "bfloat16", "float16"),
     ),
     Parameter(
