@@ -289,6 +289,43 @@ def test_an_error_is_told_before_any_work(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("other", "video,time,x\none,0,5\n", "other.csv, header: expected video, time, x, y"),
+        ("other", "video,time,x,y\none,0,5,6\none,1,5,?\n", "other.csv line 3, y: expected a"),
+        ("other", "video,time,x,y\nthree,0,5,6\n", "samples, such as one at 0.0 s, got none, but"),
+        ("centre", "video,time,x,y\none,0,5,6\n", "a name that no other method has, got centre"),
+        ("static/verb", "video,time,x,y\none,0,5,6\n", "a name that no other method has"),
+    ],
+)
+def test_wrong_predictions_are_told_before_any_work(
+    root: Path,
+    untrained: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    content: str,
+    message: str,
+) -> None:
+    """Wherever the model would be loaded, which comes before all grounding."""
+    monkeypatch.setattr("videogem_ros.cli.evaluate.load_grounder", None)
+    table = root.parent / "other.csv"
+    table.write_text(content)
+    result = on(root, *untrained, "--predictions", f"{name}={table}")
+    assert result.exit_code == 1, result.output
+    assert message in lines(result.stderr)[-1]
+
+
+def test_a_system_is_named_once(root: Path, untrained: list[str]) -> None:
+    table = root.parent / "other.csv"
+    table.write_text("video,time,x,y\none,0,5,6\n")
+    twice = 2 * ("--predictions", f"other={table}")
+    result = on(root, *untrained, *twice)
+    assert result.exit_code == 1
+    assert "a name that no other method has, got other" in lines(result.stderr)[-1]
+    assert "evaluating" not in result.output
+
+
 def test_a_data_set_of_which_nothing_can_be_read_is_an_error(
     root: Path, untrained: list[str], tmp_path: Path
 ) -> None:

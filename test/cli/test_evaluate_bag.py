@@ -154,3 +154,13 @@ def test_an_error_is_one_line(
     assert message in line
     assert "Traceback" not in result.output
     assert not (tmp_path / "out").exists()
+
+
+def test_predictions_for_other_bags_are_told_before_any_work(
+    drive: Path, untrained: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("videogem_ros.cli.evaluate_bag.load_grounder", None)
+    (tmp_path / "other.csv").write_text("video,time,x,y\nhall,3,22,3\n")
+    result = invoke(drive, "--predictions", f"CoMMA={tmp_path / 'other.csv'}", *untrained)
+    assert result.exit_code == 1, result.output
+    assert "other.csv: expected video and time of samples, such as drive at" in result.stderr

@@ -145,6 +145,27 @@ def test_an_incomplete_set_is_told_by_the_exit_code(
     assert out.exists()
 
 
+def test_a_file_that_cannot_be_written_is_told_before_any_work(
+    drive: Path, untrained: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name that is too long once something stands before it, as where the file is written."""
+    monkeypatch.setattr("videogem_ros.cli.tune.open_set", None)
+    out = tmp_path / ("a" * 250)
+    result = invoke("bag", drive, "--out", out, *SEARCH, *untrained)
+    assert result.exit_code == 1, result.output
+    assert f"cannot write {out}: File name too long" in result.stderr
+
+
+def test_trying_to_write_changes_no_file(
+    drive: Path, untrained: list[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "tuned.yaml"
+    out.write_text("before")
+    assert invoke("bag", drive, "--out", out, "--depth", 9, *untrained).exit_code == 1
+    assert out.read_text() == "before"
+    assert [*tmp_path.iterdir()] == [out]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -35,6 +35,7 @@ from videogem_ros.evaluation.labels import ImageLabel, Sidecar, write_sidecar
 from videogem_ros.window import WindowConfig
 
 LIFT, PRESS = "lift the cup", "press the button"
+LABELLED = {number: [detection(LIFT, (5, 5), (2, 2))] for number in range(8)}
 
 
 def dataset(*paths: Path, **windows: Any) -> BagDataset:
@@ -205,6 +206,57 @@ def test_an_image_that_is_late_or_broken_is_missing(tmp_path: Path) -> None:
     bag = dataset(write_bag(tmp_path / "drive", messages))
     assert len(bag.samples) == 1
     assert bag.missing == Counter({"drive": 2})
+    assert not bag.skipped
+
+
+def damage(path: Path, part: bytes, count: int) -> None:
+    """Overwrites so many bytes of a bag's file, from the first place of a part on."""
+    (file,) = path.glob("*.mcap")
+    content = bytearray(file.read_bytes())
+    place = content.index(part)
+    content[place : place + count] = b"\xff" * count
+    file.write_bytes(content)
+
+
+def large_film() -> list[tuple[str, int, Any]]:
+    """Labelled images of 0.8 MB, two to a chunk."""
+    messages = film(8, LABELLED)
+    for number in range(8):
+        stamp_ns = START_NS + number * 10**8
+        messages[2 * number] = (IMAGES, stamp_ns, image(stamp_ns, number, (512, 512)))
+    return messages
+
+
+def test_of_a_bag_that_breaks_off_labels_are_lost(tmp_path: Path) -> None:
+    path = write_bag(tmp_path / "drive", large_film())
+    assert len(dataset(path).samples) == 8
+    damage(path, bytes([4]) * 2000, 800_000)
+    bag = dataset(path)
+    assert 0 < len(bag.samples) < 8
+    ((reason, count),) = bag.skipped.items()
+    assert reason.startswith("the recording breaks off: ")
+    assert (count, bag.missing) == (1, Counter())
+
+
+def test_of_a_bag_that_breaks_off_a_sidecars_samples_are_missing(tmp_path: Path) -> None:
+    path = write_bag(tmp_path / "drive", large_film())
+    stamps = [START_NS + number * 10**8 for number in range(8)]
+    sidecar(tmp_path / "drive.labels.json", *((stamp, LIFT, (1, 2, 3, 4)) for stamp in stamps))
+    damage(path, bytes([4]) * 2000, 800_000)
+    bag = dataset(path)
+    assert 0 < len(bag.samples) < 8
+    assert bag.missing == Counter({"drive": 8 - len(bag.samples)})
+    assert not bag.skipped
+
+
+def test_labels_that_cannot_be_read_are_counted(tmp_path: Path) -> None:
+    labelled = LABELLED | {3: [detection(PRESS, (5, 5), (2, 2))]}
+    path = write_bag(tmp_path / "drive", film(8, labelled))
+    damage(path, PRESS.encode(), len(PRESS))  # no text in UTF-8
+    bag = dataset(path)
+    assert len(bag.samples) == 7
+    assert bag.skipped == Counter({f"{LABELS} that cannot be deserialised": 1})
+    assert not bag.missing
 
 
 def test_of_a_bag_that_starts_over_the_first_round_counts(tmp_path: Path) -> None:

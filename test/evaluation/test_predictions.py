@@ -9,8 +9,9 @@ import pytest
 
 from videogem_ros.errors import VideoGemError
 from videogem_ros.evaluation.metrics import judge, summarise
-from videogem_ros.evaluation.predictions import add_predictions, coverage
-from videogem_ros.evaluation.records import CENTRE, Box, Record
+from videogem_ros.evaluation.predictions import add_predictions, check_samples, coverage
+from videogem_ros.evaluation.records import CENTRE, Box, Record, Sample
+from videogem_ros.language import parse_actions
 
 HW = (30, 40)
 STAMP_NS = 1_700_000_000_100_000_000
@@ -120,3 +121,25 @@ def test_a_name_that_is_taken_is_refused(tmp_path: Path, name: str) -> None:
     path = table(tmp_path, "video,time,x,y\na,1,5,5\n")
     with pytest.raises(VideoGemError, match="a name that no other method has"):
         add_predictions([record("a", 10**9)], name, path)
+
+
+@pytest.mark.parametrize(
+    ("line", "belongs"),
+    [
+        ("a,1.04,,5,5", True),
+        ("a,1.06,,5,5", False),
+        ("b,1,,5,5", False),
+        ("a,1,lift it,5,5", True),
+        ("a,1,press it,5,5", False),
+    ],
+)
+def test_samples_tell_before_they_are_grounded_whether_a_line_is_theirs(
+    tmp_path: Path, line: str, belongs: bool
+) -> None:
+    path = table(tmp_path, f"video,time,action,x,y\n{line}\n")
+    sample = Sample("a/1/0", "a", "lift it", tuple(parse_actions("lift it")), 10**9, ())
+    if belongs:
+        check_samples([sample], path)
+    else:
+        with pytest.raises(VideoGemError, match="of samples, such as a at 1"):
+            check_samples([sample], path)

@@ -17,6 +17,7 @@ from videogem_ros.cli.reporting import (
     batch_of,
     cache_of,
     check_files,
+    check_predicted,
     continuable,
     evaluation_options,
     report,
@@ -89,6 +90,7 @@ def _evaluate(name: str, options: Mapping[str, Any]) -> None:
     gem = _is_gem(options["method"])
     check_files(options)
     dataset = open_set(name, options)
+    check_predicted(dataset, options)
     grounder = load_grounder(options)
     config = EvaluationConfig(
         main=GEM if gem else Method.of(grounder.config),

@@ -18,6 +18,7 @@ from videogem_ros.cli.reporting import (
     batch_of,
     cache_of,
     check_files,
+    check_predicted,
     continuable,
     evaluation_options,
     report,
@@ -80,6 +81,7 @@ def _ground(dataset: BagDataset, options: Mapping[str, Any]) -> None:
     from videogem_ros.evaluation.methods import Method
     from videogem_ros.evaluation.runner import Bench, EvaluationConfig, evaluate
 
+    check_predicted(dataset, options)
     grounder = load_grounder(options)
     config = EvaluationConfig(
         main=Method.of(grounder.config),

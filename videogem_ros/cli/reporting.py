@@ -15,7 +15,7 @@ from videogem_ros.errors import InvalidValueError
 
 if TYPE_CHECKING:
     from videogem_ros.core import Grounder
-    from videogem_ros.evaluation.records import Run
+    from videogem_ros.evaluation.records import Dataset, Run
     from videogem_ros.evaluation.report import Gallery
 
 INCOMPLETE = 3
@@ -86,14 +86,31 @@ def check_files(options: Mapping[str, Any]) -> None:
     """What can be known of predictions and report before an hour's work.
 
     Raises:
-        InvalidValueError: There is no such file, or no room for a folder.
+        VideoGemError: A file of predictions is not there, cannot be read or has a wrong line; a
+            system's name is taken; or there is no room for a folder.
     """
+    from videogem_ros.evaluation.predictions import check_names, check_predictions
+
+    check_names(name for name, _path in options["predictions"])
     for name, path in options["predictions"]:
         if not path.is_file():
             raise InvalidValueError(f"--predictions {name}", "a CSV file", str(path))
+        check_predictions(path)
     out: Path | None = options["out"]
     if out and out.exists() and not out.is_dir():
         raise InvalidValueError("--out", "a folder", str(out))
+
+
+def check_predicted(dataset: Dataset, options: Mapping[str, Any]) -> None:
+    """Whether other systems' predictions belong to a data set, before it is grounded.
+
+    Raises:
+        VideoGemError: No line of a file belongs to a sample.
+    """
+    from videogem_ros.evaluation.predictions import check_samples
+
+    for _name, path in options["predictions"]:
+        check_samples(dataset.samples, path)
 
 
 def cache_of(options: Mapping[str, Any]) -> Path | None:

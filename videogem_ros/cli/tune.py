@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -128,6 +129,7 @@ def _tune(name: str, options: Mapping[str, Any]) -> None:
     out, cache, unproven = (options[option] for option in ("out", "cache", "unproven"))
     if out.is_dir() or not out.resolve().parent.is_dir():
         raise InvalidValueError("--out", "a file in a folder that is there", str(out))
+    _check_writable(out)
     searched = ("settings", "folds", "hold_out", "seed")
     config = TuningConfig(**{option: options[option] for option in searched})
     dataset = open_set(name, options)
@@ -281,6 +283,17 @@ def _parameters(setting: GroundingConfig, options: Mapping[str, Any]) -> dict[st
     weights = {"weights": options["weights"]} if options["weights"] else {}
     name = backbone_name(options["backbone"], options["weights"])
     return {"backbone": name, **weights, **values}
+
+
+def _check_writable(path: Path) -> None:
+    """Tries what :func:`_write` begins with, before hours of work; leaves nothing behind."""
+    with suppress(_OnlyTriedError), whole_file(path) as partial:
+        partial.touch()
+        raise _OnlyTriedError
+
+
+class _OnlyTriedError(Exception):
+    """Keeps a file from being replaced by an empty one."""
 
 
 def _write(path: Path, parameters: Mapping[str, Any], about: Sequence[str]) -> None:

@@ -31,6 +31,9 @@ from videogem_ros.window import FrameBuffer, WindowConfig
 WINDOWS_KEPT = 8
 """Windows whose frames are kept, as the samples of an image come one after another."""
 
+_LABELS_LOST = (LABELS, "the recording breaks off")
+"""How a source's reasons begin where labels may be lost; lost images leave samples missing."""
+
 
 @dataclass(frozen=True)
 class BagImage:
@@ -60,7 +63,7 @@ class Recording:
         images: Readable images, in the order in which they were recorded.
         labels: Of the bag or its sidecar.
         files: What all of this was read from.
-        skipped: Labels that cannot be used, by reason.
+        skipped: Labels that cannot be used or read, by reason.
     """
 
     path: Path
@@ -160,6 +163,9 @@ def _scan(source: RosbagSource, label_topic: str | None) -> Recording:
             labels.append(ImageLabel(message.stamp_ns, label, label.action))
     if not images:
         raise RecordingError(f"{source.path}: no readable image on {topics[0]}")
+    if label_topic:
+        lost = {why: n for why, n in source.skipped.items() if why.startswith(_LABELS_LOST)}
+        skipped.update(lost)
     path = source.path
     name = path.resolve().name if path.is_dir() else path.stem
     files = tuple(storage_files(path)) if path.is_dir() else ()  # none where compressed
@@ -184,7 +190,7 @@ class BagDataset:
         samples: In the order of recordings and, there, of labels.
         missing: Samples whose stamp no image has, or only one that came out of order (which is
             the newest of no window), by recording.
-        skipped: Labels that cannot be used, by reason.
+        skipped: Labels that cannot be used or read, by reason.
 
     Raises:
         InvalidValueError: No recordings, or one twice.

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from videogem_ros.core.configuration import WEIGHTINGS
 from videogem_ros.errors import InvalidValueError
+from videogem_ros.evaluation.methods import PROMPTS
 from videogem_ros.evaluation.metrics import judge
-from videogem_ros.evaluation.records import Record
+from videogem_ros.evaluation.records import CENTRE, Record, Sample, method_name
 from videogem_ros.evaluation.tables import TOLERANCE_S, Row, nearest, read_table
 from videogem_ros.window import NS_PER_S
 
@@ -17,6 +19,51 @@ _logger = logging.getLogger(__name__)
 
 _Lines = Mapping[tuple[str, str], tuple[Sequence[int], Mapping[int, Row]]]
 """By video and action's text ("" for all actions): times in nanoseconds, in order, and rows."""
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Whether other systems' names can stand beside those of our methods.
+
+    Raises:
+        InvalidValueError: One is empty, given twice, or that of a method of the ablation grid.
+    """
+    taken = {method_name(weighting, prompt) for weighting in WEIGHTINGS for prompt in PROMPTS}
+    taken.add(CENTRE)
+    for name in names:
+        _check_name(name, taken)
+        taken.add(name)
+
+
+def check_predictions(path: Path) -> None:
+    """Whether a file is one that :func:`add_predictions` can read.
+
+    Raises:
+        VideoGemError: The file cannot be read.
+        InvalidValueError: A line is wrong.
+    """
+    _read(path)
+
+
+def check_samples(
+    samples: Sequence[Sample], path: Path, *, tolerance_s: float = TOLERANCE_S
+) -> None:
+    """Whether any line of a file belongs to a sample, before the samples are grounded.
+
+    Args:
+        samples: Of a data set.
+        path: As for :func:`add_predictions`.
+        tolerance_s: As there.
+
+    Raises:
+        VideoGemError: As for :func:`check_predictions`, or no line belongs to a sample.
+    """
+    rows, lines = _read(path)
+    tolerance_ns = round(tolerance_s * NS_PER_S)
+    for sample in samples:
+        for action in sample.actions:
+            if _line_for(lines, sample, action.text, tolerance_ns):
+                return
+    raise _unused(path, rows, samples)
 
 
 def add_predictions(
@@ -45,17 +92,12 @@ def add_predictions(
         InvalidValueError: A line is wrong, no line belongs to a sample, or a method of this name
             is there already.
     """
-    if not name.strip() or any(name in record.outcomes for record in records):
-        raise InvalidValueError("predictions", "a name that no other method has", name)
-    rows = read_table(path, ("video", "time", "x", "y"), ("action", "score"))
-    points = [(row.number("x"), row.number("y")) for row in rows]
-    if all(0 <= value <= 1 for point in points for value in point):
-        raise InvalidValueError(f"{path.name}, x and y", "pixels", "numbers from 0 to 1 alone")
-    lines = _lines(rows)
+    _check_name(name, {method for record in records for method in record.outcomes})
+    rows, lines = _read(path)
     used: set[str] = set()
     found = []
     for record in records:
-        row = _line_for(lines, record, round(tolerance_s * NS_PER_S))
+        row = _line_for(lines, record, record.action, round(tolerance_s * NS_PER_S))
         if row is not None:
             used.add(row.place)
             outcome = judge(
@@ -68,12 +110,7 @@ def add_predictions(
             record = replace(record, outcomes={**record.outcomes, name: outcome})  # noqa: PLW2901
         found.append(record)
     if not used:
-        first = rows[0].fields
-        raise InvalidValueError(
-            path.name,
-            f"video and time of samples, such as {_example(records)}",
-            f"none, but {first['video']} at {first['time']} s",
-        )
+        raise _unused(path, rows, records)
     if len(used) < len(rows):
         _logger.warning(
             "%s: %d of %d lines belong to no sample", path, len(rows) - len(used), len(rows)
@@ -85,6 +122,32 @@ def coverage(records: Sequence[Record], name: str) -> str:
     """How many samples a system has predictions for, as a line of a report."""
     count = sum(name in record.outcomes for record in records)
     return f"{name}: predictions for {count:,} of {len(records):,} samples"
+
+
+def _check_name(name: str, taken: Collection[str]) -> None:
+    if not name.strip() or name in taken:
+        raise InvalidValueError("predictions", "a name that no other method has", name)
+
+
+def _read(path: Path) -> tuple[list[Row], _Lines]:
+    """A file's rows, all of them checked, in its order and by what they are for."""
+    rows = read_table(path, ("video", "time", "x", "y"), ("action", "score"))
+    points = [(row.number("x"), row.number("y")) for row in rows]
+    if all(0 <= value <= 1 for point in points for value in point):
+        raise InvalidValueError(f"{path.name}, x and y", "pixels", "numbers from 0 to 1 alone")
+    return rows, _lines(rows)
+
+
+def _unused(
+    path: Path, rows: Sequence[Row], samples: Sequence[Sample | Record]
+) -> InvalidValueError:
+    """Where no line belongs to a sample, to be raised."""
+    first = rows[0].fields
+    return InvalidValueError(
+        path.name,
+        f"video and time of samples, such as {_example(samples)}",
+        f"none, but {first['video']} at {first['time']} s",
+    )
 
 
 def _lines(rows: Iterable[Row]) -> _Lines:
@@ -106,16 +169,16 @@ def _score(row: Row) -> float | None:
     return score
 
 
-def _line_for(lines: _Lines, record: Record, tolerance_ns: int) -> Row | None:
-    """The line for a record; one for its action goes before one for all."""
-    for action in (record.action.strip(), ""):
-        if (record.video, action) in lines:
-            times_ns, at = lines[record.video, action]
-            time_ns = nearest(times_ns, record.time_ns)
-            if abs(time_ns - record.time_ns) <= tolerance_ns:
+def _line_for(lines: _Lines, sample: Sample | Record, text: str, tolerance_ns: int) -> Row | None:
+    """The line for a sample's action; one for the action goes before one for all."""
+    for action in (text.strip(), ""):
+        if (sample.video, action) in lines:
+            times_ns, at = lines[sample.video, action]
+            time_ns = nearest(times_ns, sample.time_ns)
+            if abs(time_ns - sample.time_ns) <= tolerance_ns:
                 return at[time_ns]
     return None
 
 
-def _example(records: Sequence[Record]) -> str:
-    return f"{records[0].video} at {records[0].time_ns / NS_PER_S} s" if records else "none"
+def _example(samples: Sequence[Sample | Record]) -> str:
+    return f"{samples[0].video} at {samples[0].time_ns / NS_PER_S} s" if samples else "none"

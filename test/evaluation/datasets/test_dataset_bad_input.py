@@ -147,6 +147,7 @@ def test_a_daly_keyframe_that_cannot_be_used_is_counted(root, keyframe, reason):
     [
         ({2: (0, 0, 1, 1)}, "12 - 3!", "sentence: expected a text with words"),
         ({2: (0, 0, 1, 1)}, None, "sentence: expected a text with words"),
+        ({2: (0, 0, 1, 1)}, "do it", "sentence: expected a verb or a noun"),
         ({2: (5, 0, 1, 1)}, "add salt", "box: expected x1 <= x2 and y1 <= y2"),
         ({"2": (0, 0, 1, 1)}, "add salt", "second: expected a number from 0 to 1e9"),
         ({9: (0, 0, 1, 1)}, "add salt", "second: expected one of an evaluated segment"),

@@ -21,7 +21,9 @@ def printed(run: Run, width: int = 120) -> str:
 
 def test_methods_are_rows_with_their_figures():
     run = example_run(40)
-    line = next(line for line in printed(run).splitlines() if line.startswith(run.main + " "))
+    lines = printed(run).splitlines()
+    place = next(place for place, line in enumerate(lines) if line.startswith(run.main + " "))
+    line, below = lines[place : place + 2]
     summary = summarise(run.records)[run.main]
     cells = line.split()
     assert cells[:2] == [run.main, "VideoGEM"]
@@ -29,7 +31,18 @@ def test_methods_are_rows_with_their_figures():
     assert float(cells[3]) == pytest.approx(100 * summary.accuracy.low, abs=0.5)
     assert float(cells[5]) == pytest.approx(100 * summary.accuracy.high, abs=0.5)
     assert float(cells[-2]) == pytest.approx(summary.auc.value, abs=0.005)
-    assert cells[-1] == "40"
+    boxed = sum(bool(record.boxes) for record in run.records)
+    assert 0 < boxed < 40
+    assert (cells[-1], below.split()) == (f"{boxed}", ["of", "40"])
+
+
+def test_where_all_samples_have_a_box_they_are_counted_once():
+    run = example_run(40)
+    boxed = tuple(record for record in run.records if record.boxes)
+    out = printed(replace(run, records=boxed))
+    line = next(line for line in out.splitlines() if line.startswith(run.main + " "))
+    assert line.split()[-1] == f"{len(boxed)}"
+    assert " of " not in out
 
 
 def test_groups_counts_and_notes_follow():

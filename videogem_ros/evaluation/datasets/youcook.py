@@ -75,7 +75,10 @@ class YouCookInteractions:
         """Frame, box and candidate actions of an entry."""
         video, boxes_hw, second, box = entry
         second = whole(second, "second")
-        actions = described(self._sentence(video, second))
+        sentence = self._sentence(video, second)
+        actions = described(sentence)
+        if not actions:
+            raise InvalidValueError("sentence", "a verb or a noun", sentence)
         return Annotation(
             video,
             Moment(second * NS_PER_S),

@@ -21,6 +21,7 @@ from videogem_ros.evaluation.report.figures import (
     Figure,
     headline_methods,
     show_column,
+    show_counts,
 )
 
 CLASSES_SHOWN = 40
@@ -44,6 +45,11 @@ class Row:
     figures: tuple[Figure, ...]
     samples: int
     boxed: int
+
+    @property
+    def counts(self) -> tuple[str, str]:
+        """Both as texts; the second empty where they are the same."""
+        return show_counts(self.boxed, self.samples)
 
 
 @dataclass(frozen=True)

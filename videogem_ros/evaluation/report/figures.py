@@ -137,6 +137,16 @@ def _decimals(halves: Sequence[float], least: int, most: int) -> int:
     return min(max(wanted, least), most)
 
 
+def show_counts(boxed: int, samples: int) -> tuple[str, str]:
+    """How many samples a method's accuracy is over, and "of 40" where it was asked for more.
+
+    Args:
+        boxed: Samples with a box.
+        samples: All that the method was asked for.
+    """
+    return f"{boxed:,}", f"of {samples:,}" if samples > boxed else ""
+
+
 def show_plain(value: float) -> str:
     """A number without an interval: whole where it is whole or large, else three digits."""
     if not math.isfinite(value):

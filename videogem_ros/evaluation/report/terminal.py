@@ -16,6 +16,7 @@ from videogem_ros.evaluation.report.figures import (
     METRICS,
     by_accuracy,
     show_column,
+    show_counts,
     timing_table,
     title_of,
 )
@@ -57,7 +58,11 @@ def _methods(run: Run, summaries: Mapping[str, Summary]) -> Table:
         columns.append((metric.title, [figure.value for figure in figures]))
         if metric.name == "accuracy":
             columns.append(("95% interval", [figure.interval for figure in figures]))
-    columns.append(("n", [f"{summaries[name].samples:,}" for name in names]))
+    counts = [
+        show_counts(summary.accuracy.count, summary.samples)
+        for summary in (summaries[name] for name in names)
+    ]
+    columns.append(("n", ["\n".join(filter(None, texts)) for texts in counts]))
     return _table(f"{run.dataset}, {run.backbone}", "Method", names, columns, main=run.main)
 
 
