@@ -112,6 +112,27 @@ def test_where_nothing_better_was_found_the_setting_before_stays(
     assert found == Parameters.from_mapping(load_parameter_file(config)).grounding_config()
 
 
+def test_where_every_draw_is_the_same_there_is_no_interval(
+    untrained: list[str], tmp_path: Path
+) -> None:
+    """The box is the image with the outer halves of its pixels, so every point is right."""
+    messages: list[tuple[str, int, Any]] = []
+    for number in range(4):
+        stamp_ns = START_NS + number * 10**8
+        whole = detection("lift the cup", (16, 12), (33, 25))
+        messages += [
+            (IMAGES, stamp_ns, image(stamp_ns, 50 * number)),
+            ("/labels", stamp_ns + 1, labels(stamp_ns, whole)),
+        ]
+    bag, out = write_bag(tmp_path / "bag", messages), tmp_path / "tuned.yaml"
+    result = invoke("bag", bag, "--out", out, *SEARCH, *untrained)
+    assert result.exit_code == 0, result.output
+    text = " ".join(result.stdout.split())
+    assert "together 2 4 100.0 100.0 +0.0" in text
+    assert "100.0 % tuned and 100.0 % before, a difference of +0.0 points" in text
+    assert " to " not in text.split("held out")[1].split("Searched")[0]
+
+
 def test_an_interruption_leaves_no_file_and_says_what_is_kept(
     drive: Path, untrained: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

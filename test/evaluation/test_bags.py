@@ -192,6 +192,18 @@ def test_labels_that_cannot_be_used_are_counted(tmp_path: Path) -> None:
     )
 
 
+def test_a_box_of_any_integers_is_beyond_the_image(tmp_path: Path) -> None:
+    path = write_bag(tmp_path / "drive", film(2, {}))
+    sidecar(
+        tmp_path / "drive.labels.json",
+        (START_NS, LIFT, (0, 0, 10**30, 5)),
+        (START_NS + 10**8, LIFT, (1, 2, 3, 4)),
+    )
+    bag = dataset(path)
+    assert [sample.boxes for sample in bag.samples] == [((1, 2, 3, 4),)]
+    assert bag.skipped == Counter({"box: expected a place within the image of 32 x 24 pixels": 1})
+
+
 def test_an_image_that_is_late_or_broken_is_missing(tmp_path: Path) -> None:
     late, broken = START_NS + 5 * 10**7, START_NS + 3 * 10**8
     bad = image(broken)
@@ -354,6 +366,7 @@ def test_what_is_no_bag_is_refused(tmp_path: Path) -> None:
         ({"box": [1, 2, 3]}, "labels[0].box: expected null or [x1, y1, x2, y2], got [1, 2, 3]"),
         ({"box": [1, 2, 3, "4"]}, "labels[0].box: expected null or [x1, y1, x2, y2]"),
         ({"box": [5, 2, 3, 4]}, "labels[0].box: expected x1 <= x2 and y1 <= y2"),
+        ({"box": [1, 2, 10**400, 4]}, "labels[0].box: expected x1 <= x2 and y1 <= y2"),
         ({"box": ...}, "labels[0].box: expected null or [x1, y1, x2, y2], got nothing"),
         ({"groups": "a"}, "labels[0].groups: expected a list of names, got 'a'"),
         ({"groups": ["a,b"]}, "labels[0].groups: expected names without commas"),

@@ -162,7 +162,7 @@ def test_a_node_is_judged_with_its_latency(tmp_path: Path) -> None:
     [
         ("", "no groundings in it"),
         ("{", "own.jsonl line 1: expected a grounding as replay writes it"),
-        ('{"stamp_ns": 1}', "own.jsonl line 1: expected a grounding"),
+        ('{"stamp_ns": 1}', "own.jsonl line 1, action: expected a text, got nothing"),
         ("3", "own.jsonl line 1: expected a grounding"),
         (b"\xff", "cannot be read"),
         (None, "neither a bag nor a folder with groundings.jsonl"),
@@ -176,6 +176,45 @@ def test_what_holds_no_groundings_is_refused(
         path.write_bytes(content.encode() if isinstance(content, str) else content)
     with pytest.raises((RecordingError, InvalidValueError), match=message):
         RecordedGroundings(path)
+
+
+POINTS = {name: {"x": 1, "y": 2.5} for name in ("fused", "verb", "object", "action")}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"stamp_ns": "1"}, "stamp_ns: expected nanoseconds, an integer, got '1'"),
+        ({"stamp_ns": 10**30}, "stamp_ns: expected nanoseconds, an integer"),
+        ({"action": None}, "action: expected a text, got None"),
+        ({"verb": 7}, "verb: expected a text or null, got 7"),
+        ({"object": []}, "object: expected a text or null"),
+        ({"points": 3}, "points: expected numbers x and y of fused, verb, object, action, got 3"),
+        ({"points": {"fused": {"x": 1, "y": 2}}}, "points: expected numbers x and y"),
+        ({"points": {**POINTS, "verb": {"x": float("nan"), "y": 2}}}, "points: expected numbers"),
+        ({"points": {**POINTS, "verb": {"x": "1", "y": 2}}}, "points: expected numbers x and y"),
+        ({"score": float("nan")}, "score: expected a number from 0 to 1, got nan"),
+        ({"score": 1.5}, "score: expected a number from 0 to 1, got 1.5"),
+        ({"image_hw": [24]}, "image_hw: expected height and width in pixels, integers, got [24]"),
+        ({"image_hw": [24, "32"]}, "image_hw: expected height and width in pixels"),
+        ({"layer_weights": [1, 2]}, "layer_weights: expected a list of lists of numbers"),
+        ({"layer_weights": [[None]]}, "layer_weights: expected a list of lists of numbers"),
+        ({"received_ns": "x"}, "received_ns: expected nanoseconds, an integer, or null, got 'x'"),
+        ({"latency_ms": float("inf")}, "latency_ms: expected a number or null, got inf"),
+        ({"compute_ms": True}, "compute_ms: expected a number or null, got True"),
+        ({"backbone": None}, "backbone: expected a text, got None"),
+    ],
+)
+def test_a_field_of_a_line_that_is_wrong_is_named(
+    replayed: Path, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    lines = (replayed / "groundings.jsonl").read_text().splitlines()
+    wrong = json.dumps(json.loads(lines[1]) | change)
+    path = tmp_path / "own.jsonl"
+    path.write_text("\n".join((lines[0], wrong)))
+    with pytest.raises(InvalidValueError) as caught:
+        RecordedGroundings(path)
+    assert str(caught.value).startswith(f"own.jsonl line 2, {message}")
 
 
 def test_a_bag_without_groundings_or_with_those_of_several_nodes_is_refused(

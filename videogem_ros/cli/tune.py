@@ -239,10 +239,11 @@ def _shown(value: object) -> str:
 
 
 def _percent(estimate: Estimate, sign: str = "") -> str:
+    """The number, and its interval unless every draw was the same and says nothing."""
     value, low, high = (
         f"{100 * number:{sign}.1f}" for number in (estimate.value, estimate.low, estimate.high)
     )
-    return f"{value} ({low} to {high})"
+    return f"{value} ({low} to {high})" if estimate.low < estimate.high else value
 
 
 def _about(tuning: Tuning, dataset: str, *, unproven: bool) -> list[str]:

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -80,7 +81,7 @@ class RecordedGroundings:
 
     Raises:
         RecordingError: There is none, or it cannot be read.
-        InvalidValueError: A line of groundings.jsonl is none.
+        InvalidValueError: A line of groundings.jsonl is none; it names the field.
     """
 
     def __init__(self, path: Path) -> None:
@@ -196,30 +197,106 @@ def _from_lines(path: Path) -> tuple[RecordedGrounding, ...]:
     found: list[RecordedGrounding] = []
     indices: Counter[int] = Counter()  # a frame's lines are in the order of its actions
     for number, line in enumerate(lines, 1):
-        try:
-            fields = json.loads(line)
-            stamp_ns = int(fields["stamp_ns"])
-            points = {name: fields["points"][name] for name in _POINTS}
-            height, width = fields["image_hw"]
-            found.append(
-                RecordedGrounding(
-                    stamp_ns=stamp_ns,
-                    index=indices[stamp_ns],
-                    action=fields["action"],
-                    verb=fields["verb"] or "",
-                    object=fields["object"] or "",
-                    points={name: (float(at["x"]), float(at["y"])) for name, at in points.items()},
-                    score=float(fields["score"]),
-                    image_hw=(height, width),
-                    layer_weights=tuple(tuple(row) for row in fields["layer_weights"]),
-                    received_ns=fields.get("received_ns"),
-                    latency_ms=fields.get("latency_ms"),
-                    compute_ms=fields.get("compute_ms"),
-                    backbone=fields.get("backbone", ""),
-                )
+        fields = _fields(line, f"{path.name} line {number}")
+        stamp_ns = fields["stamp_ns"]
+        points = {name: fields["points"][name] for name in _POINTS}
+        height, width = fields["image_hw"]
+        found.append(
+            RecordedGrounding(
+                stamp_ns=stamp_ns,
+                index=indices[stamp_ns],
+                action=fields["action"],
+                verb=fields["verb"] or "",
+                object=fields["object"] or "",
+                points={name: (float(at["x"]), float(at["y"])) for name, at in points.items()},
+                score=float(fields["score"]),
+                image_hw=(height, width),
+                layer_weights=tuple(tuple(row) for row in fields["layer_weights"]),
+                received_ns=fields["received_ns"],
+                latency_ms=fields["latency_ms"],
+                compute_ms=fields["compute_ms"],
+                backbone=fields["backbone"],
             )
-        except (ValueError, TypeError, KeyError) as error:
-            expected = "a grounding as replay writes it"
-            raise InvalidValueError(f"{path.name} line {number}", expected, repr(error)) from error
+        )
         indices[stamp_ns] += 1
     return tuple(found)
+
+
+def _fields(line: str, place: str) -> Mapping[str, Any]:
+    """What a line of groundings.jsonl holds, all of it checked.
+
+    Args:
+        line: Its text.
+        place: File and line, for error messages.
+
+    Raises:
+        InvalidValueError: It is no grounding; it names the field.
+    """
+    try:
+        content = json.loads(line)
+    except ValueError as error:
+        raise InvalidValueError(place, "a grounding as replay writes it", f"{error}") from error
+    if not isinstance(content, dict):
+        raise InvalidValueError(place, "a grounding as replay writes it", content)
+    fields = {**_NOT_KNOWN, **content}
+    for name, (valid, expected) in _FIELDS.items():
+        if not valid(fields.get(name, ...)):
+            got = repr(fields[name]) if name in fields else "nothing"
+            raise InvalidValueError(f"{place}, {name}", expected, got)
+    return fields
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < _BEYOND  # so not NaN
+
+
+def _is_integer(value: Any) -> bool:
+    return type(value) is int and 0 <= value < _BEYOND
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _are_points(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(at, dict) and _is_number(at.get("x")) and _is_number(at.get("y"))
+        for at in (value.get(name) for name in _POINTS)
+    )
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_is_integer, value))
+
+
+def _are_weights(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(row, list) and all(map(_is_number, row)) for row in value
+    )
+
+
+def _or_none(valid: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: value is None or valid(value)
+
+
+_BEYOND = 2**63
+"""Numbers from there on are no times, pixels or weights."""
+
+_NOT_KNOWN = {"received_ns": None, "latency_ms": None, "compute_ms": None, "backbone": ""}
+"""What a line of a replay lacks."""
+
+_FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "stamp_ns": (_is_integer, "nanoseconds, an integer"),
+    "action": (_is_text, "a text"),
+    "verb": (_or_none(_is_text), "a text or null"),
+    "object": (_or_none(_is_text), "a text or null"),
+    "points": (_are_points, f"numbers x and y of {', '.join(_POINTS)}"),
+    "score": (lambda value: _is_number(value) and 0 <= value <= 1, "a number from 0 to 1"),
+    "image_hw": (_is_size, "height and width in pixels, integers"),
+    "layer_weights": (_are_weights, "a list of lists of numbers"),
+    "received_ns": (_or_none(_is_integer), "nanoseconds, an integer, or null"),
+    "latency_ms": (_or_none(_is_number), "a number or null"),
+    "compute_ms": (_or_none(_is_number), "a number or null"),
+    "backbone": (_is_text, "a text"),
+}
+"""What a line of groundings.jsonl must hold: whether a value is right, and what is, in words."""

@@ -12,6 +12,7 @@ size 0 says that the action was asked for and is not in the image.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -54,7 +55,8 @@ class Label:
         groups: Names under which it is counted in tables; without commas.
 
     Raises:
-        InvalidValueError: no words, a box without a pixel, or a group's name with a comma.
+        InvalidValueError: no words, a box without a pixel or of numbers that are not finite, or a
+            group's name with a comma.
     """
 
     action: str
@@ -66,10 +68,18 @@ class Label:
             raise InvalidValueError("label.action", "words", repr(self.action))
         if self.box is not None:
             x1, y1, x2, y2 = self.box
-            if not (x1 <= x2 and y1 <= y2 and np.isfinite(self.box).all()):
+            if not (x1 <= x2 and y1 <= y2 and all(map(_finite, self.box))):
                 raise InvalidValueError("label.box", "x1 <= x2 and y1 <= y2", self.box)
         if any("," in name for name in self.groups):
             raise InvalidValueError("label.groups", "names without commas", self.groups)
+
+
+def _finite(value: float) -> bool:
+    """Whether it is a number that a float64 can hold; integers of JSON have any length."""
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def register(store: Typestore) -> None:
