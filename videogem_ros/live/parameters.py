@@ -168,7 +168,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         "dtype",
         "float32",
-        "precision of the vision tower; what the processor or GPU does not multiply itself is slow",
+        "precision of the vision tower; slow where processor or GPU do not multiply it themselves",
         choices=("float32", "bfloat16", "float16"),
     ),
     Parameter(
