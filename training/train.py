@@ -42,6 +42,7 @@ from trainer import Plan, Trainer, VideoPlan, train
 from videogem_ros.core.backbones import openclip, viclip
 from videogem_ros.core.backbones.checkpoint import TABLETOP
 from videogem_ros.core.presence import fit_calibration
+from videogem_ros.errors import said
 
 OBJECTIVES = ("boxes", "contrast", "tokens")
 TWINS = 0.2
@@ -218,9 +219,8 @@ def loaded(checkpoint: str | Path) -> dict[str, Any]:
         if not isinstance(state, dict) or "student" not in state:
             raise ValueError("no student in it")
     except Exception as error:  # foreign bytes make the unpickler raise errors of every kind
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise click.ClickException(
-            f"{checkpoint}: expected a checkpoint of a run, got {reason}"
+            f"{checkpoint}: expected a checkpoint of a run, got {said(error)[:120]}"
         ) from error
     return state
 

@@ -61,3 +61,8 @@ class RecordingError(VideoGemError):
 
 class EncodingError(InvalidValueError):
     """An image message cannot be converted: unknown encoding, wrong step, short data."""
+
+
+def said(error: Exception) -> str:
+    """An exception's message in one line, its type where it comes without."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from videogem_ros.cli.console import result_console
+from videogem_ros.cli.options import warn
 from videogem_ros.cli.signals import interruptible
 from videogem_ros.core.configuration import SCOPES
 from videogem_ros.errors import InvalidValueError, VideoGemError
@@ -179,7 +180,7 @@ def _warn(device: str, settings: Sequence[Setting]) -> None:
 
     for dtype in dict.fromkeys(setting.dtype for setting in settings):
         if said := slowness(torch.device(device), DTYPES[dtype]):
-            click.echo(f"warning: {said}", err=True)
+            warn(said)
 
 
 def _settings(device: str, machine: Machine, options: dict[str, Any]) -> list[Setting]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -191,10 +190,8 @@ def load_session(grounding: Mapping[str, Any]) -> tuple[Session, Grounder]:
         parameters.session_config() if parameters else SessionConfig(),
         **{name: grounding[name] for name in ("frame_interval_s", "start")},
     )
-    spacy_model = str(parameters["spacy_model"]) if parameters else ""
-    parse = functools.partial(parse_actions, spacy_model=spacy_model or None)
     grounder = load_grounder(grounding)
-    return Session(grounder, windows, parse), grounder
+    return Session(grounder, windows, parameters.parse if parameters else parse_actions), grounder
 
 
 def load_grounder(grounding: Mapping[str, Any]) -> Grounder:
@@ -230,4 +227,9 @@ def warn_of(backbone: Backbone) -> None:
     tower = backbone.tower
     for said in (caveat(backbone), slowness(tower.class_embedding.device, tower.dtype)):
         if said:
-            click.secho(f"warning: {said}", fg="yellow", bold=True, err=True)
+            warn(said)
+
+
+def warn(text: str) -> None:
+    """Writes a warning to standard error."""
+    click.secho(f"warning: {text}", fg="yellow", bold=True, err=True)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from videogem_ros.core.configuration import CUDA_GRAPHS
-from videogem_ros.errors import check_choice
+from videogem_ros.errors import check_choice, said
 
 MAX_GRAPHS = 8
 """Graphs that are kept: of so many shapes and choices of frames, the latest used ones."""
@@ -226,7 +226,7 @@ class Graphs:
         except RuntimeError as error:  # all that CUDA's errors derive from
             self._seen[key] = False
             self.failed += 1
-            self.problem = " ".join(str(error).split())[:200] or type(error).__name__
+            self.problem = said(error)[:200]
             level = logging.WARNING if self.failed == 1 else logging.DEBUG
             _logger.log(level, "no CUDA graph, each launch is made anew: %s", self.problem)
             return None

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from videogem_ros.core.acceleration import stream_for
+from videogem_ros.errors import said
 
 if TYPE_CHECKING:
     from videogem_ros.core.tower import Norm
@@ -48,7 +49,7 @@ def _module(device: torch.device) -> Any | None:
         module.mean_of_parts(x.view(2, 1, 1, 1, 16))
         module.mix_and_norm(x[None], x[:, :1, :1], x[0, 0], x[0, 0], 1e-5)
     except Exception as error:  # of Triton, a C compiler, the driver
-        problem = " ".join(str(error).split())[:200] or type(error).__name__
+        problem = said(error)[:200]
         _logger.warning("no own GPU kernels, torch's operators instead: %s", problem)
         return None
     return module

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,6 +15,7 @@ CPU_FLAGS = {
 """What Linux calls the instructions, on x86 and on ARM; one of them is enough."""
 
 
+@functools.cache
 def processor_fields() -> dict[str, str]:
     """Fields of the first processor in /proc/cpuinfo; none where there is no such file."""
     fields: dict[str, str] = {}

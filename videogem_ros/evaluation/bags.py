@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from videogem_ros.adapters.bag import RosbagSource, open_source
+from videogem_ros.adapters.bag.rosbag import BREAKS_OFF
 from videogem_ros.adapters.bag.storage import storage_files
 from videogem_ros.adapters.bag.vision import LABELS, read_label
 from videogem_ros.datatypes import Frame, Window
@@ -31,7 +32,7 @@ from videogem_ros.window import FrameBuffer, WindowConfig
 WINDOWS_KEPT = 8
 """Windows whose frames are kept, as the samples of an image come one after another."""
 
-_LABELS_LOST = (LABELS, "the recording breaks off")
+_LABELS_LOST = (LABELS, BREAKS_OFF)
 """How a source's reasons begin where labels may be lost; lost images leave samples missing."""
 
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import enum
-import functools
 import gc
 import math
 import threading
@@ -36,7 +35,6 @@ from videogem_ros.core import Grounder, backbone_name, caveat, load_backbone
 from videogem_ros.core.hardware import slowness
 from videogem_ros.datatypes import Action, Frame, Window
 from videogem_ros.errors import InvalidValueError, VideoGemError
-from videogem_ros.language import parse_actions
 from videogem_ros.live import diagnostics
 from videogem_ros.live.camera import doubt
 from videogem_ros.live.health import Health, Level
@@ -728,11 +726,10 @@ def _load(parameters: Parameters) -> tuple[Grounder, Session]:
     backbone = load_backbone(name, weights, device, parameters["dtype"])
     config, graphs = parameters.grounding_config(), parameters["cuda_graphs"]
     grounder = Grounder(backbone, config, cuda_graphs=graphs)
-    parse = functools.partial(parse_actions, spacy_model=parameters["spacy_model"] or None)
-    session = Session(grounder, parameters.session_config(), parse)
+    session = Session(grounder, parameters.session_config(), parameters.parse)
     blank = Frame(np.zeros((*WARM_UP_HW, 3), np.uint8), stamp_ns=0)
     window = Window((blank,) * (session.config.frames or 1))
-    grounder.warm_up(window, parse(WARM_UP_COMMAND))
+    grounder.warm_up(window, parameters.parse(WARM_UP_COMMAND))
     return grounder, session
 
 

@@ -35,6 +35,7 @@ from videogem_ros.render import HEAT_OPACITY
 from videogem_ros.window import WindowConfig
 
 if TYPE_CHECKING:
+    from videogem_ros.datatypes import Action
     from videogem_ros.session import SessionConfig
 
 Value = str | bool | int | float | tuple[float, ...] | tuple[str, ...]
@@ -621,6 +622,12 @@ class Parameters:
         from videogem_ros.session import SessionConfig  # noqa: PLC0415 - brings torch
 
         return SessionConfig(**self._window_fields, max_actions=self["max_actions"])
+
+    def parse(self, text: str) -> tuple[Action, ...]:
+        """Splits a command into actions, as ``spacy_model`` says."""
+        from videogem_ros.language import parse_actions  # noqa: PLC0415 - brings spaCy
+
+        return parse_actions(text, spacy_model=self["spacy_model"] or None)
 
     @property
     def _window_fields(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from videogem_ros.adapters.bag.source import Command, Source
-from videogem_ros.adapters.bag.storage import STORAGES, UNREADABLE, Storage, said, storage_files
+from videogem_ros.adapters.bag.storage import STORAGES, UNREADABLE, Storage, storage_files
 from videogem_ros.adapters.encodings import (
     frame_from_compressed,
     frame_from_message,
@@ -18,9 +18,12 @@ from videogem_ros.adapters.encodings import (
     pixel_kind,
 )
 from videogem_ros.datatypes import Frame
-from videogem_ros.errors import RecordingError, VideoGemError
+from videogem_ros.errors import RecordingError, VideoGemError, said
 
 _logger = logging.getLogger(__name__)
+
+BREAKS_OFF = "the recording breaks off"
+"""How the reason begins where what follows is lost."""
 
 _IMAGE, _COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 _FRAMES = {_IMAGE: frame_from_message, _COMPRESSED: frame_from_compressed}
@@ -165,7 +168,7 @@ class RosbagSource(Source):
         try:
             yield from messages
         except Exception as error:  # whatever a damaged file makes the storage readers raise
-            self._skip(RecordingError(f"the recording breaks off: {said(error)}"))
+            self._skip(RecordingError(f"{BREAKS_OFF}: {said(error)}"))
 
     def _find_topics(self) -> list[_Topic]:
         counts: dict[tuple[str, str], int] = {}

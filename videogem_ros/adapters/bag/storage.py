@@ -16,7 +16,7 @@ from rosbags.serde import SerdeError
 from rosbags.typesys import Stores, TypesysError, get_types_from_msg, get_typestore
 
 from videogem_ros.adapters.bag.vision import typestore as labels_typestore
-from videogem_ros.errors import RecordingError, VideoGemError
+from videogem_ros.errors import RecordingError, VideoGemError, said
 from videogem_ros.live.types import typestore as groundings_typestore
 
 if sys.version_info >= (3, 14):
@@ -134,11 +134,6 @@ def unpacked(raw: bytes) -> bytes:
 def storage_files(folder: Path) -> list[Path]:
     """The storage files in a folder, in order of their names."""
     return sorted(file for file in folder.iterdir() if file.suffix in STORAGES)
-
-
-def said(error: Exception) -> str:
-    """An exception's message in one line; some come without."""
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _openable(path: Path) -> list[Path]:
