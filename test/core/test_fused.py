@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib
 import logging
+import math
 from types import ModuleType
 from typing import Any
 
@@ -61,16 +62,17 @@ def test_vectors_get_their_length(
     qkv = noise(2, 37, 3 * 3 * size).to(device, dtype)
     p = attention.split_heads(qkv, 3)
     p = p if device.type == "cuda" else qkv.view(2, 37, 3, 3, size).permute(2, 0, 3, 1, 4)
-    length = torch.tensor([2.0, 5.0], device=device).view(-1, 1, 1, 1)
-    found = kernels.of_length(p, length)
+    square = torch.tensor([2.0, 12.5], device=device)
+    found = kernels.of_length(p, square, factor=2.0)
     assert found.is_contiguous()
     exact = p.cpu().double()
-    close(found, exact / exact.norm(dim=-1, keepdim=True) * length.cpu().double(), dtype)
+    length = torch.tensor([2.0, 5.0]).double().view(-1, 1, 1, 1)
+    close(found, exact / exact.norm(dim=-1, keepdim=True) * length, dtype)
 
 
 def test_a_vector_of_zeros_has_no_length(kernels: ModuleType, device: torch.device) -> None:
     p = torch.zeros(1, 1, 1, 2, 8, device=device)
-    assert not kernels.of_length(p, torch.ones(1, 1, 1, 1, device=device)).any()
+    assert not kernels.of_length(p, torch.ones(1, device=device)).any()
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -118,10 +120,142 @@ def test_a_mixture_of_terms_and_its_norm(
     terms = noise(2, 8, 7, 48).to(device, dtype)[:, :, 2:]
     mixture = noise(2, 3, 8, seed=1) if own_mixture else torch.ones(1, 1, 8).expand(2, -1, -1)
     weight, bias = (noise(48, seed=seed).to(device, dtype) for seed in (2, 3))
-    found = kernels.mix_and_norm(terms, mixture.to(device), weight, bias, 1e-5)
+    directions = noise(3, 48, seed=5).to(device) if own_mixture else None
+    found, along = kernels.mix_and_norm(
+        terms, mixture.to(device), weight, bias, 1e-5, dtype, directions
+    )
     mixed = torch.einsum("fpl,flnd->fpnd", mixture.double(), terms.cpu().double())
     expected = F.layer_norm(mixed, (48,), weight.cpu().double(), bias.cpu().double(), 1e-5)
-    close(found, expected, torch.float32)
+    close(found, expected, dtype)
+    if directions is None:
+        assert not len(along)
+    else:
+        by_hand = torch.einsum("fpnd,pd->fpn", expected, directions.cpu().double())
+        torch.testing.assert_close(along.cpu().double(), by_hand, atol=1e-5, rtol=1e-5)
+
+
+def test_the_scaled_mean_of_rows(kernels: ModuleType, device: torch.device) -> None:
+    values = noise(2, 3000).to(device)
+    found = kernels.scaled_mean(values, 0.125)
+    close(found, values.cpu().double().mean(dim=1) / 8, torch.float32)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_the_sum_of_first_tokens(
+    kernels: ModuleType, device: torch.device, dtype: torch.dtype
+) -> None:
+    a, b = noise(2, 5, 48).to(device, dtype), noise(2, 1, 48, seed=1).to(device, dtype)
+    found = kernels.sum_of_first(a, b)
+    assert torch.equal(found, a[:, 0].float() + b[:, 0].float())
+
+
+# Attention. Triton's interpreter has no products of bfloat16.
+
+
+@pytest.fixture
+def own(kernels: ModuleType, device: torch.device) -> ModuleType:
+    """Own attention, for the size of head and the dtype that it is used for on a GPU."""
+    if device.type == "cuda" and torch.cuda.get_device_capability() < fused.HOPPER:
+        pytest.skip("no copy engine before Hopper")
+    return importlib.import_module("videogem_ros.core.triton_attention")
+
+
+def heads(device: torch.device, tokens: int, size: float, seed: int = 0) -> tuple[Tensor, ...]:
+    """q, k and v of two samples and two heads, as a projection gives them, (2, 2, N, d)."""
+    dtype, dim = (torch.bfloat16, 64) if device.type == "cuda" else (torch.float32, 16)
+    qkv = size * noise(2, tokens, 3 * 2 * dim, seed=seed).to(device, dtype)
+    return tuple(qkv.view(2, tokens, 3, 2, dim).permute(2, 0, 3, 1, 4))
+
+
+def near(found: Tensor, expected: Tensor) -> None:
+    """Within what rounding makes of logits, weights and output."""
+    limit = 4e-3 if found.dtype == torch.bfloat16 else 1e-5
+    error = (found.cpu().double() - expected).norm() / expected.norm()
+    assert error <= limit, float(error)
+
+
+def by_formula(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+    q, k, v = (x.cpu().double() for x in (query, key, value))
+    weights = (scale * math.log(2) * q @ k.transpose(-1, -2)).softmax(dim=-1)
+    return weights @ v.repeat(len(q) // len(v), 1, 1, 1)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of NumPy, where a first look overflows
+@pytest.mark.parametrize("tokens", [1, 10, 64, 137])
+@pytest.mark.parametrize("size", [0.5, 1, 30], ids=["small", "usual", "too large to go without"])
+def test_attention_is_its_formula(
+    own: ModuleType, device: torch.device, tokens: int, size: float
+) -> None:
+    q, k, v = heads(device, tokens, size)
+    near(own.attention(q, k, v, 0.2), by_formula(q, k, v, 0.2))
+    near(own.attention(q[:, :, :1], k, v, 0.2), by_formula(q[:, :, :1], k, v, 0.2))
+    every = q[:, :, tokens // 8 :: 8]
+    near(own.attention(every, k, v, 0.2), by_formula(every, k, v, 0.2))
+
+
+@pytest.mark.parametrize("away", [3, 8])
+def test_attention_to_what_is_far_from_all(
+    own: ModuleType, device: torch.device, away: float
+) -> None:
+    """All logits are far below those of the zeros that fill the last block of keys."""
+    q, k, v = (x.clone() for x in heads(device, 70, 1.0))
+    q[..., 0], k[..., 0] = -away, away
+    near(own.attention(q, k, v), by_formula(q, k, v, 1.0))
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("square", [0.5, 4.0, 300.0])
+def test_attention_made_of_a_length(
+    own: ModuleType, kernels: ModuleType, device: torch.device, square: float
+) -> None:
+    """300: 2^300 is no number in float32."""
+    squares = torch.tensor([square, square / 2], device=device)
+    p = torch.stack(heads(device, 137, 1.0))
+    p = kernels.of_length(p, squares, 1.5).flatten(0, 1)
+    found = own.attention(p, p, p, square=squares, factor=1.5)
+    mixed = by_formula(p, p, p, 1.0)
+    length = (1.5 * squares.cpu().double()).sqrt().repeat(3).view(-1, 1, 1, 1)
+    near(found, mixed / mixed.norm(dim=-1, keepdim=True) * length)
+    assert found.is_contiguous()
+
+
+@pytest.mark.parametrize("tokens", [attention.PATCHES, slice(3, None, 8), torch.tensor([5, 1])])
+@torch.inference_mode()
+def test_self_self_attention_is_that_without(
+    own: ModuleType,
+    kernels: ModuleType,
+    device: torch.device,
+    tokens: Tensor | slice,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    projections = torch.stack(heads(device, 137, 1.0))
+    tokens = tokens.to(device) if isinstance(tokens, Tensor) else tokens
+    temperature = torch.tensor([1.5, 4.0], device=device)
+    double = projections.cpu().double()
+    exact = attention.self_self_attention(double, temperature.cpu(), tokens)
+    plain = attention.attention(*double)
+    monkeypatch.setattr(attention, "own_kernels", lambda x: kernels)
+    monkeypatch.setattr(attention, "own_attention", lambda *x: own)
+    found = attention.self_self_attention(projections, temperature, tokens)
+    limit = 1e-2 if found.dtype == torch.bfloat16 else 1e-5
+    assert (found.cpu() - exact).norm() <= limit * exact.norm()
+    near(attention.attention(*projections), plain)
+
+
+def test_own_attention_is_for_what_it_can_take(
+    own: ModuleType, kernels: ModuleType, device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fused, "own_kernels", lambda x: kernels)
+    monkeypatch.setattr(fused, "_attention_module", lambda device: own)
+    x = torch.zeros(1, 1, 4, 64, dtype=torch.bfloat16, device=device)
+    assert fused.own_attention(x, x) is own
+    assert fused.own_attention(x.half()) is None
+    assert fused.own_attention(x[..., :32]) is None
+    odd = torch.zeros(1, 1, 4, 65, dtype=x.dtype, device=device)[..., :64]
+    assert fused.own_attention(x, odd) is None
+    assert fused.own_attention(torch.zeros(260, dtype=x.dtype)[3:259].view(1, 1, 4, 64)) is None
+    monkeypatch.setattr(fused, "own_kernels", lambda x: None)
+    assert fused.own_attention(x) is None
 
 
 # In their places.

@@ -11,7 +11,9 @@ import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from videogem_ros.core.fused import own_kernels
+from videogem_ros.core.fused import HOPPER, own_attention, own_kernels
+
+LOG2_E = math.log2(math.e)
 
 PATCHES = slice(1, None)
 """All tokens but the class token."""
@@ -43,6 +45,10 @@ def merge_heads(x: Tensor) -> Tensor:
 
 def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """softmax(q k^T / sqrt(d)) v, fused; all (B, heads, N, d), the query's N may differ."""
+    own = own_attention(query, key, value)
+    if own is not None:
+        attended: Tensor = own.attention(query, key, value, LOG2_E / math.sqrt(query.shape[-1]))
+        return attended
     return F.scaled_dot_product_attention(query, key, value)
 
 
@@ -69,14 +75,13 @@ def self_self_attention(
     Returns:
         (B, heads, N or M, d), the mean of out_q, out_k and out_v.
     """
-    root = temperature.float().sqrt().view(-1, 1, 1, 1)
-    value = projections[2]
+    temperature, value = temperature.float(), projections[2]
     own = own_kernels(projections)
     if own is not None:
-        mean: Tensor = own.mean_of_parts(_own_attention(projections, root, value, tokens))
+        mean: Tensor = own.mean_of_parts(_own_attention(projections, temperature, value, tokens))
         return mean
     parts = torch.split(projections, _together(projections))
-    total = _total(_sum(_own_attention(part, root, value, tokens)) for part in parts)
+    total = _total(_sum(_own_attention(part, temperature, value, tokens)) for part in parts)
     return total / len(projections) if total.requires_grad else total.div_(len(projections))
 
 
@@ -123,21 +128,27 @@ def _together(projections: Tensor) -> int:
 
 
 def _own_attention(
-    projections: Tensor, root: Tensor, value: Tensor, tokens: Tensor | slice | None
+    projections: Tensor, temperature: Tensor, value: Tensor, tokens: Tensor | slice | None
 ) -> Tensor:
     """out_p of some of q, k and v, (P, B, heads, N or M, d).
 
     Args:
         projections: (P, B, heads, N, d), one of them or more.
-        root: (B, 1, 1, 1) float32, sqrt(t).
+        temperature: (B,) float32, t.
         value: (B, heads, N, d), v.
         tokens: As :func:`self_self_attention` takes them.
     """
     count, batch = projections.shape[:2]
-    p = _of_length(projections, root).flatten(0, 1)  # (P B, heads, N, d)
+    own = own_attention(value)
+    if own is not None:  # which takes powers of 2, and not of e
+        p = _of_length(projections, temperature, factor=LOG2_E).flatten(0, 1)
+        p = own.attention(p, p, p, square=temperature, factor=LOG2_E)
+        out = own.attention(p if tokens is None else p[:, :, tokens], p, value)
+        return out.view(count, batch, *out.shape[1:])
+    p = _of_length(projections, temperature).flatten(0, 1)  # (P B, heads, N, d)
     # The value's length falls out again.
     p1 = F.scaled_dot_product_attention(p, p, p, scale=1.0).view_as(projections)
-    p = _of_length(p1, root, p).flatten(0, 1)
+    p = _of_length(p1, temperature, p).flatten(0, 1)
     del p1
     query = p if tokens is None else p[:, :, tokens]
     value = value.expand(count, -1, -1, -1, -1).flatten(0, 1)
@@ -159,15 +170,17 @@ def _total(parts: Iterator[Tensor]) -> Tensor:
     return total
 
 
-def _of_length(p: Tensor, length: Tensor, memory: Tensor | None = None) -> Tensor:
-    """Vectors p (..., d), made of the given length; in the memory that may be had.
+def _of_length(
+    p: Tensor, square: Tensor, memory: Tensor | None = None, factor: float = 1.0
+) -> Tensor:
+    """Vectors p (P, B, heads, N, d), made of the length sqrt(factor * square), square (B,).
 
-    A GPU's own kernel makes new memory: there it costs less than what it would save. New memory it
-    is, too, where gradients are wanted.
+    In the memory that may be had. A GPU's own kernel makes new memory: there it costs less than
+    what it would save. New memory it is, too, where gradients are wanted.
     """
     own = own_kernels(p)
     if own is not None:
-        made: Tensor = own.of_length(p, length)
+        made: Tensor = own.of_length(p, square, factor)
         return made
     wide = p.float() if p.dtype.itemsize == 2 else p  # a CPU mixes dtypes slowly
     norm: Tensor = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
@@ -176,6 +189,7 @@ def _of_length(p: Tensor, length: Tensor, memory: Tensor | None = None) -> Tenso
     elif wide is not p:
         memory = wide
     out = None if memory is None else memory.view(p.shape)
+    length = (factor * square).sqrt().view(-1, 1, 1, 1)
     return torch.mul(wide, length / norm.clamp_min(1e-12), out=out).to(p.dtype)
 
 
@@ -195,11 +209,11 @@ def token_temperature(lengths: Tensor, head_dim: int) -> Tensor:
     Returns:
         (B,) float32.
     """
+    own = own_kernels(lengths)
+    if own is not None:
+        scaled: Tensor = own.scaled_mean(lengths, 1 / math.sqrt(head_dim))
+        return scaled
     return lengths.mean(dim=-1) / math.sqrt(head_dim)
-
-
-HOPPER = (9, 0)
-"""Compute capability from which on cuDNN's attention is the fastest."""
 
 
 def kernels(

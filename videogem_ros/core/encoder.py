@@ -113,9 +113,12 @@ class Encoder:
                     class_terms.reshape(windows, -1, *class_terms.shape[1:]),
                 )
             width = len(tower.class_embedding)
-            patch_terms = pixels.new_empty(
-                windows, len(chosen), self.depth + 1, patches, width, dtype=tower.dtype
-            )
+            shape = (windows, len(chosen), self.depth + 1, patches, width)
+            if own_kernels(pixels) is None:
+                patch_terms = pixels.new_empty(shape, dtype=tower.dtype)
+            else:  # as the branch makes them
+                shape = (windows, self.depth + 1, patches, len(chosen), width)
+                patch_terms = pixels.new_empty(shape, dtype=tower.dtype).permute(0, 3, 1, 2, 4)
             tokens = _tokens_of(chosen, frames, patches, pixels.device)
             attend = None
             if self.scope == "frame":
@@ -230,7 +233,7 @@ class Encoder:
         if out is None:
             shape = (x.shape[0], self.depth + 1, *wanted.shape[1:])
             out = wanted.new_empty(shape, dtype=tower.dtype)
-        _store(wanted, out[:, 0])
+        out[:, 0].copy_(wanted.view(len(wanted), *out.shape[2:-1], -1))
         class_terms = [x[:, 0].clone()]
         del wanted  # a view, as the class token was, which would keep all of x
         # Several windows fill a GPU by themselves.
@@ -301,6 +304,9 @@ class Encoder:
         attended = self._plain(block, qkv, 1 if last else None)
         del qkv
         x, added, pending = _mlp(block, x[:, :1] if last else x, attended)
+        own = own_kernels(attended)
+        if own is not None:
+            return x, pending, own.sum_of_first(attended, added)
         return x, pending, attended[:, 0].float() + added[:, 0]
 
     def _branch(
@@ -313,12 +319,7 @@ class Encoder:
     ) -> None:
         """s_l, what self-self attention gives the wanted patch tokens, into (B, ..., D)."""
         temperature = token_temperature(lengths, self.tower.head_dim)
-        _store(block.project(merge_heads(attend(qkv, temperature))), out)
-
-
-def _store(x: Tensor, out: Tensor) -> None:
-    """(B, M, D) into (B, ..., D) of as many places."""
-    out.copy_(x.view(x.shape[0], *out.shape[1:-1], x.shape[-1]))
+        block.project_to(merge_heads(attend(qkv, temperature)), out)
 
 
 def _mlp(block: Block, x: Tensor, attended: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:

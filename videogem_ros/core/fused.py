@@ -20,6 +20,12 @@ from videogem_ros.errors import said
 if TYPE_CHECKING:
     from videogem_ros.core.tower import Norm
 
+HOPPER = (9, 0)
+"""Compute capability from which on a copy engine reads blocks of a tensor."""
+
+HEAD_DIM = 64
+"""Of CLIP's towers up to L."""
+
 _logger = logging.getLogger(__name__)
 
 
@@ -37,17 +43,52 @@ def own_kernels(x: Tensor) -> Any | None:
     return _module(x.device) if taken else None
 
 
+def own_attention(*heads: Tensor) -> Any | None:
+    """:mod:`.triton_attention`, where it can take the place of torch's attention.
+
+    Args:
+        heads: Queries, keys and values, each (..., d).
+
+    Returns:
+        The module; None where :func:`own_kernels` are not used, before Hopper, in another dtype
+        than bfloat16, for another d than 64, for which alone it is the faster one, and for rows
+        that the copy engine cannot read.
+    """
+    x = heads[0]
+    if x.dtype != torch.bfloat16 or x.shape[-1] != HEAD_DIM or own_kernels(x) is None:
+        return None
+    module = _attention_module(x.device)
+    return module if module is not None and all(map(module.takes, heads)) else None
+
+
+@functools.cache
+def _attention_module(device: torch.device) -> Any | None:
+    if torch.cuda.get_device_capability(device) < HOPPER:
+        return None
+    try:
+        module = importlib.import_module("videogem_ros.core.triton_attention")
+        x = torch.ones(1, 1, 2, HEAD_DIM, dtype=torch.bfloat16, device=device)
+        module.attention(x, x, x, square=torch.ones(1, device=device))
+        module.attention(x, x, x.clone(), 0.5)
+    except Exception as error:  # of Triton, a C compiler, the driver
+        _logger.warning("no own attention on the GPU, torch's instead: %s", said(error)[:200])
+        return None
+    return module
+
+
 @functools.cache
 def _module(device: torch.device) -> Any | None:
     try:
         module = importlib.import_module("videogem_ros.core.triton_kernels")
         # Whether they compile for this device shows when they do.
         x = torch.ones(1, 2, 16, device=device)
-        module.of_length(x.view(1, 1, 1, 2, 16), x[:, :1, :1, None])
+        module.of_length(x.view(1, 1, 1, 2, 16), x[0, 0, :1])
         module.add_norm(x, x, x[0, 0], x[0, 0], 1e-5, torch.float32)
         module.quick_gelu(x)
         module.mean_of_parts(x.view(2, 1, 1, 1, 16))
-        module.mix_and_norm(x[None], x[:, :1, :1], x[0, 0], x[0, 0], 1e-5)
+        module.scaled_mean(x[0], 1.0)
+        module.sum_of_first(x, x)
+        module.mix_and_norm(x[None], x[:, :1, :1], x[0, 0], x[0, 0], 1e-5, x.dtype, x[0, :1])
     except Exception as error:  # of Triton, a C compiler, the driver
         problem = said(error)[:200]
         _logger.warning("no own GPU kernels, torch's operators instead: %s", problem)

@@ -33,11 +33,18 @@ def patch_similarity(
     terms = features.patch_terms
     weights = weights.expand(len(terms), -1, -1)
     own = own_kernels(terms)
-    if own is not None:
-        norm = tower.ln_post
-        normed = own.mix_and_norm(terms, weights, norm.weight, norm.bias, norm.eps)
-        return _cosines(tower.project(normed), text)
-    return torch.stack([_of_frame(*one, text, tower) for one in zip(terms, weights)])
+    if own is None:
+        return torch.stack([_of_frame(*one, text, tower) for one in zip(terms, weights)])
+    norm = (tower.ln_post.weight, tower.ln_post.bias, tower.ln_post.eps)
+    if terms.dtype.itemsize > 2:
+        return _cosines(tower.project(own.mix_and_norm(terms, weights, *norm)[0]), text)
+    # |y W|, of so many numbers, loses little in half precision: y . (W text) takes float32.
+    weights = weights.expand(-1, len(text), -1)
+    directions = text @ tower.projection.float().T
+    normed, along = own.mix_and_norm(terms, weights, *norm, terms.dtype, directions)
+    embedded = normed @ tower.projection.to(terms.dtype)
+    similarity: Tensor = along / embedded.norm(dim=-1, dtype=torch.float32).clamp_min(1e-12)
+    return similarity
 
 
 def _of_frame(terms: Tensor, weights: Tensor, text: Tensor, tower: VisionTower) -> Tensor:

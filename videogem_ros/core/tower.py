@@ -112,6 +112,16 @@ class Block:
     scale_attention: Tensor | None = None
     scale_mlp: Tensor | None = None
 
+    def project_to(self, attended: Tensor, out: Tensor) -> None:
+        """:meth:`project` (B, N, D) into (B, ..., D), of as many places."""
+        own = own_kernels(attended)
+        direct = own is not None and out.is_contiguous() and out.dtype == attended.dtype
+        if direct and self.out.bias is not None and self.scale_attention is None:
+            flat, to = attended.flatten(0, 1), out.view(-1, out.shape[-1])
+            torch.addmm(self.out.bias, flat, self.out.weight.T, out=to)
+        else:
+            out.copy_(self.project(attended).view(len(attended), *out.shape[1:-1], -1))
+
     def project(self, attended: Tensor) -> Tensor:
         """W_o attended + b_o, (B, N, D): what the attention adds to the residual stream."""
         out = self.out(attended)

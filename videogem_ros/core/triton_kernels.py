@@ -12,16 +12,17 @@ import triton.language as tl
 from torch import Tensor
 
 ROWS = 32
-"""Tokens of one program of ``_of_length`` and ``_mean_of_parts``."""
+"""Tokens of one program of ``_of_length``."""
 ELEMENTS = 2048
-"""Numbers of one program of ``_quick_gelu``."""
+"""Numbers of one program of what looks at each by itself."""
 
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _of_length(  # type: ignore[no-untyped-def]
     p,
-    length,
+    square,
     out,
+    factor,
     batch,
     heads,
     tokens,
@@ -40,17 +41,19 @@ def _of_length(  # type: ignore[no-untyped-def]
     inside = (rows < tokens)[:, None] & (columns < SIZE)[None, :]
     start = p + part * stride_part + sample * stride_sample + head * stride_head
     x = tl.load(start + rows[:, None] * stride_token + columns[None, :], inside, 0).to(tl.float32)
-    scale = tl.load(length + sample) / tl.maximum(tl.sqrt(tl.sum(x * x, 1)), 1e-12)
+    length = tl.sqrt(factor * tl.load(square + sample))
+    scale = length / tl.maximum(tl.sqrt(tl.sum(x * x, 1)), 1e-12)
     to = out + (place * tokens + rows[:, None]) * SIZE + columns[None, :]
     tl.store(to, (x * scale[:, None]).to(out.dtype.element_ty), inside)
 
 
-def of_length(p: Tensor, length: Tensor) -> Tensor:
-    """Vectors made of the given length.
+def of_length(p: Tensor, square: Tensor, factor: float = 1.0) -> Tensor:
+    """Vectors made of the length sqrt(factor * square).
 
     Args:
         p: (P, B, heads, N, d), a head's numbers adjacent.
-        length: (B, 1, 1, 1) float32.
+        square: (B,) float32.
+        factor: The same for all.
 
     Returns:
         (P, B, heads, N, d), contiguous, of p's dtype.
@@ -60,8 +63,9 @@ def of_length(p: Tensor, length: Tensor) -> Tensor:
     grid = (triton.cdiv(tokens, ROWS), parts * batch * heads)
     _of_length[grid](
         p,
-        length.contiguous(),
+        square,
         out,
+        factor,
         batch,
         heads,
         tokens,
@@ -172,55 +176,66 @@ def quick_gelu(x: Tensor) -> Tensor:
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _mean_of_parts(  # type: ignore[no-untyped-def]
-    parts,
-    out,
-    heads,
-    tokens,
-    stride_part,
-    stride_sample,
-    stride_head,
-    stride_token,
-    PARTS: tl.constexpr,
-    SIZE: tl.constexpr,
-    PADDED: tl.constexpr,
-    ROWS: tl.constexpr,
+    parts, out, count, PARTS: tl.constexpr, ELEMENTS: tl.constexpr
 ):
-    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    sample, head = tl.program_id(1) // heads, tl.program_id(1) % heads
-    columns = tl.arange(0, PADDED)
-    inside = (rows < tokens)[:, None] & (columns < SIZE)[None, :]
-    place = parts + sample * stride_sample + head * stride_head
-    place += rows[:, None] * stride_token + columns[None, :]
-    total = tl.zeros((ROWS, PADDED), tl.float32)
+    places = tl.program_id(0) * ELEMENTS + tl.arange(0, ELEMENTS)
+    inside = places < count
+    total = tl.zeros((ELEMENTS,), tl.float32)
     for part in tl.static_range(PARTS):
-        total += tl.load(place + part * stride_part, inside, 0).to(tl.float32)
-    to = out + ((sample * tokens + rows[:, None]) * heads + head) * SIZE + columns[None, :]
-    tl.store(to, (total / PARTS).to(out.dtype.element_ty), inside)
+        total += tl.load(parts + part * count + places, inside, 0).to(tl.float32)
+    tl.store(out + places, (total / PARTS).to(out.dtype.element_ty), inside)
 
 
 def mean_of_parts(parts: Tensor) -> Tensor:
     """The mean of what the attentions of q, k and v give.
 
     Args:
-        parts: (P, B, heads, N, d), a head's numbers adjacent.
+        parts: (P, B, heads, N, d); best with a token's heads adjacent.
 
     Returns:
         (B, heads, N, d), with a token's heads adjacent.
     """
-    count, batch, heads, tokens, size = parts.shape
-    out = torch.empty((batch, tokens, heads, size), dtype=parts.dtype, device=parts.device)
-    _mean_of_parts[(triton.cdiv(tokens, ROWS), batch * heads)](
-        parts,
-        out,
-        heads,
-        tokens,
-        *parts.stride()[:4],
-        PARTS=count,
-        SIZE=size,
-        PADDED=triton.next_power_of_2(size),
-        ROWS=ROWS,
-    )
+    parts = parts.transpose(2, 3).contiguous()
+    out = torch.empty_like(parts[0])
+    grid = (triton.cdiv(out.numel(), ELEMENTS),)
+    _mean_of_parts[grid](parts, out, out.numel(), PARTS=len(parts), ELEMENTS=ELEMENTS)
     return out.transpose(1, 2)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _scaled_mean(values, out, factor, count, ELEMENTS: tl.constexpr):  # type: ignore[no-untyped-def]
+    total = tl.zeros((ELEMENTS,), tl.float32)
+    for start in range(0, count, ELEMENTS):
+        places = start + tl.arange(0, ELEMENTS)
+        total += tl.load(values + tl.program_id(0) * count + places, places < count, 0)
+    tl.store(out + tl.program_id(0), factor * tl.sum(total, 0) / count)
+
+
+def scaled_mean(values: Tensor, factor: float) -> Tensor:
+    """Factor times the mean of each row, (B, N) contiguous float32 to (B,)."""
+    out = torch.empty(len(values), device=values.device)
+    _scaled_mean[(len(values),)](values, out, factor, values.shape[1], ELEMENTS=ELEMENTS)
+    return out
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _sum_of_first(  # type: ignore[no-untyped-def]
+    a, b, out, a_stride_sample, b_stride_sample, SIZE: tl.constexpr, PADDED: tl.constexpr
+):
+    sample, columns = tl.program_id(0), tl.arange(0, PADDED)
+    inside = columns < SIZE
+    total = tl.load(a + sample * a_stride_sample + columns, inside, 0).to(tl.float32)
+    total += tl.load(b + sample * b_stride_sample + columns, inside, 0).to(tl.float32)
+    tl.store(out + sample * SIZE + columns, total, inside)
+
+
+def sum_of_first(a: Tensor, b: Tensor) -> Tensor:
+    """The sum of both first tokens, (B, N, D) each in any dtype to (B, D) float32."""
+    batch, _, size = a.shape
+    out = torch.empty((batch, size), device=a.device)
+    padded = triton.next_power_of_2(size)
+    _sum_of_first[(batch,)](a, b, out, a.stride(0), b.stride(0), SIZE=size, PADDED=padded)
+    return out
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -229,7 +244,9 @@ def _mix_and_norm(  # type: ignore[no-untyped-def]
     mixture,
     weight,
     bias,
+    directions,
     out,
+    along,
     patches,
     prompts,
     stride_frame,
@@ -242,6 +259,7 @@ def _mix_and_norm(  # type: ignore[no-untyped-def]
     TERMS: tl.constexpr,
     SIZE: tl.constexpr,
     PADDED: tl.constexpr,
+    ALONG: tl.constexpr,
 ):
     frame, patch = tl.program_id(0) // patches, tl.program_id(0) % patches
     columns = tl.arange(0, PADDED)
@@ -256,12 +274,22 @@ def _mix_and_norm(  # type: ignore[no-untyped-def]
             x = tl.load(place + term * stride_term, inside, 0).to(tl.float32)
             value += tl.load(share + term * mixture_stride_term) * x
         y = _layer_norm(value, inside, scale, shift, eps, SIZE)
-        tl.store(out + ((frame * prompts + prompt) * patches + patch) * SIZE + columns, y, inside)
+        row = (frame * prompts + prompt) * patches + patch
+        tl.store(out + row * SIZE + columns, y.to(out.dtype.element_ty), inside)
+        if ALONG:
+            y *= tl.load(directions + prompt * SIZE + columns, inside, 0)
+            tl.store(along + row, tl.sum(tl.where(inside, y, 0), 0))
 
 
 def mix_and_norm(
-    terms: Tensor, mixture: Tensor, weight: Tensor, bias: Tensor, eps: float
-) -> Tensor:
+    terms: Tensor,
+    mixture: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    eps: float,
+    dtype: torch.dtype = torch.float32,
+    directions: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
     """The layer norm of weighted sums of terms.
 
     Args:
@@ -270,18 +298,24 @@ def mix_and_norm(
         weight: (D,), of the norm.
         bias: (D,), of the norm.
         eps: Of the norm.
+        dtype: Of the norm's output.
+        directions: (P, D) contiguous float32, one a prompt; P is what they say then.
 
     Returns:
-        (F, P, N, D) float32.
+        The norm (F, P, N, D), and its products with the directions (F, P, N) float32, computed
+        before it was rounded; without directions those are empty.
     """
     (frames, count, patches, size), prompts = terms.shape, mixture.shape[1]
-    out = torch.empty((frames, prompts, patches, size), device=terms.device)
+    out = torch.empty((frames, prompts, patches, size), dtype=dtype, device=terms.device)
+    along = torch.empty(out.shape[:-1] if directions is not None else (0,), device=terms.device)
     _mix_and_norm[(frames * patches,)](
         terms,
         mixture,
         weight,
         bias,
+        weight if directions is None else directions,
         out,
+        along,
         patches,
         prompts,
         *terms.stride()[:3],
@@ -290,5 +324,6 @@ def mix_and_norm(
         TERMS=count,
         SIZE=size,
         PADDED=triton.next_power_of_2(size),
+        ALONG=directions is not None,
     )
-    return out
+    return out, along

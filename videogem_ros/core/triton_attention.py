@@ -1,0 +1,180 @@
+"""Attention in one kernel of our own, for NVIDIA GPUs from Hopper on and bfloat16.
+
+torch's kernels follow each row's largest logit, so that no exponential can overflow, and correct
+all that was summed whenever it grows. Logits of attention in CLIP are small enough to do without:
+here each block of queries first goes without, looks at its sums, and only where those are too
+large or too small to be right goes through all keys once more, as the others do. bfloat16 has
+float32's exponents, so weights between 2^-100 and 2^100 are as good as those around 1.
+
+Keys that a last block lacks come as zeros from the copy engine: their weights are 1, and their
+values 0, so nothing but their number has to be taken from the sum of the weights.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+from triton.tools.tensor_descriptor import TensorDescriptor
+
+ROWS = 64
+"""Queries of one program, and keys that it looks at together: the fastest of 32, 64 and 128."""
+WARPS, STAGES = 4, 3
+
+LEAST: tl.constexpr = tl.constexpr(2.0**-80)
+MOST: tl.constexpr = tl.constexpr(2.0**100)
+"""Sums within are right."""
+PADDING: tl.constexpr = tl.constexpr(2.0**-8)
+"""A sum must be so much of what the padding added to it, to keep its digits."""
+ONES: tl.constexpr = tl.constexpr(16)
+"""Columns of ones that weights are summed by, on the matrix units: the least that a product has."""
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _logits(  # type: ignore[no-untyped-def]
+    q, keys, sample, head, start, scale, ROWS: tl.constexpr, SIZE: tl.constexpr, SCALED: tl.constexpr
+):
+    k = keys.load([sample, head, start, 0]).reshape(ROWS, SIZE)
+    logits = tl.dot(q, k.T)
+    return k, logits * scale if SCALED else logits
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _attention(  # type: ignore[no-untyped-def]
+    queries,
+    keys,
+    values,
+    square,
+    out,
+    scale,
+    factor,
+    wanted,
+    tokens,
+    heads,
+    batch,
+    stride_sample,
+    stride_head,
+    stride_token,
+    SIZE: tl.constexpr,
+    ROWS: tl.constexpr,
+    SCALED: tl.constexpr,
+    SAME: tl.constexpr,
+    LENGTH: tl.constexpr,
+):
+    first = tl.program_id(0) * ROWS
+    sample, head = tl.program_id(1) // heads, tl.program_id(1) % heads
+    of_value = sample % batch  # what the P have in common
+    q = queries.load([sample, head, first, 0]).reshape(ROWS, SIZE)
+    ones = tl.full((ROWS, ONES), 1, tl.float32).to(q.dtype)
+    mixed = tl.zeros((ROWS, SIZE), tl.float32)
+    sums = tl.zeros((ROWS, ONES), tl.float32)
+    for start in tl.range(0, tokens, ROWS):
+        k, logits = _logits(q, keys, sample, head, start, scale, ROWS, SIZE, SCALED)
+        weights = tl.exp2(logits).to(q.dtype)
+        if SAME:
+            v = k
+        else:
+            v = values.load([of_value, head, start, 0]).reshape(ROWS, SIZE)
+        if not LENGTH:  # where the sum falls out again
+            sums = tl.dot(weights, ones, sums)
+        mixed = tl.dot(weights, v, mixed)
+
+    if LENGTH:
+        total = tl.sum(mixed * mixed, 1)
+        right = total >= LEAST
+    else:
+        padding = tl.cdiv(tokens, ROWS) * ROWS - tokens
+        total = tl.max(sums, 1) - padding
+        right = (total >= LEAST) & (total >= padding * PADDING)
+    right = (right & (total <= MOST)).to(tl.int32)  # what is no number is not, either
+    if tl.min(right, 0) == 0:
+        top = tl.full((ROWS,), float("-inf"), tl.float32)
+        mixed = tl.zeros((ROWS, SIZE), tl.float32)
+        total = tl.zeros((ROWS,), tl.float32)
+        for start in tl.range(0, tokens, ROWS):
+            k, logits = _logits(q, keys, sample, head, start, scale, ROWS, SIZE, SCALED)
+            inside = start + tl.arange(0, ROWS) < tokens
+            logits = tl.where(inside[None, :], logits, float("-inf"))
+            higher = tl.maximum(top, tl.max(logits, 1))
+            fade = tl.exp2(top - higher)
+            weights = tl.exp2(logits - higher[:, None])
+            if SAME:
+                v = k
+            else:
+                v = values.load([of_value, head, start, 0]).reshape(ROWS, SIZE)
+            total = total * fade + tl.sum(weights, 1)
+            mixed = tl.dot(weights.to(q.dtype), v, mixed * fade[:, None])
+            top = higher
+        if LENGTH:
+            total = tl.sum(mixed * mixed, 1)
+
+    if LENGTH:
+        share = tl.sqrt(factor * tl.load(square + of_value) / total)
+    else:
+        share = 1 / total
+    rows = first + tl.arange(0, ROWS)
+    to = out + sample * stride_sample + head * stride_head
+    to += rows[:, None] * stride_token + tl.arange(0, SIZE)[None, :]
+    tl.store(to, (mixed * share[:, None]).to(out.dtype.element_ty), (rows < wanted)[:, None])
+
+
+def takes(x: Tensor) -> bool:
+    """Whether :func:`attention` may have a tensor (..., d) as query, key or value."""
+    aligned = all(stride * x.itemsize % 16 == 0 for stride in x.stride()[:-1])
+    return aligned and x.stride(-1) == 1 and x.data_ptr() % 16 == 0
+
+
+def attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    scale: float = 1.0,
+    square: Tensor | None = None,
+    factor: float = 1.0,
+) -> Tensor:
+    """What queries see: weights 2^(scale q k^T), with rows that sum to 1, times v.
+
+    Args:
+        query: (P B, heads, M, d) bfloat16; d is a power of two from 16 on.
+        key: (P B, heads, N, d).
+        value: (B, heads, N, d), the same for each of the P, or ``key`` itself.
+        scale: Of the logits.
+        square: (B,) float32: what comes of it is made of the length sqrt(factor * square), and
+            value is key; as it is where None.
+        factor: The same for all.
+
+    Returns:
+        (P B, heads, M, d) bfloat16, with a token's heads adjacent, or, made of a length, a head's
+        tokens.
+    """
+    samples, heads, wanted, size = query.shape
+    shape = (samples, wanted, heads, size) if square is None else query.shape
+    out = torch.empty(shape, dtype=query.dtype, device=query.device)
+    out = out.transpose(1, 2) if square is None else out
+    tiles = (_tiles(x) for x in (query, key, value))
+    _attention[(triton.cdiv(wanted, ROWS), samples * heads)](
+        *tiles,
+        out if square is None else square,
+        out,
+        scale,
+        factor,
+        wanted,
+        key.shape[2],
+        heads,
+        len(value if square is None else square),
+        *out.stride()[:3],
+        SIZE=size,
+        ROWS=ROWS,
+        SCALED=scale != 1,
+        SAME=key is value,
+        LENGTH=square is not None,
+        num_warps=WARPS,
+        num_stages=STAGES,
+    )
+    return out
+
+
+def _tiles(x: Tensor) -> TensorDescriptor:
+    """Blocks of a head's tokens, read by the copy engine; tokens that are not there are zeros."""
+    return TensorDescriptor(x, list(x.shape), list(x.stride()), [1, 1, ROWS, x.shape[-1]])
