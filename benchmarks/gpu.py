@@ -41,6 +41,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from videogem_ros.core import Grounder, GroundingConfig, load_backbone
 from videogem_ros.core.attention import kernels
 from videogem_ros.core.backbones import Backbone
+from videogem_ros.core.encoder import join_features
+from videogem_ros.core.fused import own_attention
 from videogem_ros.datatypes import PROMPT_KINDS, Action, Frame, Grounding, Window
 from videogem_ros.files import whole_file
 from videogem_ros.language import parse_actions
@@ -404,9 +406,9 @@ def batched(grounder: Grounder, plan: Plan) -> dict[str, list[float]]:
     wall = wall_ms(grounder.device, lambda n: grounder.ground_each(windows[n + 3], actions), steps)
 
     def work(number: int) -> None:
-        step = windows[number % len(windows)]
-        for features, window in zip(grounder.encode_windows(step), step):
-            grounder._compare(features, window.hw, [POUR])
+        features = grounder.encode_windows(windows[number % len(windows)])
+        together = join_features(features, [0] * len(cameras))
+        grounder._compare(together, plan.image_hw, [POUR])
 
     device = device_ms(grounder.device, work, steps)
     return {
@@ -416,20 +418,35 @@ def batched(grounder: Grounder, plan: Plan) -> dict[str, list[float]]:
 
 
 def attention_ms(backbone: Backbone, device: torch.device, repeats: int) -> dict[str, float]:
-    """One self-self step of a window by each kernel of fused attention that takes it."""
+    """One self-self step of a window by each kernel of fused attention that takes it.
+
+    On a GPU replayed from a CUDA graph, as it is in a window.
+    """
     tower, found = backbone.tower, {}
     tokens = 1 + backbone.window_frames * (tower.position_embedding.shape[0] - 1)
     shape = (3, tower.heads, tokens, tower.head_dim)
     p = torch.randn(shape, device=device, dtype=tower.dtype)
+    p *= 2 / p.norm(dim=-1, keepdim=True)  # logits of usual size
+
+    def fused() -> Tensor:
+        return F.scaled_dot_product_attention(p, p, p, scale=1.0)
+
+    def replayed_ms(work: Callable[[], Tensor]) -> float:
+        if device.type != "cuda":
+            return median(device_ms(device, lambda _: work(), repeats))
+        from triton.testing import do_bench_cudagraph
+
+        return float(do_bench_cudagraph(work, return_mode="median"))
+
+    if (own := own_attention(p)) is not None:
+        square = torch.full((len(p),), 4.0, device=device)
+        found["own, first step"] = replayed_ms(lambda: own.attention(p, p, p, square=square))
+        found["own, second step"] = replayed_ms(lambda: own.attention(p, p, p[:1]))
     chosen = {*kernels(p.dtype, tower.head_dim), SDPBackend.CUDNN_ATTENTION} - {SDPBackend.MATH}
     for kernel in sorted(chosen, key=str):
-
-        def work(_: int) -> Tensor:
-            return F.scaled_dot_product_attention(p, p, p, scale=1.0)
-
         try:
             with sdpa_kernel(kernel):
-                found[kernel.name.lower()] = median(device_ms(device, work, repeats))
+                found[kernel.name.lower()] = replayed_ms(fused)
         except RuntimeError:  # this GPU, or this build of torch, has it not
             continue
     return found
@@ -487,6 +504,10 @@ def measure(plan: Plan, device: torch.device) -> dict[str, Any]:
     rates = batched(grounder, plan)
     more["CUDA graphs"] = {
         name: getattr(grounder.graphs, name)
+        for name in ("recorded", "replayed", "failed", "problem")
+    }
+    more["CUDA graphs, after the encoder"] = {
+        name: getattr(grounder.comparisons, name)
         for name in ("recorded", "replayed", "failed", "problem")
     }
 

@@ -11,11 +11,13 @@ from videogem_ros.core.acceleration import Pass, Recording
 class CpuRecording:
     """A pass that is computed anew, between the same pieces of memory."""
 
-    def __init__(self, passed: Pass, inputs: Tensor, outputs: tuple[Tensor, ...]) -> None:
+    def __init__(
+        self, passed: Pass, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...]
+    ) -> None:
         self._passed, self._inputs, self._outputs = passed, inputs, outputs
 
     def replay(self) -> None:
-        for output, value in zip(self._outputs, self._passed(self._inputs)):
+        for output, value in zip(self._outputs, self._passed(*self._inputs)):
             output.copy_(value)
 
 
@@ -23,7 +25,7 @@ class CpuRecorder:
     """Does what a CUDA graph does: outputs hold nothing before the first replay.
 
     Attributes:
-        recorded: Shapes of the inputs of all recordings.
+        recorded: Shapes of the first inputs of all recordings.
         error: Raised in place of the next recordings, where not None.
     """
 
@@ -34,10 +36,15 @@ class CpuRecorder:
         self.error: Exception | None = None
 
     def record(
-        self, passed: Pass, inputs: Tensor, beside: Recording | None
+        self, passed: Pass, inputs: tuple[Tensor, ...], beside: Recording | None
     ) -> tuple[Recording, tuple[Tensor, ...]]:
         if self.error is not None:
             raise self.error
-        outputs = tuple(torch.full_like(output, torch.nan) for output in passed(inputs))
-        self.recorded.append(tuple(inputs.shape))
+        outputs = tuple(_nothing(output) for output in passed(*inputs))
+        self.recorded.append(tuple(inputs[0].shape))
         return CpuRecording(passed, inputs, outputs), outputs
+
+
+def _nothing(output: Tensor) -> Tensor:
+    """Memory of the same kind, with values that no pass gives."""
+    return torch.full_like(output, torch.nan if output.is_floating_point() else -1)

@@ -277,8 +277,9 @@ def test_groundings_are_the_same_to_the_bit(tiny: Backbone, recording: CpuRecord
                 grounder.ground(asked, [POUR, CUT], frames),
                 plain.ground(asked, [POUR, CUT], frames),
             )
-    assert grounder.graphs.recorded == 3
-    assert plain.graphs.recorded == 0
+    assert grounder.graphs.recorded == grounder.comparisons.recorded == 3
+    assert grounder.comparisons.replayed == 9
+    assert plain.graphs.recorded == plain.comparisons.recorded == 0
 
 
 def test_windows_together_are_the_same_to_the_bit(tiny: Backbone, recording: CpuRecorder) -> None:

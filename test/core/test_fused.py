@@ -149,6 +149,25 @@ def test_the_sum_of_first_tokens(
     assert torch.equal(found, a[:, 0].float() + b[:, 0].float())
 
 
+@pytest.mark.parametrize("rows", [1, 130])
+@torch.inference_mode()
+def test_numbers_in_halves(kernels: ModuleType, device: torch.device, rows: int) -> None:
+    x, weight = noise(rows, 48).to(device), noise(7, 48, seed=1).to(device)
+    once, twice = kernels.halves(x, False), kernels.halves(weight, True)
+    high, low, again = once.float().chunk(3, dim=1)
+    assert torch.equal(high, again)
+    assert (high + low - x).abs().max() <= 2**-14 * x.abs().max()
+    assert torch.equal(twice[:, :48], twice[:, 48:96])
+    found = (once.double() @ twice.double().T).cpu()
+    expected = x.cpu().double() @ weight.cpu().double().T
+    assert (found - expected).norm() <= 2**-13 * expected.norm()
+    if device.type == "cuda":
+        made = fused.product_in_halves(x, weight, torch.bfloat16)
+        assert made is not None and made.dtype == torch.float32
+        assert (made.cpu() - found).norm() <= 1e-6 * found.norm()
+    assert fused.product_in_halves(x, weight, torch.float32) is None
+
+
 # Attention. Triton's interpreter has no products of bfloat16.
 
 
@@ -231,9 +250,9 @@ def test_self_self_attention_is_that_without(
     projections = torch.stack(heads(device, 137, 1.0))
     tokens = tokens.to(device) if isinstance(tokens, Tensor) else tokens
     temperature = torch.tensor([1.5, 4.0], device=device)
-    double = projections.cpu().double()
-    exact = attention.self_self_attention(double, temperature.cpu(), tokens)
-    plain = attention.attention(*double)
+    double = projections.double()
+    exact = attention.self_self_attention(double, temperature.double(), tokens).cpu()
+    plain = attention.attention(*double).cpu()
     monkeypatch.setattr(attention, "own_kernels", lambda x: kernels)
     monkeypatch.setattr(attention, "own_attention", lambda *x: own)
     found = attention.self_self_attention(projections, temperature, tokens)

@@ -1000,7 +1000,7 @@ def test_what_configure_recorded_is_what_the_first_window_replays(
     make_node: MakeNode, graph: Graph, recorder: CpuRecorder, backbone: str, hw: tuple[int, int]
 ):
     node = make_node(backbone=f"gated:{backbone}")
-    assert len(recorder.recorded) == 1
+    assert len(recorder.recorded) == 2  # the encoder's pass, and the comparison with one action
     node.on_action("pick up the cup and open the drawer")
     node.on_image(image(hw=hw))
     assert graph.wait("grounding")[0].status == Status.FOUND

@@ -1,8 +1,9 @@
 """What a GPU needs so that nobody waits: constants that are there, one copy back, CUDA graphs.
 
-A pass over a vision tower is some hundred small launches, which take a CPU longer to say than a
-GPU to do. A CUDA graph says them once and for all; :class:`Graphs` decides when there is one,
-when it is no longer right, and what to do where there can be none.
+A pass over a vision tower is some hundred small launches, and what comes after it some fifty more,
+which take a CPU longer to say than a GPU to do. A CUDA graph says them once and for all;
+:class:`Graphs` decides when there is one, when it is no longer right, and what to do where there
+can be none.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
+import operator
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -25,8 +27,8 @@ from videogem_ros.errors import check_choice, said
 MAX_GRAPHS = 8
 """Graphs that are kept: of so many shapes and choices of frames, the latest used ones."""
 
-Pass = Callable[[Tensor], tuple[Tensor, ...]]
-"""What is recorded: reads its argument and weights, writes new tensors, asks the host nothing."""
+Pass = Callable[..., tuple[Tensor, ...]]
+"""What is recorded: reads its tensors and weights, writes new tensors, asks the host nothing."""
 
 _logger = logging.getLogger(__name__)
 
@@ -69,13 +71,13 @@ class Recorder(Protocol):
     device_type: str
 
     def record(
-        self, passed: Pass, inputs: Tensor, beside: Recording | None
+        self, passed: Pass, inputs: tuple[Tensor, ...], beside: Recording | None
     ) -> tuple[Recording, tuple[Tensor, ...]]:
         """Records a pass that has been run before, so that all it needs once is there.
 
         Args:
             passed: The pass.
-            inputs: Its argument, whose memory each replay reads.
+            inputs: Its arguments, whose memory each replay reads.
             beside: A recording that is never replayed at the same time; its scratch memory serves
                 both.
 
@@ -93,10 +95,10 @@ class CudaRecorder:
     device_type = "cuda"
 
     def record(
-        self, passed: Pass, inputs: Tensor, beside: Recording | None
+        self, passed: Pass, inputs: tuple[Tensor, ...], beside: Recording | None
     ) -> tuple[Recording, tuple[Tensor, ...]]:
         """A CUDA graph of the pass; see :class:`Recorder`."""
-        device = inputs.device
+        device = inputs[0].device
         graph = torch.cuda.CUDAGraph()
         pool = beside.pool() if isinstance(beside, torch.cuda.CUDAGraph) else None
         # A recording that fails leaves its own stream current; the outer one is put back.
@@ -110,7 +112,7 @@ class CudaRecorder:
                 capture_error_mode="thread_local",  # other threads may use the GPU meanwhile
             ),
         ):
-            outputs = passed(inputs)
+            outputs = passed(*inputs)
         return graph, outputs
 
 
@@ -126,13 +128,13 @@ class _Graph:
     """
 
     recording: Recording
-    inputs: Tensor
+    inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     passed: Pass
 
 
 class Graphs:
-    """Runs encoder passes, and replays recorded ones where that is possible.
+    """Runs passes, and replays recorded ones where that is possible.
 
     A pass runs as it is the first time that its key, shape, dtype and device come, which also
     warms everything up; the second time it is recorded, and from then on replayed. Inputs are
@@ -168,7 +170,8 @@ class Graphs:
         self.problem = ""
         self._recorder = recorder or CudaRecorder()
         self._weights = tuple(_tensors(weights))
-        self._state = _state(self._weights)
+        self._counting = tuple(w for w in self._weights if not w.is_inference())
+        self._state = self._look()
         self._graphs: OrderedDict[Hashable, _Graph] = OrderedDict()  # least recently used first
         self._seen: OrderedDict[Hashable, bool] = OrderedDict()  # and whether it can be recorded
         self._lock = threading.Lock()
@@ -177,31 +180,37 @@ class Graphs:
         """Whether passes on a device are recorded."""
         return self.mode == "auto" and device.type == self._recorder.device_type
 
-    def run(self, key: Hashable, passed: Pass, inputs: Tensor) -> tuple[Tensor, ...]:
+    def run(self, key: Hashable, passed: Pass, *inputs: Tensor) -> tuple[Tensor, ...]:
         """What a pass gives.
 
         Args:
-            key: Of all that the pass depends on beside its argument and the weights.
+            key: Of all that the pass depends on beside its arguments and the weights.
             passed: The pass.
-            inputs: Its argument, which is not changed.
+            inputs: Its arguments, one or more on one device, which are not changed.
 
         Returns:
             The pass's outputs, the same with a recording as without.
         """
-        if not self.used_on(inputs.device) or torch.is_grad_enabled():
-            return passed(inputs)
+        if not self.used_on(inputs[0].device) or torch.is_grad_enabled():
+            return passed(*inputs)
         with self._lock:
-            graph = self._graph((key, inputs.shape, inputs.dtype, inputs.device), passed, inputs)
+            kinds = tuple((x.shape, x.dtype, x.device) for x in inputs)
+            graph = self._graph((key, kinds), passed, inputs)
             if graph is not None:
-                graph.inputs.copy_(inputs)
+                for static, x in zip(graph.inputs, inputs):
+                    static.copy_(x)
                 graph.recording.replay()
                 self.replayed += 1
                 return tuple(output.clone() for output in graph.outputs)
-        return passed(inputs)
+        return passed(*inputs)
 
-    def _graph(self, key: Hashable, passed: Pass, inputs: Tensor) -> _Graph | None:
+    def _look(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Where weights lie, and how often they were changed there; a GPU waits for it."""
+        return tuple(map(Tensor.data_ptr, self._weights)), tuple(map(_changes, self._counting))
+
+    def _graph(self, key: Hashable, passed: Pass, inputs: tuple[Tensor, ...]) -> _Graph | None:
         """The recording of a pass, made where it is due; None where the pass has to run."""
-        state = _state(self._weights)
+        state = self._look()
         if state != self._state:
             self._graphs.clear()
             self._seen.clear()
@@ -216,11 +225,12 @@ class Graphs:
             return None
         return self._record(key, passed, inputs) if self._seen[key] else None
 
-    def _record(self, key: Hashable, passed: Pass, inputs: Tensor) -> _Graph | None:
+    def _record(self, key: Hashable, passed: Pass, inputs: tuple[Tensor, ...]) -> _Graph | None:
         beside = next(reversed(self._graphs.values())).recording if self._graphs else None
         with torch.inference_mode(False):  # to be written to in any mode
-            static = torch.empty_like(inputs)
-        static.copy_(inputs)
+            static = tuple(map(torch.empty_like, inputs))
+        for to, x in zip(static, inputs):
+            to.copy_(x)
         try:
             recording, outputs = self._recorder.record(passed, static, beside)
         except RuntimeError as error:  # all that CUDA's errors derive from
@@ -249,9 +259,7 @@ def _tensors(weights: object) -> Iterator[Tensor]:
             yield from _tensors(getattr(weights, field.name))
 
 
-def _state(weights: Sequence[Tensor]) -> tuple[tuple[int, int], ...]:
-    """Where weights lie, and how often they were changed there."""
-    return tuple((weight.data_ptr(), version(weight)) for weight in weights)
+_changes = operator.attrgetter("_version")
 
 
 def version(tensor: Tensor) -> int:

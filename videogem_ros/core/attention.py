@@ -143,7 +143,7 @@ def _own_attention(
     if own is not None:  # which takes powers of 2, and not of e
         p = _of_length(projections, temperature, factor=LOG2_E).flatten(0, 1)
         p = own.attention(p, p, p, square=temperature, factor=LOG2_E)
-        out = own.attention(p if tokens is None else p[:, :, tokens], p, value)
+        out: Tensor = own.attention(p if tokens is None else p[:, :, tokens], p, value)
         return out.view(count, batch, *out.shape[1:])
     p = _of_length(projections, temperature).flatten(0, 1)  # (P B, heads, N, d)
     # The value's length falls out again.

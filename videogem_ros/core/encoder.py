@@ -31,7 +31,7 @@ from videogem_ros.core.attention import (
     token_temperature,
 )
 from videogem_ros.core.configuration import SCOPES
-from videogem_ros.core.fused import Beside, add_and_norm, own_kernels
+from videogem_ros.core.fused import Beside, add_and_norm, own_kernels, product_in_halves
 from videogem_ros.core.tower import Block, VisionTower
 from videogem_ros.datatypes import Features
 from videogem_ros.errors import InvalidValueError, check_choice
@@ -175,7 +175,9 @@ class Encoder:
         patch_h, patch_w = self.tower.patch_hw
         rows, columns = pixels.shape[-2] // patch_h, pixels.shape[-1] // patch_w
         x = pixels.reshape(-1, 3, rows, patch_h, columns, patch_w).permute(0, 2, 4, 1, 3, 5)
-        return F.linear(x.flatten(3).flatten(1, 2), weight.flatten(1))
+        x, weight = x.flatten(3).flatten(1, 2), weight.flatten(1)
+        made = product_in_halves(x, weight, self.tower.dtype)
+        return F.linear(x, weight) if made is None else made
 
     def positions(self, grid_hw: tuple[int, int]) -> Tensor:
         """Position embeddings (1 + N, D) for a grid of patches.

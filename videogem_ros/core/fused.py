@@ -61,6 +61,37 @@ def own_attention(*heads: Tensor) -> Any | None:
     return module if module is not None and all(map(module.takes, heads)) else None
 
 
+def product_in_halves(x: Tensor, weight: Tensor, dtype: torch.dtype) -> Tensor | None:
+    """A float32 product x W^T from bfloat16 ones, where blocks are bfloat16 anyway.
+
+    Args:
+        x: (..., K) float32.
+        weight: (D, K) float32.
+        dtype: Of the blocks.
+
+    Returns:
+        (..., D) float32, to 2^-16; None where it is to be made otherwise.
+    """
+    own = own_kernels(x)
+    if own is None or dtype != torch.bfloat16 or {x.dtype, weight.dtype} != {torch.float32}:
+        return None
+    if not _has_wide_products(x.device):
+        return None
+    made: Tensor = own.product(x.contiguous(), weight.contiguous())
+    return made
+
+
+@functools.cache
+def _has_wide_products(device: torch.device) -> bool:
+    """Whether this torch makes float32 of bfloat16 factors."""
+    x = torch.ones(16, 16, dtype=torch.bfloat16, device=device)
+    try:
+        torch.mm(x, x, out_dtype=torch.float32)
+    except (TypeError, RuntimeError, NotImplementedError):
+        return False
+    return True
+
+
 @functools.cache
 def _attention_module(device: torch.device) -> Any | None:
     if torch.cuda.get_device_capability(device) < HOPPER:

@@ -10,22 +10,25 @@ import itertools
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 from weakref import WeakKeyDictionary
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from videogem_ros.core.acceleration import Graphs, to_host
 from videogem_ros.core.backbones import Backbone
-from videogem_ros.core.backbones.preprocessing import place, to_pixels
+from videogem_ros.core.backbones.preprocessing import Placement, place, to_pixels
 from videogem_ros.core.configuration import FEATURE_FIELDS, GroundingConfig
 from videogem_ros.core.encoder import Encoder, check_places, join_features
 from videogem_ros.core.fusion import Located, locate_points
 from videogem_ros.core.heatmaps import patch_similarity
 from videogem_ros.core.presence import presence_margin, presence_score
 from videogem_ros.core.prompts import prompts_for
+from videogem_ros.core.tower import VisionTower
 from videogem_ros.core.weighting import layer_weights
 from videogem_ros.datatypes import (
     PROMPT_KINDS,
@@ -56,12 +59,13 @@ class Grounder:
     Args:
         backbone: From :func:`videogem_ros.core.load_backbone`.
         config: How features become heatmaps and points.
-        cuda_graphs: "auto" records encoder passes on a GPU and replays them, where that is
-            possible; "never" does not. The results are the same.
+        cuda_graphs: "auto" records passes on a GPU and replays them, where that is possible;
+            "never" does not. The results are the same.
 
     Attributes:
         encoder: Of the backbone's tower.
-        graphs: The recorded passes, and why there are none where that is so.
+        graphs: The recorded encoder passes, and why there are none where that is so.
+        comparisons: The same of what comes after the encoder.
         input_hw: Height and width of the network's input in pixels.
 
     Raises:
@@ -80,6 +84,7 @@ class Grounder:
         self.config = config or GroundingConfig()
         self.encoder = Encoder(backbone.tower, self.config.depth, self.config.self_self_scope)
         self.graphs = Graphs(backbone.tower, cuda_graphs)
+        self.comparisons = Graphs((backbone.tower.ln_post, backbone.tower.projection), cuda_graphs)
         self.input_hw = self.config.image_hw or backbone.input_hw
         patch_hw = backbone.tower.patch_hw
         if any(side % patch for side, patch in zip(self.input_hw, patch_hw)):
@@ -104,7 +109,7 @@ class Grounder:
             before, after = getattr(self.config, name), getattr(config, name)
             if before != after:
                 raise InvalidValueError(name, f"{before!r}, which features depend on", after)
-        other = Grounder(self.backbone, config)
+        other = Grounder(self.backbone, config, cuda_graphs=self.graphs.mode)
         other.encoder, other.graphs = self.encoder, self.graphs
         other._embeddings, other._prepared = self._embeddings, self._prepared
         return other
@@ -341,81 +346,72 @@ class Grounder:
                 f"{len(actions)}, and features of {len(features)}",
             )
         asked = [place for place, some in enumerate(actions) if some]
-        found = self._compare_each(
-            [features[place] for place in asked],
-            [windows[place] for place in asked],
-            [actions[place] for place in asked],
-        )
-        groundings: list[list[Grounding]] = [[] for _ in windows]
-        for place_, comparison in zip(asked, _to_host(found)):
-            groundings[place_] = self._groundings(comparison, windows[place_], actions[place_])
-        return groundings
-
-    def _compare_each(
-        self,
-        features: Sequence[Features],
-        windows: Sequence[Window],
-        actions: Sequence[Sequence[Action]],
-    ) -> list[_Comparison]:
-        """Each window's comparison; those that are asked the same and look alike in one pass."""
+        # Those that are asked the same and look alike are compared in one pass.
         alike: dict[Hashable, list[int]] = {}
-        for number, (one, window, asked) in enumerate(zip(features, windows, actions)):
-            alike.setdefault((one.grid_hw, window.hw, tuple(asked)), []).append(number)
-        found: dict[int, _Comparison] = {}
-        for numbers in alike.values():
-            first, parts = numbers[0], [features[number] for number in numbers]
-            joined = join_features(parts, [frame for part in parts for frame in part.frames])
-            together = self._compare(joined, windows[first].hw, actions[first])
-            found |= zip(numbers, together.split([len(part.frames) for part in parts]))
-        return [found[number] for number in range(len(features))]
+        for place_ in asked:
+            like = (features[place_].grid_hw, windows[place_].hw, tuple(actions[place_]))
+            alike.setdefault(like, []).append(place_)
+        together = [
+            self._compare(_joined(features, places), windows[places[0]].hw, actions[places[0]])
+            for places in alike.values()
+        ]
+        groundings: list[list[Grounding]] = [[] for _ in windows]
+        for places, comparison in zip(alike.values(), _to_host(together)):
+            scores = self._scores(comparison)
+            counts = [len(features[place_].frames) for place_ in places]
+            parts = zip(places, comparison.split(counts), np.split(scores, np.cumsum(counts)))
+            for place_, part, of_part in parts:
+                groundings[place_] = self._groundings(
+                    part, of_part, windows[place_], actions[place_]
+                )
+        return groundings
 
     def _compare(
         self, features: Features, image_hw: tuple[int, int], actions: Sequence[Action]
     ) -> _Comparison:
         """Features of one window with its actions' texts; does not wait for the device."""
-        config, tower = self.config, self.backbone.tower
+        config = self.config
         texts = [text for action in actions for text in prompts_for(action, config.prompts).texts]
         embeddings = self._embed_texts([*texts, *config.presence.neutral])
-        text, neutral = embeddings[: len(texts)], embeddings[len(texts) :]
-
-        weights = layer_weights(features.class_terms, text, tower, config)
-        similarity = patch_similarity(features, weights, text, tower)
         placement = place(image_hw, self.input_hw, config.resize)
-        class_embedding = self._embed_classes(features)
-        shape = (len(features.frames), len(actions), len(PROMPT_KINDS))  # (F, M, K)
-        cosines = (class_embedding @ text.T).view(shape)
-        return _Comparison(
-            frames=features.frames,
-            located=locate_points(similarity, features.grid_hw, placement, config),
-            cosines=cosines,
-            probabilities=torch.softmax(PROMPT_LOGIT_SCALE * cosines, dim=-1),
-            neutral=class_embedding @ neutral.T,
-            # Memory of its own for each: what is constant is shared with later windows.
-            layer_weights=weights.expand(*similarity.shape[:2], -1).contiguous().view(*shape, -1),
+        key = (len(texts), features.grid_hw, placement)
+        passed = partial(_compare, key, tower=self.backbone.tower, config=config)
+        tensors = self.comparisons.run(
+            key, passed, features.patch_terms, features.class_terms, embeddings
         )
+        return _Comparison.of(features.frames, tensors)
 
-    def _groundings(
-        self, found: _Comparison, window: Window, actions: Sequence[Action]
-    ) -> list[Grounding]:
-        """What was found in one window, on the host, in the user's terms.
+    def _scores(self, found: _Comparison) -> npt.NDArray[np.float64]:
+        """Presence scores (F, M) of what was found, on the host.
 
         Raises:
             VideoGemError: Some of it is no number.
         """
-        config = self.config
         margins = presence_margin(
             found.cosines[..., PROMPT_KINDS.index("action")].numpy(),
             found.neutral[:, None].numpy(),
             self.backbone.logit_scale,
         )
         slope, offset = self.backbone.presence_fit
-        scores = presence_score(slope * margins + offset, config.presence)  # (F, M)
+        scores = presence_score(slope * margins + offset, self.config.presence)
         # One patch that is no number leaves none in its heatmap.
-        if not (np.isfinite(scores).all() and found.located.heatmaps[..., 0, 0].isfinite().all()):
+        corners = found.located.heatmaps.numpy()[..., 0, 0]
+        if not (np.isfinite(scores).all() and np.isfinite(corners).all()):
             raise VideoGemError(
                 f"{self.backbone.name} in {self.backbone.tower.dtype}: expected finite heatmaps "
                 "and scores, got nan; its weights, or what this dtype can hold, do not suffice"
             )
+        return scores
+
+    def _groundings(
+        self,
+        found: _Comparison,
+        scores: npt.NDArray[np.float64],
+        window: Window,
+        actions: Sequence[Action],
+    ) -> list[Grounding]:
+        """What was found in one window, on the host, in the user's terms; scores (F, M)."""
+        config = self.config
         frames_used = len(set(window.stamps_ns))
         groundings = []
         for m, action in enumerate(actions):
@@ -459,7 +455,7 @@ class Grounder:
             The first candidate with the verb of one and the object of another, or the same, one.
         """
         chosen = candidates[0]
-        classes = self._embed_classes(features)
+        classes = _embed_classes(features.class_terms, self.backbone.tower)
         for kind, lemma in (("verb", "verb_lemma"), ("object", "object_head")):
             named = [action for action in candidates if getattr(action, kind) is not None]
             if named:
@@ -470,10 +466,6 @@ class Grounder:
                     chosen, **{kind: getattr(best, kind), lemma: getattr(best, lemma)}
                 )
         return chosen
-
-    def _embed_classes(self, features: Features) -> Tensor:
-        """(F, E) float32 unit vectors of the class tokens."""
-        return self.backbone.tower.embed(features.class_terms.float().sum(dim=1))
 
     def _embed_texts(self, texts: Sequence[str]) -> Tensor:
         """(len(texts), E) unit vectors; those not seen before are encoded."""
@@ -536,6 +528,55 @@ class _Comparison:
             *(located.heatmaps, located.points, located.similarity),
             *(self.cosines, self.probabilities, self.neutral, self.layer_weights),
         )
+
+
+def _joined(features: Sequence[Features], places: Sequence[int]) -> Features:
+    """The features at these places, as if of one window."""
+    parts = [features[place_] for place_ in places]
+    return join_features(parts, [frame for part in parts for frame in part.frames])
+
+
+def _compare(
+    key: tuple[int, tuple[int, int], Placement],
+    patch_terms: Tensor,
+    class_terms: Tensor,
+    embeddings: Tensor,
+    *,
+    tower: VisionTower,
+    config: GroundingConfig,
+) -> tuple[Tensor, ...]:
+    """Features with texts, as :attr:`_Comparison.tensors`; can be recorded as a CUDA graph.
+
+    Args:
+        key: How many of the texts are prompts, M * K; patches down and across; where the image
+            lies in the network's input.
+        patch_terms: See :class:`~videogem_ros.datatypes.Features`.
+        class_terms: The same.
+        embeddings: (M * K + J, E) unit vectors of the prompts and of the neutral texts.
+        tower: That the features are of.
+        config: How they are compared.
+    """
+    count, grid_hw, placement = key
+    features = Features(patch_terms, class_terms, grid_hw, tuple(range(len(patch_terms))))
+    text, neutral = embeddings[:count], embeddings[count:]
+    weights = layer_weights(class_terms, text, tower, config)
+    similarity = patch_similarity(features, weights, text, tower)
+    class_embedding = _embed_classes(class_terms, tower)
+    shape = (len(patch_terms), -1, len(PROMPT_KINDS))  # (F, M, K)
+    cosines = (class_embedding @ text.T).view(shape)
+    located = locate_points(similarity, grid_hw, placement, config)
+    return (
+        *(located.heatmaps, located.points, located.similarity),
+        *(cosines, torch.softmax(PROMPT_LOGIT_SCALE * cosines, dim=-1)),
+        class_embedding @ neutral.T,
+        # Memory of its own for each: what is constant is shared with later windows.
+        weights.expand(*similarity.shape[:2], -1).contiguous().view(*cosines.shape, -1),
+    )
+
+
+def _embed_classes(class_terms: Tensor, tower: VisionTower) -> Tensor:
+    """(F, L, D) to (F, E) float32 unit vectors of the class tokens."""
+    return tower.embed(class_terms.float().sum(dim=1))
 
 
 def _to_host(found: Sequence[_Comparison]) -> list[_Comparison]:

@@ -20,7 +20,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 ROWS = 64
 """Queries of one program, and keys that it looks at together: the fastest of 32, 64 and 128."""
-WARPS, STAGES = 4, 3
+WARPS = 4
 
 LEAST: tl.constexpr = tl.constexpr(2.0**-80)
 MOST: tl.constexpr = tl.constexpr(2.0**100)
@@ -28,16 +28,39 @@ MOST: tl.constexpr = tl.constexpr(2.0**100)
 PADDING: tl.constexpr = tl.constexpr(2.0**-8)
 """A sum must be so much of what the padding added to it, to keep its digits."""
 ONES: tl.constexpr = tl.constexpr(16)
-"""Columns of ones that weights are summed by, on the matrix units: the least that a product has."""
+"""Columns of ones, by which the matrix units sum weights: as few as a product may have."""
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _logits(  # type: ignore[no-untyped-def]
-    q, keys, sample, head, start, scale, ROWS: tl.constexpr, SIZE: tl.constexpr, SCALED: tl.constexpr
+def _carefully(  # type: ignore[no-untyped-def]
+    q,
+    keys,
+    values,
+    sample,
+    head,
+    of_value,
+    scale,
+    tokens,
+    SIZE: tl.constexpr,
+    ROWS: tl.constexpr,
+    SAME: tl.constexpr,
 ):
-    k = keys.load([sample, head, start, 0]).reshape(ROWS, SIZE)
-    logits = tl.dot(q, k.T)
-    return k, logits * scale if SCALED else logits
+    """Sums of weights, and values mixed by them, with each row's largest logit as 0."""
+    top = tl.full((ROWS,), float("-inf"), tl.float32)
+    mixed = tl.zeros((ROWS, SIZE), tl.float32)
+    total = tl.zeros((ROWS,), tl.float32)
+    for start in tl.range(0, tokens, ROWS):
+        k = keys.load([sample, head, start, 0]).reshape(ROWS, SIZE)
+        v = k if SAME else values.load([of_value, head, start, 0]).reshape(ROWS, SIZE)
+        inside = start + tl.arange(0, ROWS) < tokens
+        logits = tl.where(inside[None, :], tl.dot(q, k.T) * scale, float("-inf"))
+        higher = tl.maximum(top, tl.max(logits, 1))
+        fade = tl.exp2(top - higher)
+        weights = tl.exp2(logits - higher[:, None])
+        total = total * fade + tl.sum(weights, 1)
+        mixed = tl.dot(weights.to(q.dtype), v, mixed * fade[:, None])
+        top = higher
+    return total, mixed
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -70,49 +93,29 @@ def _attention(  # type: ignore[no-untyped-def]
     mixed = tl.zeros((ROWS, SIZE), tl.float32)
     sums = tl.zeros((ROWS, ONES), tl.float32)
     for start in tl.range(0, tokens, ROWS):
-        k, logits = _logits(q, keys, sample, head, start, scale, ROWS, SIZE, SCALED)
-        weights = tl.exp2(logits).to(q.dtype)
-        if SAME:
-            v = k
-        else:
-            v = values.load([of_value, head, start, 0]).reshape(ROWS, SIZE)
+        k = keys.load([sample, head, start, 0]).reshape(ROWS, SIZE)
+        logits = tl.dot(q, k.T)
+        weights = tl.exp2(logits * scale if SCALED else logits).to(q.dtype)
+        v = k if SAME else values.load([of_value, head, start, 0]).reshape(ROWS, SIZE)
         if not LENGTH:  # where the sum falls out again
             sums = tl.dot(weights, ones, sums)
         mixed = tl.dot(weights, v, mixed)
 
-    if LENGTH:
-        total = tl.sum(mixed * mixed, 1)
-        right = total >= LEAST
-    else:
-        padding = tl.cdiv(tokens, ROWS) * ROWS - tokens
-        total = tl.max(sums, 1) - padding
-        right = (total >= LEAST) & (total >= padding * PADDING)
-    right = (right & (total <= MOST)).to(tl.int32)  # what is no number is not, either
-    if tl.min(right, 0) == 0:
-        top = tl.full((ROWS,), float("-inf"), tl.float32)
-        mixed = tl.zeros((ROWS, SIZE), tl.float32)
-        total = tl.zeros((ROWS,), tl.float32)
-        for start in tl.range(0, tokens, ROWS):
-            k, logits = _logits(q, keys, sample, head, start, scale, ROWS, SIZE, SCALED)
-            inside = start + tl.arange(0, ROWS) < tokens
-            logits = tl.where(inside[None, :], logits, float("-inf"))
-            higher = tl.maximum(top, tl.max(logits, 1))
-            fade = tl.exp2(top - higher)
-            weights = tl.exp2(logits - higher[:, None])
-            if SAME:
-                v = k
-            else:
-                v = values.load([of_value, head, start, 0]).reshape(ROWS, SIZE)
-            total = total * fade + tl.sum(weights, 1)
-            mixed = tl.dot(weights.to(q.dtype), v, mixed * fade[:, None])
-            top = higher
+    padding = tl.cdiv(tokens, ROWS) * ROWS - tokens
+    total = tl.sum(mixed * mixed, 1) if LENGTH else tl.max(sums, 1) - padding
+    right = (total >= LEAST) & (total <= MOST)  # which what is no number is not
+    if not LENGTH:
+        right = right & (total >= padding * PADDING)
+    if tl.min(right.to(tl.int32), 0) == 0:
+        total, mixed = _carefully(
+            q, keys, values, sample, head, of_value, scale, tokens, SIZE, ROWS, SAME
+        )
         if LENGTH:
             total = tl.sum(mixed * mixed, 1)
 
+    share = 1 / total
     if LENGTH:
-        share = tl.sqrt(factor * tl.load(square + of_value) / total)
-    else:
-        share = 1 / total
+        share = tl.sqrt(factor * tl.load(square + of_value) * share)
     rows = first + tl.arange(0, ROWS)
     to = out + sample * stride_sample + head * stride_head
     to += rows[:, None] * stride_token + tl.arange(0, SIZE)[None, :]
@@ -170,7 +173,7 @@ def attention(
         SAME=key is value,
         LENGTH=square is not None,
         num_warps=WARPS,
-        num_stages=STAGES,
+        num_stages=3 if key is value else 2,  # blocks on their way, of which four programs fit
     )
     return out
 

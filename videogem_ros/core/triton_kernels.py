@@ -156,8 +156,48 @@ def add_norm(
         SIZE=size,
         PADDED=triton.next_power_of_2(size),
         ADDS=added is not None,
+        num_warps=1,  # a warp a token: nothing to wait for
     )
     return total, out, lengths
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _halves(x, out, count, LENGTH: tl.constexpr, TWICE: tl.constexpr, ELEMENTS: tl.constexpr):  # type: ignore[no-untyped-def]
+    places = tl.program_id(0) * ELEMENTS + tl.arange(0, ELEMENTS)
+    inside = places < count
+    value = tl.load(x + places, inside, 0)
+    high = value.to(out.dtype.element_ty)
+    low = (value - high.to(tl.float32)).to(out.dtype.element_ty)
+    to = out + places // LENGTH * (3 * LENGTH) + places % LENGTH
+    tl.store(to, high, inside)
+    tl.store(to + LENGTH, high if TWICE else low, inside)
+    tl.store(to + 2 * LENGTH, low if TWICE else high, inside)
+
+
+def halves(x: Tensor, twice: bool, dtype: torch.dtype = torch.bfloat16) -> Tensor:
+    """Numbers as sums of two narrower ones, (M, K) contiguous float32 to (M, 3 K).
+
+    Args:
+        x: The numbers.
+        twice: For high, high and low parts side by side, and else for high, low and high: the
+            product of both kinds has all but that of two low parts, 2^-16 of the whole.
+        dtype: Of the parts.
+    """
+    rows, length = x.shape
+    out = torch.empty((rows, 3 * length), dtype=dtype, device=x.device)
+    grid = (triton.cdiv(x.numel(), ELEMENTS),)
+    _halves[grid](x, out, x.numel(), LENGTH=length, TWICE=twice, ELEMENTS=ELEMENTS)
+    return out
+
+
+def product(x: Tensor, weight: Tensor) -> Tensor:
+    """Make x W^T in float32, (..., K) and (D, K) contiguous, on units for bfloat16.
+
+    Five times as fast as in float32, at 2^-16 of its precision instead of 2^-24.
+    """
+    parts = halves(x.flatten(0, -2), False), halves(weight, True)
+    made = torch.mm(parts[0], parts[1].T, out_dtype=torch.float32)
+    return made.view(*x.shape[:-1], -1)
 
 
 @triton.jit  # type: ignore[untyped-decorator]

@@ -50,7 +50,10 @@ def describe(health: Health, session: Session) -> dict[str, str]:
 
 
 def graphs(grounder: Grounder) -> dict[str, str]:
-    """What came of CUDA graphs on a grounder's device; nothing where they are of no use."""
+    """What came of CUDA graphs on a grounder's device; nothing where they are of no use.
+
+    Counts are of encoder passes, a problem may be of what comes after them, too.
+    """
     counts = grounder.graphs
     if not counts.used_on(grounder.device):
         return {}
@@ -59,7 +62,8 @@ def graphs(grounder: Grounder) -> dict[str, str]:
         "cuda graphs replayed": str(counts.replayed),
         "cuda graphs failed": str(counts.failed),
     }
-    return values | ({"cuda graphs problem": counts.problem} if counts.problem else {})
+    problem = counts.problem or grounder.comparisons.problem
+    return values | ({"cuda graphs problem": problem} if problem else {})
 
 
 def conditions(health: Health) -> dict[str, str]:

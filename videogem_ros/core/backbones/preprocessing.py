@@ -148,7 +148,8 @@ def to_pixels(
     x = (x / 255 - mean) / std
     right = placement.input_hw[1] - placement.left - width
     bottom = placement.input_hw[0] - placement.top - height
-    return F.pad(x, (placement.left, right, placement.top, bottom)).to(dtype)
+    padding = (placement.left, right, placement.top, bottom)
+    return (F.pad(x, padding) if any(padding) else x).to(dtype)
 
 
 def _upload(images: Sequence[npt.NDArray[np.uint8]], device: torch.device) -> Tensor:
