@@ -19,6 +19,7 @@ from videogem_ros.core.backbones import Backbone
 from videogem_ros.core.backbones.openclip import tower_of
 from videogem_ros.core.encoder import Encoder
 from videogem_ros.core.heatmaps import patch_similarity
+from videogem_ros.datatypes import Features
 
 pytest.importorskip("triton", reason="no Triton on this platform")
 
@@ -174,8 +175,8 @@ def test_numbers_in_halves(kernels: ModuleType, device: torch.device, rows: int)
 @pytest.fixture
 def own(kernels: ModuleType, device: torch.device) -> ModuleType:
     """Own attention, for the size of head and the dtype that it is used for on a GPU."""
-    if device.type == "cuda" and torch.cuda.get_device_capability() < fused.HOPPER:
-        pytest.skip("no copy engine before Hopper")
+    if device.type == "cuda" and torch.cuda.get_device_capability()[0] != fused.HOPPER[0]:
+        pytest.skip("own attention is for Hopper")
     return importlib.import_module("videogem_ros.core.triton_attention")
 
 
@@ -307,6 +308,35 @@ def test_features_and_similarities_are_those_without(
         results.append((features.patch_terms, features.class_terms, similarity))
     for without, with_ in zip(*results):
         torch.testing.assert_close(with_, without, atol=2e-5, rtol=2e-5)
+
+
+@pytest.mark.parametrize("prompts", [3, 6])
+@torch.inference_mode()
+def test_similarities_in_half_precision_are_those_without(
+    kernels: ModuleType,
+    device: torch.device,
+    prompts: int,
+    tiny_image_backbone: Backbone,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of the same rounded terms: only what cosines are divided by is rounded more."""
+    model: Any = copy.deepcopy(tiny_image_backbone.model)
+    parts = tower_of(model.to(device).visual)
+    width, to = parts.projection.shape
+    terms = noise(2, 8, 9, width).to(device, torch.bfloat16)
+    features = Features(terms, noise(2, 8, width).to(device), (3, 3), (0, 1))
+    text = F.normalize(noise(prompts, to, seed=1), dim=-1).to(device)
+    results = []
+    for count in (prompts, 1):
+        weights = noise(2, count, 8, seed=4).abs().to(device)
+        for own in (None, kernels):
+            monkeypatch.setattr(heatmaps, "own_kernels", lambda x, own=own: own)
+            results.append(patch_similarity(features, weights, text, parts))
+    for without, with_ in (results[:2], results[2:]):
+        assert with_.dtype == torch.float32
+        assert not torch.equal(without[0, 0], without[0, 1])
+        # A length is off by less than a rounding, which is cut off in Triton's interpreter.
+        torch.testing.assert_close(with_, without, atol=1e-6, rtol=2**-7)
 
 
 # Where they are used.

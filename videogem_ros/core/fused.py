@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from videogem_ros.core.tower import Norm
 
 HOPPER = (9, 0)
-"""Compute capability from which on a copy engine reads blocks of a tensor."""
+"""Compute capability of the GPUs that own attention was made for."""
 
 HEAD_DIM = 64
 """Of CLIP's towers up to L."""
@@ -50,9 +50,9 @@ def own_attention(*heads: Tensor) -> Any | None:
         heads: Queries, keys and values, each (..., d).
 
     Returns:
-        The module; None where :func:`own_kernels` are not used, before Hopper, in another dtype
-        than bfloat16, for another d than 64, for which alone it is the faster one, and for rows
-        that the copy engine cannot read.
+        The module; None where :func:`own_kernels` are not used, on other GPUs than Hopper's, in
+        another dtype than bfloat16, for another d than 64, for which alone it is known to be the
+        faster one, and for rows that the copy engine cannot read.
     """
     x = heads[0]
     if x.dtype != torch.bfloat16 or x.shape[-1] != HEAD_DIM or own_kernels(x) is None:
@@ -94,7 +94,7 @@ def _has_wide_products(device: torch.device) -> bool:
 
 @functools.cache
 def _attention_module(device: torch.device) -> Any | None:
-    if torch.cuda.get_device_capability(device) < HOPPER:
+    if torch.cuda.get_device_capability(device)[0] != HOPPER[0]:
         return None
     try:
         module = importlib.import_module("videogem_ros.core.triton_attention")

@@ -36,10 +36,9 @@ def patch_similarity(
     if own is None:
         return torch.stack([_of_frame(*one, text, tower) for one in zip(terms, weights)])
     norm = (tower.ln_post.weight, tower.ln_post.bias, tower.ln_post.eps)
-    if terms.dtype.itemsize > 2:
+    if terms.dtype.itemsize > 2 or weights.shape[1] < len(text):
         return _cosines(tower.project(own.mix_and_norm(terms, weights, *norm)[0]), text)
     # |y W|, of so many numbers, loses little in half precision: y . (W text) takes float32.
-    weights = weights.expand(-1, len(text), -1)
     directions = text @ tower.projection.float().T
     normed, along = own.mix_and_norm(terms, weights, *norm, terms.dtype, directions)
     embedded = normed @ tower.projection.to(terms.dtype)

@@ -1,4 +1,4 @@
-"""Attention in one kernel of our own, for NVIDIA GPUs from Hopper on and bfloat16.
+"""Attention in one kernel of our own, for NVIDIA's Hopper GPUs and bfloat16.
 
 torch's kernels follow each row's largest logit, so that no exponential can overflow, and correct
 all that was summed whenever it grows. Logits of attention in CLIP are small enough to do without:
