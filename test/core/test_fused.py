@@ -239,6 +239,12 @@ def test_attention_made_of_a_length(
     assert found.is_contiguous()
 
 
+def test_zeros_attended_to_stay_zeros(own: ModuleType, device: torch.device) -> None:
+    zeros = torch.zeros_like(heads(device, 5, 1.0)[0])
+    assert not own.attention(zeros, zeros, zeros, square=torch.ones(2, device=device)).any()
+    assert not own.attention(zeros, zeros, zeros.clone()).any()
+
+
 @pytest.mark.parametrize("tokens", [attention.PATCHES, slice(3, None, 8), torch.tensor([5, 1])])
 @torch.inference_mode()
 def test_self_self_attention_is_that_without(

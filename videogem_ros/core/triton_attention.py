@@ -110,8 +110,8 @@ def _attention(  # type: ignore[no-untyped-def]
         total, mixed = _carefully(
             q, keys, values, sample, head, of_value, scale, tokens, SIZE, ROWS, SAME
         )
-        if LENGTH:
-            total = tl.sum(mixed * mixed, 1)
+        if LENGTH:  # of zeros nothing can be made
+            total = tl.maximum(tl.sum(mixed * mixed, 1), 1e-24)
 
     share = 1 / total
     if LENGTH:
