@@ -502,14 +502,12 @@ def measure(plan: Plan, device: torch.device) -> dict[str, Any]:
     )
     host = host_ms(grounder, hw, repeats)
     rates = batched(grounder, plan)
-    more["CUDA graphs"] = {
-        name: getattr(grounder.graphs, name)
-        for name in ("recorded", "replayed", "failed", "problem")
-    }
-    more["CUDA graphs, after the encoder"] = {
-        name: getattr(grounder.comparisons, name)
-        for name in ("recorded", "replayed", "failed", "problem")
-    }
+    for name, graphs in (
+        ("CUDA graphs", grounder.graphs),
+        ("CUDA graphs, after the encoder", grounder.comparisons),
+    ):
+        counts = ("recorded", "replayed", "failed", "problem")
+        more[name] = {count: getattr(graphs, count) for count in counts}
 
     def one_window(backbone: Backbone) -> Callable[[], object]:
         camera = Camera(0, hw, backbone.window_frames)

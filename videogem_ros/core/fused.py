@@ -83,35 +83,33 @@ def product_in_halves(x: Tensor, weight: Tensor, dtype: torch.dtype) -> Tensor |
 
 @functools.cache
 def _has_wide_products(device: torch.device) -> bool:
-    """Whether this torch makes float32 of bfloat16 factors."""
-    x = torch.ones(16, 16, dtype=torch.bfloat16, device=device)
-    try:
+    def try_out() -> bool:
+        x = torch.ones(16, 16, dtype=torch.bfloat16, device=device)
         torch.mm(x, x, out_dtype=torch.float32)
-    except (TypeError, RuntimeError, NotImplementedError):
-        return False
-    return True
+        return True
+
+    return bool(_what_runs("no float32 products of bfloat16, float32's own instead", try_out))
 
 
 @functools.cache
 def _attention_module(device: torch.device) -> Any | None:
     if torch.cuda.get_device_capability(device)[0] != HOPPER[0]:
         return None
-    try:
+
+    def try_out() -> Any:
         module = importlib.import_module("videogem_ros.core.triton_attention")
         x = torch.ones(1, 1, 2, HEAD_DIM, dtype=torch.bfloat16, device=device)
         module.attention(x, x, x, square=torch.ones(1, device=device))
         module.attention(x, x, x.clone(), 0.5)
-    except Exception as error:  # of Triton, a C compiler, the driver
-        _logger.warning("no own attention on the GPU, torch's instead: %s", said(error)[:200])
-        return None
-    return module
+        return module
+
+    return _what_runs("no own attention on the GPU, torch's instead", try_out)
 
 
 @functools.cache
 def _module(device: torch.device) -> Any | None:
-    try:
+    def try_out() -> Any:
         module = importlib.import_module("videogem_ros.core.triton_kernels")
-        # Whether they compile for this device shows when they do.
         x = torch.ones(1, 2, 16, device=device)
         module.of_length(x.view(1, 1, 1, 2, 16), x[0, 0, :1])
         module.add_norm(x, x, x[0, 0], x[0, 0], 1e-5, torch.float32)
@@ -120,11 +118,26 @@ def _module(device: torch.device) -> Any | None:
         module.scaled_mean(x[0], 1.0)
         module.sum_of_first(x, x)
         module.mix_and_norm(x[None], x[:, :1, :1], x[0, 0], x[0, 0], 1e-5, x.dtype, x[0, :1])
-    except Exception as error:  # of Triton, a C compiler, the driver
-        problem = said(error)[:200]
-        _logger.warning("no own GPU kernels, torch's operators instead: %s", problem)
+        return module
+
+    return _what_runs("no own GPU kernels, torch's operators instead", try_out)
+
+
+def _what_runs(otherwise: str, try_out: Callable[[], Any]) -> Any | None:
+    """What a device can do: whether kernels compile for it shows when they do.
+
+    Args:
+        otherwise: What is logged where it cannot.
+        try_out: Does all of it once.
+
+    Returns:
+        What trying gives; None where it fails.
+    """
+    try:
+        return try_out()
+    except Exception as error:  # of torch, Triton, a C compiler, the driver
+        _logger.warning("%s: %s", otherwise, said(error)[:200])
         return None
-    return module
 
 
 def add_and_norm(

@@ -481,6 +481,11 @@ class Grounder:
         return stacked
 
     @property
+    def recording_problem(self) -> str:
+        """Why passes, or what comes after them, could not be recorded; empty where they could."""
+        return self.graphs.problem or self.comparisons.problem
+
+    @property
     def device(self) -> torch.device:
         """Where the backbone lies."""
         return self.backbone.tower.class_embedding.device
@@ -564,14 +569,17 @@ def _compare(
     class_embedding = _embed_classes(class_terms, tower)
     shape = (len(patch_terms), -1, len(PROMPT_KINDS))  # (F, M, K)
     cosines = (class_embedding @ text.T).view(shape)
-    located = locate_points(similarity, grid_hw, placement, config)
-    return (
-        *(located.heatmaps, located.points, located.similarity),
-        *(cosines, torch.softmax(PROMPT_LOGIT_SCALE * cosines, dim=-1)),
-        class_embedding @ neutral.T,
+    return _Comparison(
+        frames=features.frames,
+        located=locate_points(similarity, grid_hw, placement, config),
+        cosines=cosines,
+        probabilities=torch.softmax(PROMPT_LOGIT_SCALE * cosines, dim=-1),
+        neutral=class_embedding @ neutral.T,
         # Memory of its own for each: what is constant is shared with later windows.
-        weights.expand(*similarity.shape[:2], -1).contiguous().view(*cosines.shape, -1),
-    )
+        layer_weights=weights.expand(*similarity.shape[:2], -1)
+        .contiguous()
+        .view(*cosines.shape, -1),
+    ).tensors
 
 
 def _embed_classes(class_terms: Tensor, tower: VisionTower) -> Tensor:

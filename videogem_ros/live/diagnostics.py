@@ -62,7 +62,7 @@ def graphs(grounder: Grounder) -> dict[str, str]:
         "cuda graphs replayed": str(counts.replayed),
         "cuda graphs failed": str(counts.failed),
     }
-    problem = counts.problem or grounder.comparisons.problem
+    problem = grounder.recording_problem
     return values | ({"cuda graphs problem": problem} if problem else {})
 
 

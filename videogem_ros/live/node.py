@@ -189,7 +189,7 @@ class GroundingNode:
             self._health.report("backbone", said, hold_s=math.inf)
         if said := slowness(grounder.device, grounder.backbone.tower.dtype):
             self._health.report("dtype", said, hold_s=math.inf)
-        if problem := grounder.graphs.problem or grounder.comparisons.problem:
+        if problem := grounder.recording_problem:
             self._health.report(
                 "cuda graphs", f"none, so windows take longer: {problem}", hold_s=math.inf
             )
