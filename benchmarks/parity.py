@@ -28,10 +28,10 @@ from torch import Tensor
 from videogem_ros.core.backbones import openclip, viclip
 from videogem_ros.core.backbones.checkpoint import fill
 from videogem_ros.core.backbones.preprocessing import place
+from videogem_ros.core.comparison import PROMPT_LOGIT_SCALE
 from videogem_ros.core.configuration import GroundingConfig
 from videogem_ros.core.encoder import Encoder
 from videogem_ros.core.fusion import fuse_points, locate_points
-from videogem_ros.core.grounder import PROMPT_LOGIT_SCALE
 from videogem_ros.core.heatmaps import patch_similarity, peaks, upsample
 from videogem_ros.core.tower import VisionTower
 from videogem_ros.core.weighting import layer_weights

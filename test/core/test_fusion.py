@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from videogem_ros.core import GroundingConfig
-from videogem_ros.core.backbones.preprocessing import place
-from videogem_ros.core.fusion import NAMES, fuse_points, locate_points
+from videogem_ros.core.backbones.preprocessing import Placement, place
+from videogem_ros.core.fusion import NAMES, fuse_points, in_source, locate_points
+from videogem_ros.datatypes import Heatmap, Point
 
 PAPER = (0.2, 0.2, 0.6)
 pixel = st.integers(0, 2000)
@@ -45,12 +46,22 @@ def one_patch(grid_hw: tuple[int, int], *places: tuple[int, int]) -> torch.Tenso
     return similarity
 
 
+def found(
+    similarity: torch.Tensor,
+    grid_hw: tuple[int, int],
+    placement: Placement,
+    config: GroundingConfig,
+    image_hw: tuple[int, int],
+) -> tuple[dict[str, Point], dict[str, Heatmap]]:
+    """Of the first frame and action."""
+    located = locate_points(similarity, grid_hw, placement, config)
+    return in_source(*(tensor[0, 0].numpy() for tensor in located), image_hw)
+
+
 def test_each_prompt_points_at_its_patch_and_the_fused_point_lies_between() -> None:
     similarity = one_patch((7, 7), (1, 1), (1, 5), (5, 3))
     placement = place((112, 112), (112, 112), "stretch")
-    points, heatmaps = locate_points(similarity, (7, 7), placement, GroundingConfig()).of(
-        0, 0, (112, 112)
-    )
+    points, heatmaps = found(similarity, (7, 7), placement, GroundingConfig(), (112, 112))
     centres = {"verb": (23.5, 23.5), "object": (87.5, 23.5), "action": (55.5, 87.5)}
     for name, (x, y) in centres.items():
         assert abs(points[name].x - x) <= 0.5
@@ -65,8 +76,7 @@ def test_fused_heatmap_is_the_weighted_mean_and_its_peak_the_answer_of_heatmap_f
     similarity = one_patch((7, 7), (1, 1), (1, 1), (5, 3))
     config = GroundingConfig(fusion="heatmaps", fusion_weights=(0.4, 0.4, 0.2))
     placement = place((112, 112), (112, 112), "stretch")
-    located = locate_points(similarity, (7, 7), placement, config)
-    points, heatmaps = located.of(0, 0, (112, 112))
+    points, heatmaps = found(similarity, (7, 7), placement, config, (112, 112))
     mean = sum(w * heatmaps[name].values for w, name in zip((0.4, 0.4, 0.2), NAMES))
     assert np.allclose(heatmaps["fused"].values, mean, atol=1e-6)
     assert (points["fused"].x, points["fused"].y) == (points["verb"].x, points["verb"].y)
@@ -98,8 +108,8 @@ def test_points_lie_in_the_source_image_never_in_the_padding(
     grid_hw, input_hw = (4, 6), (64, 96)
     placement = place(image_hw, input_hw, resize)
     similarity = one_patch(grid_hw, patch, patch, patch)
-    located = locate_points(similarity, grid_hw, placement, GroundingConfig(fusion="heatmaps"))
-    points, heatmaps = located.of(0, 0, image_hw)
+    config = GroundingConfig(fusion="heatmaps")
+    points, heatmaps = found(similarity, grid_hw, placement, config, image_hw)
     height, width = image_hw
     step_y, step_x = (side / content for side, content in zip(image_hw, placement.content_hw))
     for name in NAMES:

@@ -291,7 +291,7 @@ def to_host(tensors: Sequence[Tensor]) -> list[Tensor]:
         tensors: Of any shapes and dtypes; those on the CPU are given back as they are.
 
     Returns:
-        The tensors on the CPU, in their order.
+        The tensors on the CPU, in their order; those that came by the copy share one memory.
     """
     devices = {tensor.device for tensor in tensors}
     if len(devices) != 1 or devices.pop().type != "cuda":
@@ -300,7 +300,7 @@ def to_host(tensors: Sequence[Tensor]) -> list[Tensor]:
     landed = torch.empty(packed.shape, dtype=packed.dtype, pin_memory=True)
     landed.copy_(packed, non_blocking=True)
     torch.cuda.current_stream(packed.device).synchronize()
-    return [part.clone() for part in unpack(landed, tensors)]  # page-locked memory is scarce
+    return unpack(landed.clone(), tensors)  # page-locked memory is scarce
 
 
 def pack(tensors: Sequence[Tensor]) -> Tensor:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -33,8 +35,7 @@ def fuse_points(points: Tensor, weights: tuple[float, ...]) -> Tensor:
     return (torch.as_tensor(total) + 1e-9).long()
 
 
-@dataclass(frozen=True, eq=False)
-class Located:
+class Located(NamedTuple):
     """Heatmaps and points of F frames and M actions, on the content of the network's input.
 
     Attributes:
@@ -47,29 +48,6 @@ class Located:
     heatmaps: Tensor
     points: Tensor
     similarity: Tensor
-
-    def of(
-        self, frame: int, action: int, image_hw: tuple[int, int]
-    ) -> tuple[dict[str, Point], dict[str, Heatmap]]:
-        """Points and heatmaps of one frame and action by name, in source pixels.
-
-        Args:
-            frame: Index on the F axis.
-            action: Index on the M axis.
-            image_hw: Height and width of the source image.
-
-        Returns:
-            Points and heatmaps by "verb", "object", "action" and "fused".
-        """
-        values = self.heatmaps[frame, action].numpy()
-        content_hw = values.shape[-2:]
-        places = self.points[frame, action].tolist()
-        similarity = self.similarity[frame, action].tolist()
-        points = {
-            name: Point(*to_source(x, y, content_hw, image_hw), similarity=cosine)
-            for name, (x, y), cosine in zip(NAMES, places, similarity)
-        }
-        return points, {name: Heatmap(map_, image_hw) for name, map_ in zip(NAMES, values)}
 
 
 def locate_points(
@@ -106,6 +84,31 @@ def locate_points(
         torch.cat([points, fused_point[:, :, None]], dim=2),
         torch.cat([cosine, fused_cosine[..., None]], dim=2),
     )
+
+
+def in_source(
+    heatmaps: npt.NDArray[np.float32],
+    points: npt.NDArray[np.int64],
+    similarity: npt.NDArray[np.float32],
+    image_hw: tuple[int, int],
+) -> tuple[dict[str, Point], dict[str, Heatmap]]:
+    """What was located of one frame and action by name, in source pixels.
+
+    Args:
+        heatmaps: (4, h, w), see :class:`Located`.
+        points: (4, 2), the same.
+        similarity: (4,), the same.
+        image_hw: Height and width of the source image.
+
+    Returns:
+        Points and heatmaps by "verb", "object", "action" and "fused".
+    """
+    content_hw = heatmaps.shape[-2:]
+    named = {
+        name: Point(*to_source(x, y, content_hw, image_hw), similarity=cosine)
+        for name, (x, y), cosine in zip(NAMES, points.tolist(), similarity.tolist())
+    }
+    return named, {name: Heatmap(map_, image_hw) for name, map_ in zip(NAMES, heatmaps)}
 
 
 def _values_at(maps: Tensor, points: Tensor) -> Tensor:

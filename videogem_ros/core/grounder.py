@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import itertools
 from collections import OrderedDict
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Literal
 from weakref import WeakKeyDictionary
@@ -21,15 +21,12 @@ from torch import Tensor
 
 from videogem_ros.core.acceleration import Graphs, to_host
 from videogem_ros.core.backbones import Backbone
-from videogem_ros.core.backbones.preprocessing import Placement, place, to_pixels
+from videogem_ros.core.backbones.preprocessing import place, to_pixels
+from videogem_ros.core.comparison import Found, compare, embed_classes
 from videogem_ros.core.configuration import FEATURE_FIELDS, GroundingConfig
 from videogem_ros.core.encoder import Encoder, check_places, join_features
-from videogem_ros.core.fusion import Located, locate_points
-from videogem_ros.core.heatmaps import patch_similarity
 from videogem_ros.core.presence import presence_margin, presence_score
 from videogem_ros.core.prompts import prompts_for
-from videogem_ros.core.tower import VisionTower
-from videogem_ros.core.weighting import layer_weights
 from videogem_ros.datatypes import (
     PROMPT_KINDS,
     Action,
@@ -48,9 +45,6 @@ TEXT_CACHE = 1024
 
 PREPARED_FRAMES = 512
 """Most frames whose network input a GPU keeps while they may come again in a later window."""
-
-PROMPT_LOGIT_SCALE = 100.0
-"""Scale of the prompt probabilities, the official code's for every backbone."""
 
 
 class Grounder:
@@ -142,7 +136,8 @@ class Grounder:
         """Ground windows that have nothing to do with each other, say of several cameras.
 
         One encoder pass over all of them and one wait for the GPU; each window's groundings are
-        those that :meth:`ground` finds, within 1e-5 in float32.
+        those that :meth:`ground` finds, within 1e-5 in float32. Their heatmaps may share an array,
+        which lives as long as any of them: copy what is to outlive the others.
 
         Args:
             windows: B windows, of any image sizes; see :meth:`encode_windows`.
@@ -355,47 +350,49 @@ class Grounder:
             self._compare(_joined(features, places), windows[places[0]].hw, actions[places[0]])
             for places in alike.values()
         ]
+        landed = iter(to_host([tensor for compared in together for tensor in compared]))
         groundings: list[list[Grounding]] = [[] for _ in windows]
-        for places, comparison in zip(alike.values(), _to_host(together)):
-            scores = self._scores(comparison)
-            counts = [len(features[place_].frames) for place_ in places]
-            parts = zip(places, comparison.split(counts), np.split(scores, np.cumsum(counts)))
-            for place_, part, of_part in parts:
+        for places, compared in zip(alike.values(), together):
+            found = Found.of(tuple(itertools.islice(landed, len(compared))))
+            scores = self._scores(found)
+            first = 0
+            for place_ in places:
+                frames = dict(enumerate(features[place_].frames, first))
                 groundings[place_] = self._groundings(
-                    part, of_part, windows[place_], actions[place_]
+                    found, scores, frames, windows[place_], actions[place_]
                 )
+                first += len(frames)
         return groundings
 
     def _compare(
         self, features: Features, image_hw: tuple[int, int], actions: Sequence[Action]
-    ) -> _Comparison:
+    ) -> tuple[Tensor, ...]:
         """Features of one window with its actions' texts; does not wait for the device."""
         config = self.config
         texts = [text for action in actions for text in prompts_for(action, config.prompts).texts]
         embeddings = self._embed_texts([*texts, *config.presence.neutral])
         placement = place(image_hw, self.input_hw, config.resize)
         key = (len(texts), features.grid_hw, placement)
-        passed = partial(_compare, key, tower=self.backbone.tower, config=config)
-        tensors = self.comparisons.run(
+        passed = partial(compare, key, tower=self.backbone.tower, config=config)
+        return self.comparisons.run(
             key, passed, features.patch_terms, features.class_terms, embeddings
         )
-        return _Comparison.of(features.frames, tensors)
 
-    def _scores(self, found: _Comparison) -> npt.NDArray[np.float64]:
-        """Presence scores (F, M) of what was found, on the host.
+    def _scores(self, found: Found) -> npt.NDArray[np.float64]:
+        """Presence scores (F, M) of what was found.
 
         Raises:
             VideoGemError: Some of it is no number.
         """
         margins = presence_margin(
-            found.cosines[..., PROMPT_KINDS.index("action")].numpy(),
-            found.neutral[:, None].numpy(),
+            found.cosines[..., PROMPT_KINDS.index("action")],
+            found.neutral[:, None],
             self.backbone.logit_scale,
         )
         slope, offset = self.backbone.presence_fit
         scores = presence_score(slope * margins + offset, self.config.presence)
         # One patch that is no number leaves none in its heatmap.
-        corners = found.located.heatmaps.numpy()[..., 0, 0]
+        corners = found.heatmaps[..., 0, 0]
         if not (np.isfinite(scores).all() and np.isfinite(corners).all()):
             raise VideoGemError(
                 f"{self.backbone.name} in {self.backbone.tower.dtype}: expected finite heatmaps "
@@ -405,20 +402,29 @@ class Grounder:
 
     def _groundings(
         self,
-        found: _Comparison,
+        found: Found,
         scores: npt.NDArray[np.float64],
+        frames: Mapping[int, int],
         window: Window,
         actions: Sequence[Action],
     ) -> list[Grounding]:
-        """What was found in one window, on the host, in the user's terms; scores (F, M)."""
+        """What was found in one window, in the user's terms.
+
+        Args:
+            found: In this window, and others.
+            scores: (F, M) presence scores.
+            frames: This window's rows in both, and the place in the window that each is of.
+            window: The window.
+            actions: M actions.
+        """
         config = self.config
         frames_used = len(set(window.stamps_ns))
         groundings = []
         for m, action in enumerate(actions):
             prompts = prompts_for(action, config.prompts)
-            for f, index in enumerate(found.frames):
+            for f, index in frames.items():
                 frame = window.frames[index]
-                points, heatmaps = found.located.of(f, m, window.hw)
+                points, heatmaps = found.in_source(f, m, window.hw)
                 groundings.append(
                     Grounding(
                         action=action,
@@ -432,8 +438,8 @@ class Grounder:
                         frames_used=frames_used,
                         points=points,
                         heatmaps=heatmaps,
-                        layer_weights=found.layer_weights[f, m].numpy(),
-                        prompt_probabilities=found.probabilities[f, m].numpy(),
+                        layer_weights=found.layer_weights[f, m],
+                        prompt_probabilities=found.probabilities[f, m],
                         score=float(scores[f, m]),
                         present=bool(scores[f, m] >= config.presence.threshold),
                     )
@@ -455,7 +461,7 @@ class Grounder:
             The first candidate with the verb of one and the object of another, or the same, one.
         """
         chosen = candidates[0]
-        classes = _embed_classes(features.class_terms, self.backbone.tower)
+        classes = embed_classes(features.class_terms, self.backbone.tower)
         for kind, lemma in (("verb", "verb_lemma"), ("object", "object_head")):
             named = [action for action in candidates if getattr(action, kind) is not None]
             if named:
@@ -491,112 +497,10 @@ class Grounder:
         return self.backbone.tower.class_embedding.device
 
 
-@dataclass(frozen=True, eq=False)
-class _Comparison:
-    """A window's F frames compared with its M actions' K prompts each and J neutral texts.
-
-    Attributes:
-        frames: The F places in the window.
-        located: Heatmaps and points.
-        cosines: (F, M, K) float32, of class token and prompts.
-        probabilities: (F, M, K) float32, the softmax over the K.
-        neutral: (F, J) float32, cosines of class token and neutral texts.
-        layer_weights: (F, M, K, L) float32.
-    """
-
-    frames: tuple[int, ...]
-    located: Located
-    cosines: Tensor
-    probabilities: Tensor
-    neutral: Tensor
-    layer_weights: Tensor
-
-    def split(self, counts: Sequence[int]) -> list[_Comparison]:
-        """Comparisons of so many of the F frames each, in turn."""
-        if len(counts) == 1:
-            return [self]
-        ends = itertools.accumulate(counts)
-        frames = [self.frames[end - count : end] for end, count in zip(ends, counts)]
-        parts = zip(*(torch.split(tensor, list(counts)) for tensor in self.tensors))
-        return [_Comparison.of(places, part) for places, part in zip(frames, parts)]
-
-    @classmethod
-    def of(cls, frames: tuple[int, ...], tensors: Sequence[Tensor]) -> _Comparison:
-        """From :attr:`tensors`."""
-        return cls(frames, Located(*tensors[:3]), *tensors[3:])
-
-    @property
-    def tensors(self) -> tuple[Tensor, ...]:
-        """All that has to come to the host."""
-        located = self.located
-        return (
-            *(located.heatmaps, located.points, located.similarity),
-            *(self.cosines, self.probabilities, self.neutral, self.layer_weights),
-        )
-
-
 def _joined(features: Sequence[Features], places: Sequence[int]) -> Features:
     """The features at these places, as if of one window."""
     parts = [features[place_] for place_ in places]
     return join_features(parts, [frame for part in parts for frame in part.frames])
-
-
-def _compare(
-    key: tuple[int, tuple[int, int], Placement],
-    patch_terms: Tensor,
-    class_terms: Tensor,
-    embeddings: Tensor,
-    *,
-    tower: VisionTower,
-    config: GroundingConfig,
-) -> tuple[Tensor, ...]:
-    """Features with texts, as :attr:`_Comparison.tensors`; can be recorded as a CUDA graph.
-
-    Args:
-        key: How many of the texts are prompts, M * K; patches down and across; where the image
-            lies in the network's input.
-        patch_terms: See :class:`~videogem_ros.datatypes.Features`.
-        class_terms: The same.
-        embeddings: (M * K + J, E) unit vectors of the prompts and of the neutral texts.
-        tower: That the features are of.
-        config: How they are compared.
-    """
-    count, grid_hw, placement = key
-    features = Features(patch_terms, class_terms, grid_hw, tuple(range(len(patch_terms))))
-    text, neutral = embeddings[:count], embeddings[count:]
-    weights = layer_weights(class_terms, text, tower, config)
-    similarity = patch_similarity(features, weights, text, tower)
-    class_embedding = _embed_classes(class_terms, tower)
-    shape = (len(patch_terms), -1, len(PROMPT_KINDS))  # (F, M, K)
-    cosines = (class_embedding @ text.T).view(shape)
-    return _Comparison(
-        frames=features.frames,
-        located=locate_points(similarity, grid_hw, placement, config),
-        cosines=cosines,
-        probabilities=torch.softmax(PROMPT_LOGIT_SCALE * cosines, dim=-1),
-        neutral=class_embedding @ neutral.T,
-        # Memory of its own for each: what is constant is shared with later windows.
-        layer_weights=weights.expand(*similarity.shape[:2], -1)
-        .contiguous()
-        .view(*cosines.shape, -1),
-    ).tensors
-
-
-def _embed_classes(class_terms: Tensor, tower: VisionTower) -> Tensor:
-    """(F, L, D) to (F, E) float32 unit vectors of the class tokens."""
-    return tower.embed(class_terms.float().sum(dim=1))
-
-
-def _to_host(found: Sequence[_Comparison]) -> list[_Comparison]:
-    """Comparisons on the host, all in one copy."""
-    if not found:
-        return []
-    count = len(found[0].tensors)
-    landed = to_host([tensor for comparison in found for tensor in comparison.tensors])
-    return [
-        _Comparison.of(comparison.frames, landed[p : p + count])
-        for comparison, p in zip(found, range(0, len(landed), count))
-    ]
 
 
 def _places(frames: FrameChoice, count: int) -> tuple[int, ...]:
