@@ -291,6 +291,11 @@ clean the inside of the oven                    | clean      | inside of the ove
 scrub back of pan                               | scrub      | pan                 | pan
 put down down pitcher                           | put down   | pitcher             | pitcher
 turn left                                       | turn       | -                   | -
+push the box left                               | push       | box                 | box
+turn the knob right                             | turn       | knob                | knob
+push the left button                            | push       | left button         | button
+take the cup left of the plate                  | take       | cup                 | cup
+take the cup right next to the plate            | take       | cup                 | cup
 first open the box                              | open       | box                 | box
 next add the salt                               | add        | salt                | salt
 in a bowl mix the eggs                          | mix        | eggs                | egg
@@ -315,6 +320,10 @@ SEVERAL = [
     ("Open the door. Close the window!", "open the door; close the window"),
     ("1. open the door 2. close it", "open the door; close the door"),
     ("open the door\nclose the window", "open the door; close the window"),
+    (
+        "Open the door.Close it!Take the cup;wash it",
+        "open the door; close the door; take the cup; wash the cup",
+    ),
     ("pick up the fork and fork the hay", "pick up the fork; fork the hay"),
     ("lift the box and then set it down gently", "lift the box; set the box down gently"),
     ("after opening the fridge, take the milk", "open the fridge; take the milk"),
@@ -337,6 +346,7 @@ PHRASES = [
     ("put down down pitcher", "put down pitcher"),
     ("there is a dog on the sofa", "a dog on the sofa"),
     ("go and get the cup", "get the cup"),
+    ("the cup to the left of the plate", "the cup to the left of the plate"),
 ]
 
 
@@ -482,6 +492,14 @@ def test_any_order_of_words_is_parsed(words: list[str]) -> None:
 )
 def test_time_is_linear_in_the_length(unit: str) -> None:
     assert_quick((unit * 65536)[:16384])
+
+
+@pytest.mark.parametrize(
+    "unit", ["please ", "and ", "and please ", "then ", "had ", "pouring ", "left "]
+)
+@pytest.mark.parametrize("opening", ["open the door ", "put "])
+def test_time_is_linear_in_what_follows_a_verb(opening: str, unit: str) -> None:
+    assert_quick(opening + (unit * 65536)[:16384])
 
 
 def test_what_is_repeated_is_short() -> None:

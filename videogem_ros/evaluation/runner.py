@@ -367,6 +367,7 @@ def _run(
         raise RecordingError(f"{dataset.name}: nothing to evaluate: {reasons}")
     shared = grounder.config
     height, width = grounder.input_hw
+    frames = grounder.backbone.window_frames
     return Run(
         dataset=dataset.name,
         backbone=grounder.backbone.name,
@@ -376,7 +377,7 @@ def _run(
         skipped=skipped,
         settings={
             "input": f"{width} x {height}, {shared.resize}",
-            "window": f"{grounder.backbone.window_frames} frames",
+            "window": f"{frames} frame{'s' if frames > 1 else ''}",
             "depth": f"{shared.depth}",
             "self-self scope": shared.self_self_scope,
             "dynamic depth": f"{shared.dynamic_depth}",

@@ -148,9 +148,11 @@ class _Parse:
         following = None if clause.object else self._next_clause(i, form, at_once=True)
         clause.waits = following is not None
         if following is None:
-            tail = _Tail(clause)
+            tail, asked = _Tail(clause), i
             while not sentence.at(i).may(Tag.STOP):
-                following = self._next_clause(i, form)
+                if i >= asked:  # a run of joints begins one clause or none, so is asked about once
+                    following = self._next_clause(i, form)
+                    asked = sentence.skip(i, _JOINTS)
                 if following is not None or (tail.phrases and self._runs_on(i)):
                     break
                 i = self._take(i, tail, form)
@@ -258,6 +260,7 @@ class _Lead:
             self.mode = _after_auxiliary(word)
         elif word.may(Tag.TO):
             self.mode = Mode.BARE
+            self._words.append(word)
         elif word.may(Tag.COMMA | Tag.CONJUNCTION):
             self.mode = Mode.START
         elif word.may(Tag.PRONOUN):

@@ -38,6 +38,7 @@ _SLASH = re.compile(r"(?<!\d)/(?!\d)")
 _LIST_NUMBER = re.compile(r"(?:(?<=\s)|^)\d+[.)](?=\s)")
 _THANKS = re.compile(r"\bthank you\b")
 _STOPS = re.compile(r"([.,;:!?])[.,;:!?]+")
+_GLUED_STOP = re.compile(r"(?<=[^\W\d_]{2})([.;:!?])(?=[^\W\d_]{2})")  # "it.Put", not "a.b", "3.5"
 _LOOSE_MARK = re.compile(r"(?<!\w)['-]+|['-]+(?!\w)")
 
 
@@ -59,6 +60,7 @@ def clean(text: str) -> str:
         text = _HUMP.sub(" ", text)
     text = _SLASH.sub(" or ", text)
     text = _STOPS.sub(r"\1 ", "".join(_kept(text.lower())))
+    text = _GLUED_STOP.sub(r"\1 ", text)
     return _THANKS.sub(" ", _LOOSE_MARK.sub(" ", text))
 
 

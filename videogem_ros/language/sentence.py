@@ -31,6 +31,7 @@ _THING = Tag.NOUN | Tag.UNKNOWN
 _WITH = frozenset(["about", "for", "from", "into", "onto", "through", "until", "using", "with"])
 _PLACE_NOUNS = frozenset(["back", "inside", "outside"])
 _MOST_DETERMINERS = 8  # "all of the other three"; bounds the time that nonsense takes
+_MOST_MODIFIERS = 32  # of one noun; the same
 _DIRECTIONS = frozenset(["left", "right"])
 
 
@@ -252,7 +253,7 @@ class Sentence:
         i = end = begin
         if not determined and self.at(i).may(Tag.ING) and self.at(i + 1).may(Tag.DETERMINER):
             return begin  # "cook covering the pan"
-        while i == begin or not self._ends_nouns(i, mode):
+        while i == begin or (i - end < _MOST_MODIFIERS and not self._ends_nouns(i, mode)):
             word = self.at(i)
             place = determined and i == begin and word.text in _PLACE_NOUNS
             nominal = word.may(Tag.NOMINAL) and not word.may(Tag.PREPOSITION)
@@ -282,8 +283,9 @@ class Sentence:
             return True
         if word.text in RUN_ON_VERBS and following.may(Tag.NOMINAL | Tag.PARTICLE):
             return True
-        if word.text in RESULTS and not following.may(Tag.NOMINAL):
-            return True
+        alone = not following.may(Tag.NOMINAL) or following.text == "next"
+        if word.text in RESULTS | _DIRECTIONS and alone:
+            return True  # "push the box left", "the cup left of the plate", "right next to it"
         if word.may(Tag.BASE) and word.verb in STRONG_VERBS and following.may(Tag.DETERMINER):
             return True
         if mode is not None:
