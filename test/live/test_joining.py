@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from example_groundings import frame_of, grounding_of
 from videogem_ros.adapters.encodings import image_message_fields
 from videogem_ros.datatypes import Frame, Grounding
 from videogem_ros.errors import EncodingError
+from videogem_ros.language import parse_actions
 from videogem_ros.live.joining import IMAGES_KEPT, RESULTS_KEPT, ResultJoiner
 from videogem_ros.live.messages import Answer, Circumstances, MessageBuilder, Status
 from videogem_ros.live.types import typestore
@@ -87,13 +89,59 @@ def test_several_actions_stay_together_in_their_order() -> None:
     assert [grounding.action.text for grounding in found] == phrases
 
 
-def test_a_new_command_for_the_same_image_replaces_what_was_found() -> None:
+def test_a_new_command_for_the_same_image_leaves_what_was_found() -> None:
+    frame = frame_of((48, 64), 1)
+    joiner = ResultJoiner()
+    phrases = ["open the drawer", "pick up the cup", "pour the milk"]
+    for number, phrase in enumerate(phrases):
+        values = VALUES * (1 - number / 4)
+        feed(joiner, frame, grounding_of(frame, phrase, values=values), command_id=number)
+    found = [
+        grounding for _, groundings, _ in joiner.results(last=True) for grounding in groundings
+    ]
+    assert [grounding.action.text for grounding in found] == phrases
+    for number, grounding in enumerate(found):
+        assert grounding.heatmap.values.max() == pytest.approx(1 - number / 4)
+    assert joiner.not_joined == 0
+
+
+def test_a_new_command_s_heatmap_may_come_before_its_grounding() -> None:
     frame = frame_of((48, 64), 1)
     joiner = ResultJoiner()
     feed(joiner, frame, grounding_of(frame, "open the drawer", values=VALUES))
+    later = grounding_of(frame, "pick up the cup", values=VALUES[::-1].copy())
+    joiner.on_heatmap(0, build.heatmap(later, 1.0))
+    joiner.on_grounding(answer_message(later, command_id=2))
+    (_, (first,), _), (_, (second,), _) = joiner.results(last=True)
+    assert (first.action.text, second.action.text) == ("open the drawer", "pick up the cup")
+    assert (first.heatmap.values == VALUES).all()
+    assert (second.heatmap.values == VALUES[::-1]).all()
+
+
+def test_what_a_new_command_cut_short_is_counted() -> None:
+    frame = frame_of((48, 64), 1)
+    joiner = ResultJoiner()
+    joiner.on_grounding(answer_message(grounding_of(frame, "open the drawer", values=VALUES)))
     feed(joiner, frame, grounding_of(frame, "pick up the cup", values=VALUES), command_id=2)
     ((_, (found,), _),) = joiner.results(last=True)
     assert found.action.text == "pick up the cup"
+    assert joiner.not_joined == 1
+
+
+def test_actions_with_the_same_verb_and_object_are_told_apart_by_their_place() -> None:
+    frame = frame_of((48, 64), 1)
+    text = "pick up the cup from the table and pick up the cup from the shelf"
+    sent = [
+        replace(grounding_of(frame, values=VALUES), action=action)
+        for action in parse_actions(text)
+    ]
+    joiner = ResultJoiner()
+    feed(joiner, frame, *sent)
+    ((_, found, _),) = joiner.results(last=True)
+    assert [grounding.action.phrase for grounding in found] == [
+        "pick up the cup from the table",
+        "pick up the cup from the shelf",
+    ]
 
 
 def test_answers_without_a_point_and_groundings_without_an_image_are_passed_over() -> None:
@@ -107,7 +155,7 @@ def test_answers_without_a_point_and_groundings_without_an_image_are_passed_over
     for stamp_ns in range(2, 2 + IMAGES_KEPT):
         joiner.on_image(image_message(frame_of((4, 4), stamp_ns, (0, 0, 0))))
     assert list(joiner.results(last=True)) == []
-    assert joiner._results == {}
+    assert joiner._results == []
     assert joiner.not_joined == 1
 
 
@@ -157,6 +205,32 @@ def test_memory_is_bounded_whatever_does_not_come_and_what_is_given_up_is_counte
     assert list(joiner.results(last=True)) == []
     assert len(joiner._results) == RESULTS_KEPT
     assert joiner.not_joined == count
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("padding", [0, 8])
+def test_a_heatmap_comes_in_either_byte_order_and_with_padded_rows(
+    order: str, padding: int
+) -> None:
+    frame = frame_of((48, 64), 1)
+    sent = grounding_of(frame, values=VALUES)
+    message = build.heatmap(sent, 1.0)
+    rows = VALUES.astype(f"{order}f4").view(np.uint8)
+    message.data = np.pad(rows, ((0, 0), (0, padding))).reshape(-1)
+    message.step, message.is_bigendian = 64 * 4 + padding, int(order == ">")
+    joiner = ResultJoiner()
+    joiner.on_image(image_message(frame))
+    joiner.on_grounding(answer_message(sent))
+    joiner.on_heatmap(0, message)
+    ((_, (found,), _),) = joiner.results(last=True)
+    assert (found.heatmap.values == VALUES).all()
+
+
+def test_a_heatmap_whose_bytes_are_cut_short_is_refused() -> None:
+    message = build.heatmap(grounding_of(frame_of((48, 64)), values=VALUES), 1.0)
+    message.data = message.data[:-1]
+    with pytest.raises(EncodingError, match="12287 bytes"):
+        ResultJoiner().on_heatmap(0, message)
 
 
 def test_a_heatmap_of_another_encoding_is_refused() -> None:

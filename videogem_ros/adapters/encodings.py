@@ -110,7 +110,8 @@ def _image_layouts() -> dict[str, _Layout]:
 
 _IMAGES = _image_layouts()
 _MILLIMETRES = _Layout(1, lambda depth: depth * np.float32(0.001), "u2")
-_DEPTHS = {"32FC1": _Layout(1, _as_is, "f4"), "16UC1": _MILLIMETRES, "mono16": _MILLIMETRES}
+_HEATMAPS = {"32FC1": _Layout(1, _as_is, "f4")}
+_DEPTHS = {**_HEATMAPS, "16UC1": _MILLIMETRES, "mono16": _MILLIMETRES}
 
 
 def pixel_kind(encoding: str) -> Literal["colour", "grey", "depth", "unknown"]:
@@ -254,6 +255,20 @@ def depth_from_message(message: Any) -> npt.NDArray[np.float32]:
         EncodingError: See :func:`decode_depth`.
     """
     return decode_depth(*_pixel_fields(message))
+
+
+def heatmap_from_message(message: Any) -> npt.NDArray[np.float32]:
+    """The values of a ``sensor_msgs/Image`` that holds a heatmap, as they are.
+
+    Returns:
+        (height, width) float32; may be a read-only view of the message's bytes.
+
+    Raises:
+        EncodingError: Another encoding than 32FC1, no pixels, a step shorter than a row, or too
+            few bytes.
+    """
+    _, samples = _stored(*_pixel_fields(message), layouts=_HEATMAPS)
+    return samples[..., 0].astype(np.float32, copy=False)
 
 
 def _pixel_fields(message: Any) -> tuple[str, int, int, int, int, Any]:

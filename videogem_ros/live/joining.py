@@ -8,7 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from videogem_ros.adapters.encodings import frame_from_message, header_stamp_ns
+from videogem_ros.adapters.encodings import (
+    frame_from_message,
+    header_stamp_ns,
+    heatmap_from_message,
+)
 from videogem_ros.datatypes import (
     PROMPT_KINDS,
     Action,
@@ -18,7 +22,6 @@ from videogem_ros.datatypes import (
     Point,
     Prompts,
 )
-from videogem_ros.errors import EncodingError
 from videogem_ros.language import parse_actions
 from videogem_ros.live.messages import Status
 from videogem_ros.window import NS_PER_S
@@ -46,10 +49,11 @@ class Received:
     received_ns: int
 
 
-@dataclass
+@dataclass(eq=False)
 class _Result:
-    """Messages about one image, by the action's place in the command."""
+    """Messages about one image and one command, by the action's place in it."""
 
+    stamp_ns: int
     seen: int  # images that had come before its first message
     command_id: int | None = None  # until a grounding tells
     answers: dict[int, Received] = field(default_factory=dict)
@@ -64,14 +68,15 @@ class ResultJoiner:
     """Puts images, ``ActionGrounding`` and heatmap messages together by their stamps.
 
     They may come in any order, and stamps may go back (a bag that plays in a loop): what has
-    waited longest is given up first.
+    waited longest is given up first. Heatmaps do not tell their command, so one that comes anew
+    for an image all of whose groundings are there belongs to the next command for it.
     """
 
     def __init__(self) -> None:
         self._given_up = 0
         self._seen = 0
         self._images: dict[int, Frame] = {}  # in the order of their arrival
-        self._results: dict[int, _Result] = {}  # the same
+        self._results: list[_Result] = []  # the same
 
     def on_image(self, message: Any) -> None:
         """Takes a ``sensor_msgs/Image`` of the camera.
@@ -98,7 +103,7 @@ class ResultJoiner:
         stamp_ns = header_stamp_ns(message)
         result = self._result(stamp_ns)
         if result.command_id not in (None, message.command_id):
-            result = self._results[stamp_ns] = _Result(self._seen)
+            result = self._begin(stamp_ns)
         result.command_id = message.command_id
         result.answers[message.action_index] = Received(message, received_ns)
 
@@ -106,29 +111,34 @@ class ResultJoiner:
         """Takes the heatmap of the action at a place in the command.
 
         Raises:
-            EncodingError: It is no 32FC1 image.
+            EncodingError: See :func:`~videogem_ros.adapters.encodings.heatmap_from_message`.
         """
-        if message.encoding != "32FC1":
-            raise EncodingError("heatmap.encoding", "32FC1", message.encoding)
-        values = np.frombuffer(message.data, "<f4").reshape(message.height, message.width)
-        result = self._result(header_stamp_ns(message))
-        result.heatmaps[index] = Heatmap(values, (message.height, message.width))
+        values = heatmap_from_message(message)
+        stamp_ns = header_stamp_ns(message)
+        result = self._result(stamp_ns)
+        if index in result.heatmaps and result.complete:
+            result = self._begin(stamp_ns)
+        result.heatmaps[index] = Heatmap(values, values.shape)
 
     def _result(self, stamp_ns: int) -> _Result:
-        result = self._results.get(stamp_ns)
-        if result is None:
-            result = self._results[stamp_ns] = _Result(self._seen)
-            if len(self._results) > RESULTS_KEPT:
-                self._give_up(next(iter(self._results)))
-        return result
+        """The latest for an image."""
+        known = (result for result in reversed(self._results) if result.stamp_ns == stamp_ns)
+        return next(known, None) or self._begin(stamp_ns)
 
-    def _give_up(self, stamp_ns: int) -> None:
-        self._given_up += len(self._results.pop(stamp_ns).answers)
+    def _begin(self, stamp_ns: int) -> _Result:
+        self._results.append(_Result(stamp_ns, self._seen))
+        if len(self._results) > RESULTS_KEPT:
+            self._give_up(self._results[0])
+        return self._results[-1]
+
+    def _give_up(self, result: _Result) -> None:
+        self._results.remove(result)
+        self._given_up += len(result.answers)
 
     @property
     def not_joined(self) -> int:
         """Groundings whose image or heatmap did not come in time, or has not come yet."""
-        return self._given_up + sum(len(result.answers) for result in self._results.values())
+        return self._given_up + sum(len(result.answers) for result in self._results)
 
     def results(
         self, *, last: bool = False
@@ -138,17 +148,16 @@ class ResultJoiner:
         Args:
             last: Whether nothing more will come; before, the newest image's groundings may.
         """
-        for stamp_ns in list(self._results)[: None if last else -1]:
-            result = self._results[stamp_ns]
-            frame = self._images.get(stamp_ns)
+        for result in self._results[: None if last else -1]:
+            frame = self._images.get(result.stamp_ns)
             if frame is not None and result.complete:
-                del self._results[stamp_ns]
+                self._results.remove(result)
                 answers = [result.answers[index] for index in sorted(result.answers)]
                 heatmaps = [result.heatmaps[index] for index in sorted(result.heatmaps)]
                 messages = (answer.message for answer in answers)
                 yield frame, list(map(_grounding, messages, heatmaps)), answers
             elif frame is None and self._seen - result.seen >= IMAGES_KEPT:
-                self._give_up(stamp_ns)  # its image is gone, or never came
+                self._give_up(result)  # its image is gone, or never came
 
 
 def _grounding(message: Any, heatmap: Heatmap) -> Grounding:
@@ -183,7 +192,8 @@ def _grounding(message: Any, heatmap: Heatmap) -> Grounding:
 def _action(message: Any) -> Action:
     """The action that was meant: the command is told whole, and may have held several."""
     verb, target = message.verb or None, message.object or None
-    for action in parse_actions(message.action):
+    actions = parse_actions(message.action)
+    for action in (*actions[message.action_index :], *actions):  # two may look alike
         if (action.verb, action.object) == (verb, target):
             return action
     return Action(message.action, message.action, verb=verb, object=target)
