@@ -178,18 +178,49 @@ def test_a_depth_image_that_is_on_its_way_is_waited_for():
 
 
 def test_memory_is_bounded_and_what_is_being_grounded_is_kept():
-    buffer = buffer_of(START_NS)
-    buffer.expect(START_NS)
-    for number in range(1, 10 * HELD):
+    buffer = buffer_of(START_NS, START_NS + NS // 30)
+    buffer.expect("one", START_NS)
+    buffer.expect("another", START_NS + NS // 30)
+    for number in range(2, 10 * HELD):
         buffer.push(START_NS + number * NS // 30, number)
     assert buffer.find(START_NS, 0.0) == START_NS
-    assert len(buffer._messages) == HELD
+    assert buffer.find(START_NS + NS // 30, 0.0) == START_NS + NS // 30
+    assert len(buffer._held) == HELD
+    buffer.expect("one", START_NS + 9 * HELD * NS // 30)
+    buffer.push(START_NS + HELD * NS, "newest")
+    with pytest.raises(PositionUnknown, match=r"0\.033 s apart"):
+        buffer.find(START_NS, 0.0)
 
 
 def test_a_jump_back_in_time_forgets_the_depth_before_it():
     buffer = buffer_of(START_NS, START_NS + NS, START_NS - 5 * NS)
     with pytest.raises(PositionUnknown, match=r"6\.000 s apart"):
         buffer.find(START_NS + NS, 0.1)
+
+
+def test_a_jump_back_in_time_keeps_what_is_expected():
+    last_ns = START_NS + 10 * NS
+    buffer = buffer_of(START_NS, last_ns)
+    buffer.expect("the last window of a loop", last_ns)
+    for number in range(10):
+        buffer.push(START_NS + number * NS // 30, "the next loop")
+    assert buffer.find(last_ns, 0.0) == last_ns
+    assert buffer.find(START_NS, 0.0) == "the next loop"
+    assert len(buffer._held) == 11
+
+
+@pytest.mark.parametrize("expected", [True, False])
+def test_the_first_depth_image_after_a_jump_is_waited_for(expected: bool):
+    buffer = buffer_of(*(START_NS + number * NS for number in range(10)))
+    if expected:
+        buffer.expect("the last window of a loop", START_NS + 9 * NS)
+    found = []
+    thread = threading.Thread(target=lambda: found.append(buffer.find(START_NS - NS, 0.01, 5.0)))
+    thread.start()
+    buffer.push(START_NS - NS - NS // 30, "before it")
+    buffer.push(START_NS - NS, "in time")
+    thread.join(PATIENCE_S)
+    assert found == ["in time"]
 
 
 def test_stragglers_are_kept():

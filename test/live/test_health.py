@@ -93,6 +93,14 @@ def test_what_is_resolved_is_over_at_once(health: Health, lines: list[tuple[str,
     assert health.conditions == {}
 
 
+def test_where_nobody_is_left_to_report_it_all_is_over_at_once(health: Health):
+    health.report("stale stamps", "5 s behind")
+    health.settle()
+    assert list(health.conditions) == ["stale stamps"]
+    health.settle(at_once=True)
+    assert health.conditions == {}
+
+
 def test_what_has_no_visible_end_stays(health: Health, clock: Clock):
     health.report("QoS of image", "reliability", hold_s=math.inf)
     clock.now_s += 1e6

@@ -233,9 +233,11 @@ def test_an_empty_command_stops(make_node: MakeNode, graph: Graph):
     node.on_action(COMMAND)
     node.on_image(image(0.0))
     graph.wait("overlay/compressed")
+    drawn = len(graph.published["markers"])
     node.on_action("  \n")
     assert graph.published["grounding"][-1].status == Status.NO_COMMAND
-    assert len(graph.published["markers"][-1].markers) == 1  # the one that deletes
+    (deleting,) = graph.published["markers"][drawn:]
+    assert [marker.action for marker in deleting.markers] == [deleting.markers[0].DELETEALL]
     node.on_image(image(0.1))
     assert node.request("open the drawer", PATIENCE_S).success  # so the worker was there
     assert len(graph.published["grounding"]) == 2
@@ -392,6 +394,20 @@ def test_the_rate_is_limited_and_the_limit_changes_at_once(make_node: MakeNode, 
     assert stamp_s(graph.wait("grounding", 2)[1]) == 0.1
 
 
+@pytest.mark.parametrize("rate_hz", [1e-300, 1e-10])
+def test_a_limit_of_less_than_once_in_a_lifetime_may_be_lifted(
+    make_node: MakeNode, graph: Graph, rate_hz: float
+):
+    node = make_node(max_rate_hz=rate_hz)
+    node.on_action(COMMAND)
+    node.on_image(image(0.0))
+    graph.wait("grounding")
+    node.on_image(image(0.1))
+    assert node.request(COMMAND, 1e300).success
+    node.set_parameters({"max_rate_hz": 0.0})
+    assert stamp_s(graph.wait("grounding", 2)[1]) == 0.1
+
+
 def test_a_limited_rate_is_kept(make_node: MakeNode, graph: Graph):
     node = make_node(max_rate_hz=50)
     node.on_action(COMMAND)
@@ -455,6 +471,15 @@ def test_a_request_times_out_with_the_reason(make_node: MakeNode, graph: Graph, 
     assert node.request(COMMAND, 0.01).reason == "no answer within 0.01 s: grounding takes longer"
     node.tick()
     assert graph.diagnostics["requests unanswered"] == "2"
+
+
+def test_what_nobody_waits_for_any_more_is_not_grounded(make_node: MakeNode, graph: Graph):
+    node = make_node()
+    assert not node.request(COMMAND, 0.01).success
+    node.on_image(image())
+    assert node.request("open the drawer", PATIENCE_S).success
+    node.tick()
+    assert graph.diagnostics["windows grounded"] == "1"
 
 
 @pytest.mark.parametrize(
@@ -887,6 +912,29 @@ def test_a_request_under_way_at_deactivation_is_answered(
     assert outcomes[0].groundings or "deactivated" in outcomes[0].reason
 
 
+def test_a_deactivation_ends_what_nobody_reports_any_more(make_node: MakeNode, graph: Graph):
+    node = make_node()
+    for _ in range(2):
+        node.on_image(image())
+    node.tick()
+    assert "now: duplicate images" in graph.diagnostics
+    node.deactivate()
+    node.tick()
+    left = {key for key in graph.diagnostics if key.startswith("now: ")}
+    assert left == {"now: backbone"}  # which has its weights by chance, as ever
+
+
+def test_a_deactivation_deletes_the_markers(make_node: MakeNode, graph: Graph):
+    node = make_node()
+    node.on_action(COMMAND)
+    node.on_image(image())
+    graph.wait("overlay/compressed")
+    drawn = len(graph.published["markers"])
+    node.deactivate()
+    (deleting,) = graph.published["markers"][drawn:]
+    assert [marker.action for marker in deleting.markers] == [deleting.markers[0].DELETEALL]
+
+
 def test_after_an_activation_the_command_stands_and_the_old_images_do_not(
     make_node: MakeNode, graph: Graph
 ):
@@ -930,10 +978,11 @@ def test_a_command_in_work_at_a_deactivation_is_answered_after_the_next_activati
     assert len(graph.published["grounding"]) == 1
 
 
+@pytest.mark.parametrize("mode", ["continuous", "on_command"])
 def test_cleanup_releases_the_backbone_and_configure_loads_again(
-    make_node: MakeNode, graph: Graph, tiny_clip_config: Path
+    make_node: MakeNode, graph: Graph, tiny_clip_config: Path, mode: str
 ):
-    node = make_node(backbone=f"openclip:{tiny_clip_config}", weights="random:0")
+    node = make_node(mode=mode, backbone=f"openclip:{tiny_clip_config}", weights="random:0")
     node.on_action(COMMAND)
     node.on_image(image(0.0))
     graph.wait("overlay/compressed")

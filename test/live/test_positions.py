@@ -7,8 +7,9 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from live_graph import PATIENCE_S, START_NS, Graph, camera_info, depth_image, image
+from live_graph import PATIENCE_S, START_NS, Gate, Graph, camera_info, depth_image, image
 
+from videogem_ros.live.depth import HELD
 from videogem_ros.live.messages import Status
 from videogem_ros.live.node import GroundingNode
 
@@ -178,6 +179,36 @@ def test_depth_that_comes_after_its_image_is_waited_for(make_node: MakeNode, gra
 
 # Optical frame to a robot's base: x forward is z, y left is -x, z up is -y; then 1 m up.
 TO_BASE = np.array([[0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 1.0], [0, 0, 0, 1]])
+
+
+def test_depth_of_the_newest_image_is_there_however_late_the_command(
+    make_node: MakeNode, graph: Graph
+):
+    node = make_node(mode="on_command")
+    node.on_camera_info(camera_info())
+    node.on_image(image(0.0))
+    for step in range(4 * HELD):
+        node.on_depth(depth_image(WALL, step / 30))
+    node.on_action("pick up the cup")
+    assert graph.wait("grounding")[0].position.z == pytest.approx(2.0)
+
+
+def test_depth_of_what_is_being_grounded_outlasts_the_grounding(
+    make_node: MakeNode, graph: Graph, gate: Gate
+):
+    node = make_node()
+    node.on_camera_info(camera_info())
+    node.on_depth(depth_image(WALL))
+    node.on_action("pick up the cup")
+    gate.close()
+    node.on_image(image(0.0))
+    gate.wait_entered()
+    node.on_image(image(1.0))
+    for step in range(1, 4 * HELD):
+        node.on_depth(depth_image(2 * WALL, step / 30))
+    gate.release()
+    groundings = graph.wait("grounding", 2)
+    assert [grounding.position.z for grounding in groundings] == pytest.approx([2.0, 4.0])
 
 
 def test_positions_are_in_the_target_frame_at_the_images_stamp(make_node: MakeNode, graph: Graph):

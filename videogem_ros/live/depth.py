@@ -102,6 +102,12 @@ def locate_3d(
     return Position(camera.at_depth(xy, median), camera.frame_id, spread, int(depths.size))
 
 
+@dataclass(frozen=True, eq=False)
+class _Held:
+    stamp_ns: int
+    message: Any
+
+
 class DepthBuffer:
     """The latest depth messages, found by their stamps; safe for threads.
 
@@ -109,35 +115,41 @@ class DepthBuffer:
     """
 
     def __init__(self) -> None:
-        self._messages: list[tuple[int, Any]] = []  # stamp and message
-        self._expected_ns = 0
+        self._held: list[_Held] = []
+        self._newest_ns = -math.inf  # since time last jumped
+        self._expected: dict[str, int] = {}
         self._arrived_s = -math.inf
         self._changed = threading.Condition()
 
     def push(self, stamp_ns: int, message: Any) -> None:
         """Take a ``sensor_msgs/Image`` of depth in."""
         with self._changed:
-            newest_ns = max((stamp for stamp, _ in self._messages), default=stamp_ns)
-            if newest_ns - stamp_ns > TIME_JUMP_S * NS_PER_S:
-                self._messages = []
-            self._messages.append((stamp_ns, message))
-            if len(self._messages) > HELD:
-                # What a window is being grounded for must last until the grounding is there.
-                kept = self._nearest(self._expected_ns)
-                oldest = next(held for held in self._messages if held is not kept)
-                self._messages.remove(oldest)
+            if self._newest_ns - stamp_ns > TIME_JUMP_S * NS_PER_S:
+                kept = self._kept()
+                self._held = [held for held in self._held if held in kept]
+                self._newest_ns = -math.inf
+            self._newest_ns = max(self._newest_ns, stamp_ns)
+            self._held.append(_Held(stamp_ns, message))
+            if len(self._held) > HELD:
+                kept = self._kept()
+                self._held.remove(next(held for held in self._held if held not in kept))
             self._arrived_s = time.monotonic()
             self._changed.notify_all()
 
     def clear(self) -> None:
         """Forget everything."""
         with self._changed:
-            self._messages = []
+            self._held, self._expected, self._newest_ns = [], {}, -math.inf
 
-    def expect(self, stamp_ns: int) -> None:
-        """Hold on to the message nearest to a stamp: it will be asked for."""
+    def expect(self, what: str, stamp_ns: int) -> None:
+        """Hold on to the message nearest to a stamp, however much comes after it.
+
+        Args:
+            what: Why it may be asked for; a later stamp for the same reason takes its place.
+            stamp_ns: Of a colour image.
+        """
         with self._changed:
-            self._expected_ns = stamp_ns
+            self._expected[what] = stamp_ns
 
     def find(self, stamp_ns: int, tolerance_s: float, wait_s: float = 0.0) -> Any:
         """The message nearest to a stamp.
@@ -152,24 +164,30 @@ class DepthBuffer:
         """
         deadline_s = time.monotonic() + wait_s
         with self._changed:
-            while not self._settled(stamp_ns):
+            while not self._settled(stamp_ns, tolerance_s):
                 now_s = time.monotonic()
                 if now_s >= deadline_s or now_s - self._arrived_s > ALIVE_S:
                     break
-                self._changed.wait(deadline_s - now_s)
-            if not self._messages:
+                self._changed.wait(min(deadline_s - now_s, ALIVE_S))
+            if not self._held:
                 raise PositionUnknown("no depth image has arrived")
-            found_ns, message = self._nearest(stamp_ns)
-        apart_s = abs(found_ns - stamp_ns) / NS_PER_S
+            found = self._nearest(stamp_ns)
+        apart_s = abs(found.stamp_ns - stamp_ns) / NS_PER_S
         if apart_s > tolerance_s:
             raise PositionUnknown(
                 f"the nearest depth image is {apart_s:.3f} s apart, more than {tolerance_s:g} s"
             )
-        return message
+        return found.message
 
-    def _settled(self, stamp_ns: int) -> bool:
-        """Whether a later message can no longer be nearer (stamps come in their order)."""
-        return any(stamp >= stamp_ns for stamp, _ in self._messages)
+    def _settled(self, stamp_ns: int, tolerance_s: float) -> bool:
+        """Whether there is one, and no later one can be nearer (stamps come in their order)."""
+        if not any(stamp_ns <= held.stamp_ns <= self._newest_ns for held in self._held):
+            return False
+        return abs(self._nearest(stamp_ns).stamp_ns - stamp_ns) <= tolerance_s * NS_PER_S
 
-    def _nearest(self, stamp_ns: int) -> tuple[int, Any]:
-        return min(self._messages, key=lambda held: abs(held[0] - stamp_ns))
+    def _nearest(self, stamp_ns: int) -> _Held:
+        return min(self._held, key=lambda held: abs(held.stamp_ns - stamp_ns))
+
+    def _kept(self) -> set[_Held]:
+        """What is held on to."""
+        return {self._nearest(stamp_ns) for stamp_ns in self._expected.values()}

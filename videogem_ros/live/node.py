@@ -54,7 +54,6 @@ WARM_UP_HW = (480, 640)
 """Size of the blank image that warms the model up."""
 
 WARM_UP_COMMAND = "pick up the cup"
-
 _PUSH_CONDITIONS = {
     Push.DUPLICATE: ("duplicate images", "images of a stamp that was there already are dropped"),
     Push.OUT_OF_ORDER: ("images out of order", "images arrive after newer ones"),
@@ -291,6 +290,8 @@ class GroundingNode:
             if renewed:
                 self._renewed_s = time.monotonic()
                 self._wake.notify_all()
+        if renewed:
+            self._positions.depth.expect("the newest image", frame.stamp_ns)
         if renewed and pending:
             self._health.count("windows replaced")
             if busy:
@@ -411,7 +412,7 @@ class GroundingNode:
             request = self._enqueue(text)
         except VideoGemError as error:
             return GroundOutcome(False, str(error))
-        request.answered.wait(timeout_s)
+        request.answered.wait(min(timeout_s, threading.TIMEOUT_MAX))
         with self._wake:
             if request.outcome is not None:
                 return request.outcome
@@ -631,7 +632,7 @@ class GroundingNode:
                     self._busy = True
                     return task
                 limited = self._pending and self._obstacle is None
-                self._wake.wait(self._due_in_s if limited else None)
+                self._wake.wait(min(self._due_in_s, threading.TIMEOUT_MAX) if limited else None)
         return None
 
     @property
@@ -658,7 +659,7 @@ class GroundingNode:
 
     def _ground(self, task: _Task) -> None:
         job, frame, request = task.job, task.job.window.newest, task.request
-        self._positions.depth.expect(frame.stamp_ns)
+        self._positions.depth.expect("the window being grounded", frame.stamp_ns)
         began_s = time.monotonic()
         groundings = task.session.run(job)
         compute_s = time.monotonic() - began_s

@@ -116,8 +116,13 @@ def _integer(value: Any) -> int | None:
 
 
 def _double(value: Any) -> float | None:
-    number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if number else None
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _tuple_of(convert: Any) -> Any:
