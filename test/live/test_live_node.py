@@ -921,7 +921,7 @@ def test_a_deactivation_ends_what_nobody_reports_any_more(make_node: MakeNode, g
     node.deactivate()
     node.tick()
     left = {key for key in graph.diagnostics if key.startswith("now: ")}
-    assert left == {"now: backbone"}  # which has its weights by chance, as ever
+    assert left == {"now: backbone"}  # of a model that is untrained
 
 
 def test_a_deactivation_deletes_the_markers(make_node: MakeNode, graph: Graph):

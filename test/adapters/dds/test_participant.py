@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
@@ -19,13 +20,14 @@ pytest.importorskip("cyclonedds", reason="the DDS binding is not installed")
 from cyclonedds.builtin import BuiltinDataReader, BuiltinTopicDcpsSubscription
 from cyclonedds.core import Policy, Qos
 from cyclonedds.domain import DomainParticipant
+from cyclonedds.internal import DDS
 from cyclonedds.sub import DataReader
 from cyclonedds.topic import Topic
 from dds_domains import own_domain, participant, spin_for, spin_until
 from processes import Process
 
 from videogem_ros.adapters.dds.configuration import domain_id
-from videogem_ros.adapters.dds.participant import DdsError, Participant, Publisher, _Graph
+from videogem_ros.adapters.dds.participant import DdsError, Participant, Publisher, _Bytes, _Graph
 from videogem_ros.adapters.dds.qos import DEFAULT, LATCHED, SENSOR_DATA, QosProfile
 from videogem_ros.adapters.dds.wire import MessageError
 from videogem_ros.live.types import typestore
@@ -231,6 +233,36 @@ def test_a_latched_subscription_hears_every_publisher_and_everything_once(
         spin_for(0.2, talker, late)
     assert heard == (["before"] if qos.transient_local else []) + ["after"]
     assert told == []
+
+
+@pytest.mark.parametrize("qos", [DEFAULT, LATCHED])
+def test_a_latched_subscription_hears_who_sets_the_clock_back(
+    talker: Participant, listener: Participant, qos: QosProfile
+) -> None:
+    heard: list[str] = []
+    listener.subscribe(
+        "action", STRING, DEFAULT, lambda message: heard.append(message.data), latched=True
+    )
+    latching = talker.advertise("action", STRING, LATCHED)  # the reason for a second reader
+    publisher = talker.advertise("action", STRING, qos)
+    spin_until(lambda: latching.subscribers == 2, talker, listener)
+    spin_until(lambda: publisher.subscribers == 1 + qos.transient_local, talker, listener)
+    now_ns = time.time_ns()
+    for words, since_s in (("one", 0), ("two", -60), ("three", -59)):
+        write_at(publisher, text(words), now_ns + since_s * 10**9)
+        spin_until(lambda words=words: words in heard, talker, listener)
+    spin_for(0.2, talker, listener)
+    assert heard == ["one", "two", "three"]
+
+
+def write_at(publisher: Publisher, message: Any, stamp_ns: int) -> None:
+    """Publishes as if the writer's clock showed another time."""
+    cdr = publisher._wire.encode(message)
+    padded = cdr.ljust(-(-len(cdr) // 4) * 4, b"\0")
+    sample = _Bytes(np.frombuffer(padded, np.uint8).ctypes.data, len(padded))
+    write = DDS._dll_handle.dds_write_ts
+    write.argtypes = (ctypes.c_int32, ctypes.c_void_p, ctypes.c_int64)
+    assert write(publisher.writer._ref, ctypes.byref(sample), stamp_ns) == 0
 
 
 def test_what_peers_publish_is_known_with_type_and_qos(

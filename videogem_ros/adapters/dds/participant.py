@@ -45,6 +45,7 @@ MAX_WAIT_S = 0.1
 """Longest time that the newest message may wait for older ones of a topic that may skip some."""
 
 _MOST_AT_ONCE = 100  # of a topic that keeps all
+_REMEMBERED_MESSAGES, _REMEMBERED_WRITERS = 256, 256  # of each, and how many
 _GRAPH_TOPIC = "ros_discovery_info"
 _GRAPH_TYPE = "rmw_dds_common/msg/ParticipantEntitiesInfo"
 _GRAPH_TYPES = {
@@ -126,7 +127,8 @@ class Subscription:
         msgtype: Type of the messages.
         callback: Takes a message.
         latched: Whether what transient-local publishers sent before is taken, too.
-        readers: Cyclone's endpoints.
+        readers: Cyclone's endpoints: a volatile one, and of a latched subscription perhaps a
+            transient-local one.
         backlog: What waits for its turn; None where nothing does.
         pending: Whether there may be more to take, though nothing new arrives.
     """
@@ -149,19 +151,21 @@ class Subscription:
         self.backlog = backlog
         self.pending = False
         self._depth = depth or _MOST_AT_ONCE
-        self._newest_ns: dict[int, int] = {}
+        # By writer, what was handed over: its stamp, and whether it may have been kept.
+        self._given: dict[int, deque[tuple[int, bool]]] = {}
 
     def take(self) -> list[bytes]:
         """Serialized messages whose turn it is: what the readers hold, or one of the backlog."""
         arrived: list[bytes] = []
         self.pending = False
-        for reader in self.readers:
+        for place, reader in enumerate(self.readers):
             samples = reader.take(self._depth)
             self.pending |= len(samples) == self._depth
             arrived += [
                 sample.cdr
                 for sample in samples
-                if not isinstance(sample, InvalidSample) and self._is_new(sample.sample_info)
+                if not isinstance(sample, InvalidSample)
+                and self._is_new(sample.sample_info, kept=place > 0)
             ]
         if self.backlog is None:
             return arrived
@@ -169,16 +173,28 @@ class Subscription:
         self.pending |= len(self.backlog) > 0
         return turn
 
-    def _is_new(self, info: Any) -> bool:
-        """Whether no other reader of this subscription has given this message, or a later one."""
+    def _is_new(self, info: Any, *, kept: bool) -> bool:
+        """Whether no other reader of this subscription has given this message.
+
+        Args:
+            info: Of the message.
+            kept: Whether its writer may have kept it from before its reader was there; then it is
+                not new either where the other reader has given a later one.
+        """
+        if not self.latched:
+            return True
         writer, stamp_ns = info.publication_handle, info.source_timestamp
-        if len(self.readers) > 1 and stamp_ns <= self._newest_ns.get(writer, -1):
+        given = self._given.pop(writer, None) or deque(maxlen=_REMEMBERED_MESSAGES)
+        self._given[writer] = given
+        if len(self._given) > _REMEMBERED_WRITERS:
+            del self._given[next(iter(self._given))]
+        # A stamp that goes back alone says nothing: clocks are set back.
+        if len(self.readers) > 1 and any(
+            known_ns == stamp_ns or (kept and known_ns > stamp_ns and not known_kept)
+            for known_ns, known_kept in given
+        ):
             return False
-        if self.latched:
-            self._newest_ns.pop(writer, None)
-            self._newest_ns[writer] = stamp_ns
-            if len(self._newest_ns) > 256:
-                del self._newest_ns[next(iter(self._newest_ns))]
+        given.append((stamp_ns, kept))
         return True
 
 
