@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import array
+import struct
 from types import SimpleNamespace
 
 import cv2
@@ -391,6 +392,14 @@ def test_the_files_own_colours_count_whatever_the_format_says(form):
     assert (frame.stamp_ns, frame.frame_id) == (12_000_000_345, "optical")
 
 
+def jpeg_of_size(side: int) -> bytes:
+    """A JPEG that says it has so many pixels either way, whatever it holds (ITU-T T.81, B.2.2)."""
+    data = bytearray(encoded(".jpg", random_rgb(64, 64)))
+    size = data.find(b"\xff\xc0") + 5
+    data[size : size + 4] = struct.pack(">HH", side, side)
+    return bytes(data)
+
+
 WHOLE_JPEG, WHOLE_PNG = encoded(".jpg", random_rgb(64, 64)), encoded(".png", random_rgb(64, 64))
 
 
@@ -405,6 +414,7 @@ WHOLE_JPEG, WHOLE_PNG = encoded(".jpg", random_rgb(64, 64)), encoded(".png", ran
         WHOLE_PNG[:-20],
         WHOLE_PNG[: len(WHOLE_PNG) // 2],
         encoded(".tiff", np.zeros((4, 4, 3), np.float32)),
+        jpeg_of_size(65500),  # more than OpenCV decodes
     ],
 )
 def test_bytes_that_are_no_whole_image_are_refused(data):

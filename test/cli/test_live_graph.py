@@ -28,7 +28,7 @@ pytest.importorskip("cyclonedds", reason="the DDS binding is not installed")
 
 from dds_domains import own_domain, participant, spin_for, spin_until
 from example_groundings import frame_of, grounding_of
-from processes import Process
+from processes import START_S, Process
 from recordings import CLIP_FRAMES, FRAMES, RATE_HZ, clips, texts, write_recording
 from tiny import SMALL_CLIP
 
@@ -127,6 +127,53 @@ def lines(folder: Path) -> list[dict[str, Any]]:
 
 def seconds(duration: Any) -> float:
     return float(duration.sec + duration.nanosec * 1e-9)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_node_that_waits_for_its_weights_ends_at_once(
+    start: Start, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as hub:  # which never answers
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{hub.getsockname()[1]}")
+        node = start("node", "--backbone", "openclip:ViT-B-16")
+        hub.settimeout(START_S)
+        connection, _ = hub.accept()
+        with connection:
+            assert node.interrupt(number=number) == 128 + number, node.output
+    assert "Traceback" not in node.output
+
+
+def test_a_demo_that_is_terminated_leaves_nothing(
+    start: Start, tmp_path: Path, tiny: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setenv("TMPDIR", str(scratch))
+    out = tmp_path / "out"
+    demo = start("demo", "--out", out, *tiny[:4], local=False)
+    demo.wait_for("listens")
+    assert demo.interrupt(60.0, signal.SIGTERM) == 128 + signal.SIGTERM, demo.output
+    assert demo.members() == []
+    assert [*scratch.iterdir()] == []
+    assert not out.exists()
+
+
+def test_a_drawing_that_is_terminated_leaves_nothing(start: Start, tmp_path: Path) -> None:
+    drawing = start("tabletop", "--out", tmp_path / "drawn", "--clips", 500, local=False)
+    deadline_s = time.monotonic() + START_S
+    while not (begun := [*tmp_path.rglob("*.mcap")]):
+        assert time.monotonic() < deadline_s, drawing.output
+        time.sleep(0.05)
+    assert drawing.interrupt(number=signal.SIGTERM) == 128 + signal.SIGTERM, drawing.output
+    assert not begun[0].exists()
+    assert [path.suffix for path in tmp_path.iterdir()] == [".log"]
+
+
+def test_a_command_whose_saying_is_interrupted_is_not_said(start: Start) -> None:
+    saying = start("say", "open the drawer", "--timeout", 60)
+    time.sleep(3.0)  # in which it begins to wait
+    assert saying.interrupt() == 128 + signal.SIGINT, saying.output
+    assert "nothing was" in saying.output
 
 
 def test_node_player_and_recorder_find_what_replay_finds(

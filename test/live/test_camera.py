@@ -162,18 +162,19 @@ def test_a_region_of_interest_moves_the_principal_point():
 
 
 @pytest.mark.parametrize(
-    "message",
+    ("message", "shown"),
     [
-        camera_info(focal_px=(0, 0)),
-        camera_info(focal_px=(-1, 1)),
-        camera_info(focal_px=(np.nan, 1)),
-        camera_info(hw=(0, 64)),
-        camera_info(d=np.array([np.nan, 0, 0, 0, 0])),
-        camera_info(binning=(1, 100)),
+        (camera_info(focal_px=(0, 0)), "fx 0, fy 0"),
+        (camera_info(focal_px=(-1, 1)), "fx -1"),
+        (camera_info(focal_px=(np.nan, 1)), "fx nan"),
+        (camera_info(centre_px=(1, np.inf)), "cy inf"),
+        (camera_info(hw=(0, 64)), "image 64x0"),
+        (camera_info(d=np.array([np.nan, 0, 0, 0, 0])), "D nan 0 0"),
+        (camera_info(binning=(1, 100)), "image 64x48"),
     ],
 )
-def test_an_uncalibrated_camera_is_refused(message: Any):
-    with pytest.raises(InvalidValueError, match="calibrated"):
+def test_an_uncalibrated_camera_is_refused(message: Any, shown: str):
+    with pytest.raises(InvalidValueError, match=f"calibrated camera, got .*{shown}"):
         CameraIntrinsics.from_message(message)
 
 

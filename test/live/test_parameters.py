@@ -11,7 +11,12 @@ import yaml
 
 from videogem_ros.core import GroundingConfig
 from videogem_ros.errors import InvalidValueError
-from videogem_ros.live.parameters import PARAMETERS, Parameters, load_parameter_file
+from videogem_ros.live.parameters import (
+    PARAMETERS,
+    Parameters,
+    load_parameter_file,
+    take_common,
+)
 from videogem_ros.resources import find
 from videogem_ros.session import SessionConfig
 
@@ -303,3 +308,27 @@ def test_what_is_no_parameter_file_is_refused(tmp_path: Path, content: str):
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path):
     with pytest.raises(InvalidValueError, match="parameter file"):
         load_parameter_file(tmp_path / "none.yaml")
+
+
+def test_what_every_node_declares_is_taken_out_of_a_dumped_file(tmp_path: Path):
+    """As ``ros2 param dump`` writes it."""
+    dump = {
+        "autostart": True,
+        "backbone": "openclip:tabletop",
+        "qos_overrides": {"/parameter_events": {"publisher": {"depth": 1000}}},
+        "start_type_description_service": True,
+        "use_sim_time": True,
+    }
+    path = tmp_path / "dump.yaml"
+    path.write_text(yaml.safe_dump({"/videogem": {"ros__parameters": dump}}))
+    values = load_parameter_file(path)
+    assert take_common(values) is True
+    assert values == {"backbone": "openclip:tabletop"}
+    assert take_common({}) is False
+
+
+@pytest.mark.parametrize("name", ["use_sim_time", "autostart"])
+@pytest.mark.parametrize("value", ["false", "flase", 0, 1, None, [True]])
+def test_a_flag_of_every_node_is_true_or_false(name: str, value: Any):
+    with pytest.raises(InvalidValueError, match=f"{name}: expected true or false, got "):
+        take_common({name: value})

@@ -7,6 +7,7 @@ names of ``sensor_msgs/image_encodings.hpp``. What cannot be converted raises En
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -221,7 +222,8 @@ def decode_compressed(
         flags |= cv2.IMREAD_IGNORE_ORIENTATION
     bgr = None
     if encoded.size and not _is_cut_jpeg(encoded.tobytes()):
-        bgr = cv2.imdecode(encoded, flags)
+        with contextlib.suppress(cv2.error):  # of sizes that it refuses to decode
+            bgr = cv2.imdecode(encoded, flags)
     if bgr is None or bgr.dtype not in (np.uint8, np.uint16):
         raise EncodingError(
             f"{name}.data",

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from videogem_ros import __version__
+from videogem_ros.cli.signals import exit_code, terminable
 from videogem_ros.errors import VideoGemError
 
 COMMANDS = {
@@ -50,12 +51,13 @@ class _LazyGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with terminable():
+                return super().invoke(ctx)
         except VideoGemError as error:
             raise click.ClickException(str(error)) from error
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
             click.echo("interrupted, nothing was kept", err=True)
-            return ctx.exit(130)  # as a shell reports SIGINT
+            return ctx.exit(exit_code(error))
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -53,11 +53,11 @@ def node(
 
     For ROS 2 machines it is a node like any other: same topics, types and QoS as the ROS package's
     node when that is active. Services do not go between DDS vendors, so it has neither ~/ground
-    nor parameter services. Ctrl-C ends it.
+    nor parameter services. Ctrl-C ends it, with exit code 0 once it listens.
     """
     require_cyclone()
     from videogem_ros.adapters.dds.node import DdsNode
-    from videogem_ros.live.parameters import Parameters, load_parameter_file
+    from videogem_ros.live.parameters import Parameters, load_parameter_file, take_common
 
     arguments = graph_arguments(name, graph)
     full_name = arguments["names"].full
@@ -65,14 +65,13 @@ def node(
     values |= dict(map(_parameter, params))
     shortcuts = {"backbone": backbone, "weights": weights, "device": device}
     values |= {key: value for key, value in shortcuts.items() if value is not None}
-    # Parameters that every ROS node has, or the lifecycle node.
-    use_sim_time = bool(values.pop("use_sim_time", False))
-    values.pop("autostart", None)
+    use_sim_time = take_common(values)
     log = logger(name, log_level)
     parameters = Parameters.from_mapping(values)
     with (
-        interruptible() as signals,
+        # While it loads the model there is nothing that a signal would have to wait for.
         DdsNode(parameters, log=log, use_sim_time=use_sim_time, **arguments) as running,
+        interruptible() as signals,
     ):
         log("info", f"{full_name} listens: {', '.join(running.inputs)}")
         running.spin(lambda: signals)

@@ -43,11 +43,10 @@ def _take_config(
     """Reads a parameter file; what it says becomes the default of the options of that meaning."""
     if path is None:
         return None
-    from videogem_ros.live.parameters import Parameters, load_parameter_file
+    from videogem_ros.live.parameters import Parameters, load_parameter_file, take_common
 
     values = load_parameter_file(path)
-    for name in ("use_sim_time", "autostart"):  # every ROS node's, or the lifecycle node's
-        values.pop(name, None)
+    take_common(values)
     parameters = Parameters.from_mapping(values)
     defaults = {option: parameters[name] for option, name in _PARAMETERS.items()}
     defaults["image_hw"] = parameters.grounding_config().image_hw

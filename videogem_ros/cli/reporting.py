@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from videogem_ros.cli.console import result_console
+from videogem_ros.cli.signals import exit_code
 from videogem_ros.errors import InvalidValueError
 
 if TYPE_CHECKING:
@@ -167,9 +168,9 @@ def continuable(cache: Path | None) -> Iterator[None]:
     """Tells of an interrupted evaluation where its results are kept, and ends as a shell does."""
     try:
         yield
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         kept = "nothing was kept, for want of --out or --cache"
         if cache:
             kept = f"what was done is kept in {cache}; the same command continues"
         click.echo(f"interrupted; {kept}", err=True)
-        click.get_current_context().exit(130)  # as a shell reports SIGINT
+        click.get_current_context().exit(exit_code(error))

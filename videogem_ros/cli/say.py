@@ -45,5 +45,8 @@ def say(texts: tuple[str, ...], *, topic: str, timeout: float, **graph: Any) -> 
             if time.monotonic() > deadline_s:
                 raise VideoGemError(f"{publisher.topic}: nobody listens")
             participant.spin(0.05)
+        if signals:
+            click.echo("interrupted, nothing was said", err=True)
+            click.get_current_context().exit(128 + signals[0])  # as a shell reports it
         publisher.publish(typestore().types[kind](data="\n".join(texts)))
         participant.spin(LINGER_S)

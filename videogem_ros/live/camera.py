@@ -145,12 +145,15 @@ class CameraIntrinsics:
             height, width = roi.height, roi.width
         bin_x, bin_y = max(message.binning_x, 1), max(message.binning_y, 1)
         hw = height // bin_y, width // bin_x
-        total = fx + fy + cx + cy + sum(lens.coefficients if lens else ())
-        if not (min(fx, fy) > 0 and math.isfinite(total) and min(hw) > 0):
+        coefficients = lens.coefficients if lens else ()
+        finite = all(map(math.isfinite, (fx, fy, cx, cy, *coefficients)))
+        if not (min(fx, fy) > 0 and finite and min(hw) > 0):
+            bends = f", D {' '.join(f'{value:g}' for value in coefficients)}" if lens else ""
             raise InvalidValueError(
                 "camera_info",
                 "a calibrated camera",
-                f"fx {fx:g}, fy {fy:g}, image {message.width}x{message.height}",
+                f"fx {fx:g}, fy {fy:g}, cx {cx:g}, cy {cy:g}{bends}, "
+                f"image {message.width}x{message.height}",
             )
         return cls(fx, fy, cx, cy, (height, width), message.header.frame_id, lens)._scaled(
             hw, (1 / bin_y, 1 / bin_x)

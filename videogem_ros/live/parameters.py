@@ -496,6 +496,9 @@ PARAMETERS: tuple[Parameter, ...] = (
 )
 """Every parameter, in the order of ``config/ground.yaml``."""
 
+_OF_EVERY_NODE = ("start_type_description_service", "qos_overrides.")
+"""Other parameters that ``ros2 param dump`` writes, and beginnings of such."""
+
 _BY_NAME = {parameter.name: parameter for parameter in PARAMETERS}
 
 _GROUNDING_FIELDS = {
@@ -705,6 +708,27 @@ def load_parameter_file(path: Path, node_name: str = NODE_NAME) -> dict[str, Any
         if _section_pattern(name).fullmatch("/" + node_name.strip("/")):
             found |= _flattened(parameters)
     return found
+
+
+def take_common(values: dict[str, Any]) -> bool:
+    """Take out what every ROS 2 node declares for itself, or our lifecycle node does.
+
+    Args:
+        values: Flat name to value, as :func:`load_parameter_file` gives them; loses those.
+
+    Returns:
+        ``use_sim_time``.
+
+    Raises:
+        InvalidValueError: ``use_sim_time`` or ``autostart`` is neither true nor false.
+    """
+    flags = {name: values.pop(name, False) for name in ("use_sim_time", "autostart")}
+    for name, value in flags.items():
+        if _flag(value) is None:
+            raise InvalidValueError(name, _KIND_WORDS["bool"], value)
+    for name in [name for name in values if name.startswith(_OF_EVERY_NODE)]:
+        del values[name]
+    return bool(flags["use_sim_time"])
 
 
 def _sections(

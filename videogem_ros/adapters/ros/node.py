@@ -316,7 +316,9 @@ def main(args: list[str] | None = None) -> None:
     spinning = threading.Thread(target=_spin, args=(executor, node, stop))
     spinning.start()
     stop.wait()
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # whoever is in a hurry sends a second one
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    node.get_logger().info("ending; a second signal ends at once")  # a model that loads is awaited
     node.close()
     rclpy.try_shutdown()  # which ends the spinning
     spinning.join()
@@ -325,11 +327,13 @@ def main(args: list[str] | None = None) -> None:
 
 
 def _spin(executor: MultiThreadedExecutor, node: VideoGemNode, stop: threading.Event) -> None:
-    while rclpy.ok() and not stop.is_set():
-        try:
-            executor.spin()
-        except ExternalShutdownException:
-            break
-        except RuntimeError as error:  # of rcl: a transition that the state does not allow
-            node.get_logger().error(str(error))
-    stop.set()
+    try:
+        while rclpy.ok() and not stop.is_set():
+            try:
+                executor.spin()
+            except ExternalShutdownException:
+                break
+            except Exception as error:  # of a callback; rcl's where a state forbids a transition
+                node.get_logger().error(f"{type(error).__name__}: {error}")
+    finally:
+        stop.set()
