@@ -21,6 +21,9 @@ from videogem_ros.errors import InvalidValueError, check_choice
 
 NS_PER_S = 1_000_000_000
 
+LONGEST_INTERVAL_S = 1e6
+"""Of what has a limit for no other reason than that nanoseconds must stay whole numbers."""
+
 
 class Push(enum.Enum):
     """What became of a pushed frame; the value is its description."""
@@ -91,11 +94,11 @@ class WindowConfig:
     def __post_init__(self) -> None:
         if self.frames is not None:
             check_range("frames", self.frames, 1, kind=Integral)
-        check_range("frame_interval_s", self.frame_interval_s, 1 / NS_PER_S)
+        check_range("frame_interval_s", self.frame_interval_s, 1 / NS_PER_S, LONGEST_INTERVAL_S)
         check_choice("start", self.start, ("fill", "wait"))
         check_range("tolerance_intervals", self.tolerance_intervals, 0, 0.5)
         check_range("max_gap_intervals", self.max_gap_intervals, 1)
-        check_range("time_jump_s", self.time_jump_s, 0)
+        check_range("time_jump_s", self.time_jump_s, 0, LONGEST_INTERVAL_S)
         check_range("max_buffer_frames", self.max_buffer_frames, self.frames or 1, kind=Integral)
         check_range("max_buffer_bytes", self.max_buffer_bytes, 1, kind=Integral)
 

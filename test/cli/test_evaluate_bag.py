@@ -138,6 +138,8 @@ def test_what_a_node_found_is_judged_with_its_latency(tmp_path: Path) -> None:
         (["{drive}", "--groundings", "a", "--groundings", "b"], 1, "a: neither a bag nor"),
         (["{drive}", "--backbone", "none"], 1, "backbone: expected one of"),
         (["{drive}", "--recorded", "--ablate"], 2, "leave --ablate out"),
+        (["{drive}", "--groundings", "a", "--backbone", "b"], 2, "leave --backbone out"),
+        (["{drive}", "--recorded", "--batch", "1"], 2, "leave --batch out"),
         (["{drive}", "--predictions", "CoMMA"], 2, "'CoMMA' is not NAME=FILE"),
         ([], 2, "Missing argument"),
     ],

@@ -15,6 +15,7 @@ from rich.console import Console
 from videogem_ros.adapters.bag.vision import LABELS, Label, label_fields
 from videogem_ros.adapters.bag.vision import typestore as labels_typestore
 from videogem_ros.adapters.encodings import image_message_fields
+from videogem_ros.cli.console import result_console
 from videogem_ros.cli.record import _Answer, _Judge, _Lenient, _table, _Written
 from videogem_ros.live.joining import ResultJoiner
 from videogem_ros.live.messages import Answer, Circumstances, MessageBuilder, Status
@@ -71,6 +72,18 @@ def test_messages_are_let_go_and_the_table_tells_what_they_told() -> None:
         console.print(_table(written.answers, _Judge(_Lenient())))
     (row,) = re.findall(r"^.*pick up the red mug +(.*)$", capture.get(), re.MULTILINE)
     assert row.split() == ["4", "4", "0.80", "25", "80", "20", "-"]
+
+
+def test_brackets_in_what_was_said_are_shown() -> None:
+    answers = [
+        _Answer(action, 1, (1.0, 1.0), (4, 4), True, 0.5, 30.0, 20.0)
+        for action in ("pick up the [red] cup", "pick up the cup [/b]")
+    ]
+    console = result_console()
+    with console.capture() as captured:
+        console.print(_table(answers, None))
+    assert "pick up the [red] cup" in captured.get()
+    assert "pick up the cup [/b]" in captured.get()
 
 
 def test_a_label_that_says_nothing_loses_no_other_and_is_counted() -> None:

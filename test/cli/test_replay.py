@@ -224,7 +224,7 @@ def test_a_command_without_words_is_counted_and_the_last_one_stands(
     from videogem_ros.adapters.encodings import image_message_fields
 
     bag = BagWriter(tmp_path / "bag")
-    for number, text in enumerate(["", "open the door", "!?", ""]):
+    for number, text in enumerate(["", "open the door", "[/]", ""]):
         stamp_ns = (number + 1) * 10**8
         if text or number == 3:
             bag.write(ACTION_TOPIC, "std_msgs/msg/String", stamp_ns - 1, data=text)
@@ -232,13 +232,16 @@ def test_a_command_without_words_is_counted_and_the_last_one_stands(
         head = header(stamp_ns, "camera")
         bag.write(IMAGE_TOPIC, "sensor_msgs/msg/Image", stamp_ns, header=head, **image)
     bag.close()
-    result = invoke(tmp_path / "bag", "--out", tmp_path / "out", *untrained)
+    out = tmp_path / "results [bold]of a long name[/bold]" / ("x" * 200)
+    result = invoke(tmp_path / "bag", "--out", out, *untrained)
     assert result.exit_code == 0, result.output
-    found = [(line["action"], line["stamp_ns"]) for line in groundings(tmp_path / "out")]
+    found = [(line["action"], line["stamp_ns"]) for line in groundings(out)]
     assert found == [("open the door", 2 * 10**8), ("open the door", 3 * 10**8)]
     report = " ".join(result.stdout.split())
     assert "2 not grounded: no command" in report
     assert "command not understood" in report
+    assert "'[/]'" in report
+    assert str(out).replace(" ", "") in "".join(result.stdout.split())
 
 
 def test_results_are_replaced_by_force_only(

@@ -59,6 +59,7 @@ def test_stamps_are_exact_to_the_nanosecond(tmp_path: Path) -> None:
         (",1,2,3,4,lift it", "line 3, time: expected a number, got nothing"),
         ("soon,1,2,3,4,lift it", "line 3, time: expected a number, got soon"),
         ("-1,1,2,3,4,lift it", "line 3, time: expected seconds, zero or more, got -1"),
+        ("1e-99999999999999999999,1,2,3,4,lift it", "line 3, time: expected seconds"),
         ("1e300,1,2,3,4,lift it", "line 3, time: expected seconds"),
         (
             "0.96,1,2,3,4,lift it",

@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
-from videogem_ros.cli.console import result_console
+from videogem_ros.cli.console import result_console, status
+from videogem_ros.cli.numbers import LONGEST_S, FiniteRange
 from videogem_ros.cli.options import warn
 from videogem_ros.cli.signals import interruptible
 from videogem_ros.core.configuration import SCOPES
@@ -110,14 +110,14 @@ class _Row:
 )
 @click.option(
     "--seconds",
-    type=click.FloatRange(0, min_open=True),
+    type=FiniteRange(0, LONGEST_S, min_open=True),
     default=6.0,
     show_default=True,
     help="How long each setting is measured; three frames at least.",
 )
 @click.option(
     "--rate",
-    type=click.FloatRange(0, min_open=True),
+    type=FiniteRange(0, min_open=True),
     metavar="HZ",
     help="Also say what to choose for so many frames a second.",
 )
@@ -230,7 +230,6 @@ def _measure(
     """Fills rows and failed, until the first signal."""
     from videogem_ros.evaluation.speed import agreement, measure_apart
 
-    console = Console(stderr=True)
     references: dict[tuple[str, str | None], Measurement] = {}
     for number, setting in enumerate(settings, start=1):
         name, key = _name(setting, " "), (setting.backbone, setting.weights)
@@ -238,7 +237,7 @@ def _measure(
         if not is_reference and key not in references:
             continue  # its float32 failed, and said why
         try:
-            with console.status(f"{number} of {len(settings)}: {name}"):
+            with status(f"{number} of {len(settings)}: {name}"):
                 measured = measure_apart(setting, seconds, lambda: bool(signals))
         except VideoGemError as error:
             failed[name] = str(error)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from videogem_ros.cli.graph import graph_options, joined, require_cyclone
+from videogem_ros.cli.numbers import LONGEST_S, FiniteRange
 from videogem_ros.cli.signals import interruptible
 from videogem_ros.errors import VideoGemError
 
@@ -28,7 +29,7 @@ SHOWN = 128
 @click.option("--no-arr", is_flag=True, help="Leave out the elements of arrays.")
 @click.option(
     "--timeout",
-    type=click.FloatRange(0),
+    type=FiniteRange(0, LONGEST_S),
     metavar="S",
     help="Give up when no message came for so many seconds.  [default: never]",
 )

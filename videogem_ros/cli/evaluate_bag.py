@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
+from click.core import ParameterSource
 
+from videogem_ros.cli.console import status
 from videogem_ros.cli.labelled import BAG, cache_of_bags, open_bags, set_options
 from videogem_ros.cli.options import grounding_options, load_grounder, warn_of
 from videogem_ros.cli.progress import progress_bar
@@ -30,6 +31,14 @@ if TYPE_CHECKING:
     from videogem_ros.evaluation.recorded import RecordedBench
 
 _PATH = click.Path(path_type=Path)
+
+_OF_RECORDED = frozenset(
+    [
+        *("bags", "sidecars", "image_topic", "label_topic", "recorded", "elsewhere"),
+        *("predictions", "out"),
+    ]
+)
+"""Parameters that have an effect where what was recorded is judged."""
 
 
 @click.command(short_help="Labelled recordings, grounded here or by a live node.")
@@ -56,8 +65,8 @@ def bag(*, recorded: bool, elsewhere: tuple[Path, ...], **options: Any) -> None:
     before it as a node would; or, with --recorded or --groundings, what a node did say about it
     is judged, and how late it came.
     """
-    if options["ablate"] and (recorded or elsewhere):
-        raise click.UsageError("what was recorded has one layer weighting; leave --ablate out")
+    if recorded or elsewhere:
+        _check_unasked()
     check_files(options)
     dataset = open_bags(options)
     if not (recorded or elsewhere):
@@ -68,11 +77,22 @@ def bag(*, recorded: bool, elsewhere: tuple[Path, ...], **options: Any) -> None:
         report(bench.run(), bench.case, options)
 
 
+def _check_unasked() -> None:
+    """Refuses options that would be without effect where nothing is computed."""
+    context = click.get_current_context()
+    for option in context.command.params:
+        source = context.get_parameter_source(option.name or "")
+        if option.name not in _OF_RECORDED and source is ParameterSource.COMMANDLINE:
+            raise click.UsageError(
+                f"what was recorded is judged as it is; leave {option.opts[0]} out"
+            )
+
+
 def _recorded(dataset: BagDataset, paths: Sequence[Path], opened: ExitStack) -> RecordedBench:
     from videogem_ros.evaluation.groundings import RecordedGroundings
     from videogem_ros.evaluation.recorded import RecordedBench
 
-    with Console(stderr=True).status("reading the groundings"):
+    with status("reading the groundings"):
         recorded = [opened.enter_context(RecordedGroundings(path)) for path in paths]
     return RecordedBench(dataset, recorded)
 

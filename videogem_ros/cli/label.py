@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from videogem_ros.cli.numbers import LONGEST_S, FiniteRange
 from videogem_ros.evaluation.tables import TOLERANCE_S
 from videogem_ros.files import check_apart
 
@@ -36,7 +37,7 @@ from videogem_ros.files import check_apart
 )
 @click.option(
     "--tolerance-s",
-    type=click.FloatRange(0),
+    type=FiniteRange(0, LONGEST_S),
     default=TOLERANCE_S,
     show_default=True,
     help="How far the nearest image may be from a time.",

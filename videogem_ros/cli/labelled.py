@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from rich.console import Console
 
+from videogem_ros.cli.console import status
 from videogem_ros.errors import InvalidValueError
 from videogem_ros.evaluation.datasets import DATASETS
 
@@ -147,7 +147,7 @@ def open_set(name: str, options: Mapping[str, Any]) -> Dataset:
     limit = options["limit"]
     if name == TABLETOP:
         return TabletopBenchmark(limit) if limit else TabletopBenchmark()
-    with Console(stderr=True).status("reading the annotations"):
+    with status("reading the annotations"):
         return open_dataset(name, options["root"], annotations=options["annotations"], limit=limit)
 
 
@@ -166,7 +166,7 @@ def open_bags(options: Mapping[str, Any]) -> BagDataset:
         raise InvalidValueError("--labels", f"one for each of {len(bags)} bags", len(sidecars))
     windows = WindowConfig(**{name: options[name] for name in ("frame_interval_s", "start")})
     topics = {name: options[name] for name in ("image_topic", "label_topic")}
-    with Console(stderr=True).status("reading the recordings"):
+    with status("reading the recordings"):
         recordings = [
             read_labelled_bag(path, sidecar, **topics) for path, sidecar in zip(bags, sidecars)
         ]

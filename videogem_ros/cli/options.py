@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from rich.console import Console
 
+from videogem_ros.cli.console import status
+from videogem_ros.cli.numbers import LONGEST_S, FiniteRange
 from videogem_ros.core.configuration import (
     CUDA_GRAPHS,
     FUSIONS,
@@ -146,14 +147,14 @@ _OPTIONS = (
     ),
     click.option(
         "--threshold",
-        type=click.FloatRange(0, 1),
+        type=FiniteRange(0, 1),
         default=_GROUNDING.presence.threshold,
         show_default=True,
         help="Score from which on an action counts as there.",
     ),
     click.option(
         "--frame-interval-s",
-        type=click.FloatRange(0, min_open=True),
+        type=FiniteRange(0, LONGEST_S, min_open=True),
         default=_WINDOW.frame_interval_s,
         show_default=True,
         help="Seconds between the frames of a video backbone's window.",
@@ -213,7 +214,7 @@ def load_grounder(grounding: Mapping[str, Any]) -> Grounder:
     )
     device = grounding["device"] or ("cuda" if torch.cuda.is_available() else "cpu")
     name = backbone_name(grounding["backbone"], grounding["weights"])
-    with Console(stderr=True).status(f"loading {name}"):
+    with status(f"loading {name}"):
         backbone = load_backbone(name, grounding["weights"], device, grounding["dtype"])
     return Grounder(backbone, config, cuda_graphs=grounding["cuda_graphs"])
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from videogem_ros.cli.graph import graph_options, joined, logger, require_cyclone
+from videogem_ros.cli.numbers import LONGEST_S, FiniteRange
 from videogem_ros.cli.signals import interruptible
 from videogem_ros.errors import RecordingError
 
@@ -36,7 +37,7 @@ _HEADER = "std_msgs/msg/Header"
 @click.argument("recording", metavar="BAG", type=click.Path(path_type=Path))
 @click.option(
     "--rate",
-    type=click.FloatRange(0, min_open=True),
+    type=FiniteRange(0.001, 1000),
     default=1.0,
     show_default=True,
     help="Speed, 1 for that of the recording.",
@@ -44,7 +45,7 @@ _HEADER = "std_msgs/msg/Header"
 @click.option("--loop", is_flag=True, help="Start over at the end.")
 @click.option(
     "--start-delay",
-    type=click.FloatRange(0),
+    type=FiniteRange(0, LONGEST_S),
     default=1.0,
     show_default=True,
     metavar="S",

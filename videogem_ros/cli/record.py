@@ -16,6 +16,7 @@ from rich.table import Table
 
 from videogem_ros.cli.console import result_console
 from videogem_ros.cli.graph import graph_options, joined, require_cyclone
+from videogem_ros.cli.numbers import LONGEST_S, FiniteRange
 from videogem_ros.cli.signals import interruptible
 from videogem_ros.errors import RecordingError, VideoGemError
 
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 @click.option("--about", metavar="TEXT", help="What the contact sheet says of the run.")
 @click.option(
     "--idle",
-    type=click.FloatRange(0, min_open=True),
+    type=FiniteRange(0, LONGEST_S, min_open=True),
     metavar="S",
     help="End when nothing was found for so many seconds.  [default: Ctrl-C ends it]",
 )

@@ -15,6 +15,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from videogem_ros.cli.console import result_console
+from videogem_ros.cli.numbers import FiniteRange
 from videogem_ros.cli.options import grounding_options, load_session, warn_of
 from videogem_ros.cli.signals import interruptible
 from videogem_ros.datatypes import Frame
@@ -53,7 +55,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--max-rate-hz",
-    type=click.FloatRange(0, min_open=True),
+    type=FiniteRange(0, min_open=True),
     metavar="HZ",
     help="Ground at most so many frames per second of the recording.",
 )
@@ -213,6 +215,8 @@ def _report(run: _Run, source: Source, results: ResultWriter) -> None:
         rows += [("results", str(results.folder))]
         rows += [("", name) for name in RESULTS]
     table = Table.grid(padding=(0, 2))
+    table.add_column()
+    table.add_column(overflow="fold")
     for title, text in rows:
         table.add_row(title, text)
-    Console().print(table)
+    result_console().print(table)

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from videogem_ros.cli.graph import graph_options, joined, require_cyclone
+from videogem_ros.cli.numbers import LONGEST_S, FiniteRange
 from videogem_ros.cli.signals import interruptible
 from videogem_ros.errors import VideoGemError
 
@@ -20,7 +21,7 @@ LINGER_S = 0.3
 @click.option("--topic", default="action", show_default=True)
 @click.option(
     "--timeout",
-    type=click.FloatRange(0),
+    type=FiniteRange(0, LONGEST_S),
     default=5.0,
     show_default=True,
     metavar="S",

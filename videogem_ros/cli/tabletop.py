@@ -10,6 +10,8 @@ import click
 from rich.console import Console
 from rich.progress import track
 
+from videogem_ros.cli.numbers import FiniteRange
+
 if TYPE_CHECKING:
     from videogem_ros.tabletop import Clip
 
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--hw",
-    type=click.IntRange(48),
+    type=click.IntRange(48, 4096),
     nargs=2,
     default=(240, 320),
     metavar="H W",
@@ -52,7 +54,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--empty",
-    type=click.FloatRange(0, 1),
+    type=FiniteRange(0, 1),
     default=0.0,
     show_default=True,
     help="Share of clips in which nothing is done.",

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from videogem_ros.cli.console import result_console
 from videogem_ros.cli.labelled import BAG, LabelledSets, cache_of_bags, open_set, set_command
+from videogem_ros.cli.numbers import LONGEST_S, FiniteRange
 from videogem_ros.cli.options import grounding_options, load_grounder, warn_of
 from videogem_ros.cli.progress import progress_bar
 from videogem_ros.cli.reporting import INCOMPLETE
@@ -95,7 +96,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     ),
     click.option(
         "--stretch-s",
-        type=click.FloatRange(0, min_open=True),
+        type=FiniteRange(0, LONGEST_S, min_open=True),
         metavar="S",
         help="Count so many seconds of a recording as a video of their own, where there are few.",
     ),

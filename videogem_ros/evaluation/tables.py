@@ -7,7 +7,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Decimal, DecimalException
 from pathlib import Path
 
 from videogem_ros.errors import InvalidValueError, VideoGemError
@@ -68,7 +68,10 @@ class Row:
         """
         if not 0 <= self.number(column) <= LATEST_S:
             raise self.error(column, "seconds, zero or more")
-        return round(Decimal(self.fields[column]) * NS_PER_S)
+        try:
+            return round(Decimal(self.fields[column]) * NS_PER_S)
+        except DecimalException as error:  # of exponents that nobody means
+            raise self.error(column, "seconds, zero or more") from error
 
 
 def read_table(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> list[Row]:
