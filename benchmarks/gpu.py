@@ -287,11 +287,21 @@ def deviation(found: Sequence[Grounding], expected: Sequence[Grounding]) -> floa
 
 
 def graph_deviation(backbone: Backbone, camera: Camera) -> float:
-    """Of groundings by a replayed CUDA graph from those without."""
-    plain, graphs = Grounder(backbone, cuda_graphs="never"), Grounder(backbone)
-    graphs.warm_up(camera.window(), [POUR])
+    """Of groundings by replayed CUDA graphs, of encoder and comparison, from those without.
+
+    Raises:
+        DifferentError: On a GPU one of them was not replayed.
+    """
+    plain, recording = Grounder(backbone, cuda_graphs="never"), Grounder(backbone)
+    actions = [POUR, CUT]
+    recording.warm_up(camera.window(), actions)
+    recorded = {"the encoder": recording.graphs, "the comparison": recording.comparisons}
+    before = {name: graphs.replayed for name, graphs in recorded.items()}
     window = camera.other()
-    found, expected = (each.ground(window, [POUR, CUT]) for each in (graphs, plain))
+    found, expected = (each.ground(window, actions) for each in (recording, plain))
+    for name, graphs in recorded.items():
+        if graphs.used_on(recording.device) and graphs.replayed == before[name]:
+            raise DifferentError(f"no CUDA graph of {name} was replayed: {graphs.problem}")
     return deviation(found, expected)
 
 
@@ -592,7 +602,7 @@ def table(result: dict[str, Any]) -> Iterator[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--repeats", type=int, default=Plan.repeats)
+    parser.add_argument("--repeats", type=speed.at_least_one, default=Plan.repeats)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     arguments = parser.parse_args()
     if not arguments.device.startswith("cuda") or not torch.cuda.is_available():

@@ -198,7 +198,6 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     worst = max(deviations.values())
-    verdict = "equal" if worst <= TOLERANCE else "DIFFERENT"
     count, verdict = len(deviations), "equal" if worst <= TOLERANCE else "DIFFERENT"
     print(f"{count} files, largest deviation {worst:.2e}: {verdict} (tolerance {TOLERANCE:g})")
     return 0 if worst <= TOLERANCE else 1

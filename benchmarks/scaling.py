@@ -26,10 +26,12 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from statistics import median
+from typing import Any
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 import numpy as np
 import torch
+from speed import at_least_one
 
 from videogem_ros.core import Grounder, GroundingConfig, load_backbone
 from videogem_ros.datatypes import PROMPT_KINDS, Action, Frame, Grounding, Window
@@ -349,7 +351,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--backbone", default="openclip:ViT-B-16")
     parser.add_argument("--parts", nargs="+", choices=list(PANELS), default=list(PANELS))
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=at_least_one, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=Path, metavar="FILE", help="the figures")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="an SVG of them")
@@ -385,23 +387,20 @@ def _read(path: Path) -> tuple[list[Panel], str]:
     """What ``--json`` wrote."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        return [_panel(panel) for panel in found["panels"]], found["note"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
         raise InvalidValueError("--from-json", "what --json wrote", f"{path}: {error}") from error
-    panels = [
-        Panel(
-            panel["title"],
-            panel["axis"],
-            [
-                Curve(
-                    curve["name"],
-                    [Point(p["x"], tuple(p["seconds"]), p["peak_mib"]) for p in curve["points"]],
-                )
-                for curve in panel["curves"]
-            ],
+
+
+def _panel(panel: dict[str, Any]) -> Panel:
+    curves = [
+        Curve(
+            curve["name"],
+            [Point(p["x"], tuple(p["seconds"]), p["peak_mib"]) for p in curve["points"]],
         )
-        for panel in found["panels"]
+        for curve in panel["curves"]
     ]
-    return panels, found["note"]
+    return Panel(panel["title"], panel["axis"], curves)
 
 
 if __name__ == "__main__":

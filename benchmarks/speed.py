@@ -475,10 +475,18 @@ def heatmap_error(one: Grounding, other: Grounding, kind: str) -> float:
     return float(np.sqrt(((found - expected) ** 2).mean()) / expected.std())
 
 
+def at_least_one(text: str) -> int:
+    """How often, from the command line."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected 1 or more, got {number}")
+    return number
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=at_least_one, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     parser.add_argument(

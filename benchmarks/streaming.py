@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from speed import TOLERANCE, baseline
+from speed import TOLERANCE, at_least_one, baseline
 
 from videogem_ros.core import Encoder, Grounder, load_backbone
 from videogem_ros.core.backbones.preprocessing import place, to_pixels
@@ -241,7 +241,7 @@ def main() -> None:
     parser.add_argument("--backbone", help="openclip:ViT-B-16 for frame, viclip:B-16 for action")
     parser.add_argument("--window", type=int, default=8, help="frames of an image backbone")
     parser.add_argument("--hw", type=int, nargs=2, default=[480, 640], help="of the camera")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=at_least_one, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     options = parser.parse_args()

@@ -56,6 +56,7 @@ from videogem_ros.evaluation.tabletop import (
     swaps,
     with_absent,
 )
+from videogem_ros.files import whole_file
 from videogem_ros.render import SheetCell, draw_contact_sheet, sheet_cell
 from videogem_ros.tabletop.clip import BENCHMARK_CLIPS, START_NS
 
@@ -141,7 +142,8 @@ def draw_cases(
         cells = [draw_case(samples[record.key], dataset, grounder) for record in records]
         sheet = draw_contact_sheet(f"{run.backbone}, fused heatmap", cells, kind.capitalize())
         path = folder / f"{re.sub(r'[^A-Za-z0-9]+', '_', run.backbone)}_{kind}.png"
-        cv2.imwrite(str(path), sheet[..., ::-1])
+        with whole_file(path) as partial:
+            partial.write_bytes(cv2.imencode(".png", sheet[..., ::-1])[1].tobytes())
         written.append(path)
     return written
 
@@ -220,7 +222,8 @@ def main() -> None:
             print("", *written, sep="\n", flush=True)
     print(f"\n{time.perf_counter() - begin:.0f} s")
     if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=1) + "\n")
+        with whole_file(arguments.json) as partial:
+            partial.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -17,11 +17,11 @@ from videogem_ros.live.types import typestore
 PATIENCE_S = 20.0
 """Longest wait for what takes milliseconds on an idle machine."""
 
-_numbers = itertools.count(os.getpid())
+_numbers = itertools.count(37 * os.getpid())  # neighbouring processes begin far from each other
 
 
 def own_domain() -> str:
-    """A ``ROS_DOMAIN_ID`` that no other test has at this moment.
+    """A ``ROS_DOMAIN_ID`` that no other test of this process has at this moment.
 
     Up to 101, beyond which the ports of a domain are given out to anybody.
     """

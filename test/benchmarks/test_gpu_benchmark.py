@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 import torch
+from cpu_recorder import CpuRecorder
 from tiny import ROOT, TINY_VICLIP
 
+from videogem_ros.core import acceleration, load_backbone
 from videogem_ros.core.backbones import viclip
 
 FOLDER = ROOT / "benchmarks"
@@ -82,6 +84,42 @@ def test_different_results_are_not_timed(
     monkeypatch.setattr(gpu, "device_ms", lambda *_: pytest.fail("timed"))
     with pytest.raises(gpu.DifferentError):
         gpu.measure(plan, torch.device("cpu"))
+
+
+class WrongRecorder(CpuRecorder):
+    """Replays of passes with so many inputs are upside down."""
+
+    def __init__(self, inputs: int) -> None:
+        super().__init__()
+        self._inputs = inputs
+
+    def record(self, passed: Any, inputs: Any, beside: Any) -> Any:
+        if len(inputs) != self._inputs:
+            return super().record(passed, inputs, beside)
+        return super().record(lambda *xs: tuple(x.flip(-2) for x in passed(*xs)), inputs, beside)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "inputs"), [("nothing", 0), ("the encoder", 1), ("the comparison", 3)]
+)
+def test_wrong_replays_of_either_recording_are_seen(
+    gpu: ModuleType, plan: Any, monkeypatch: pytest.MonkeyPatch, wrong: str, inputs: int
+) -> None:
+    monkeypatch.setattr(acceleration, "CudaRecorder", lambda: WrongRecorder(inputs))
+    backbone = load_backbone(plan.base, "random:0", "cpu", "float32")
+    found = gpu.graph_deviation(backbone, gpu.Camera(0, plan.image_hw, backbone.window_frames))
+    assert (found > gpu.TOLERANCE) == (wrong != "nothing")
+
+
+def test_recordings_that_are_not_replayed_are_seen(
+    gpu: ModuleType, plan: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = CpuRecorder()
+    recorder.error = RuntimeError("not permitted")
+    monkeypatch.setattr(acceleration, "CudaRecorder", lambda: recorder)
+    backbone = load_backbone(plan.base, "random:0", "cpu", "float32")
+    with pytest.raises(gpu.DifferentError, match="not permitted"):
+        gpu.graph_deviation(backbone, gpu.Camera(0, plan.image_hw, backbone.window_frames))
 
 
 def test_a_row_knows_whether_its_target_was_reached(gpu: ModuleType) -> None:
@@ -164,5 +202,6 @@ def test_it_prints_and_saves_the_same_figures(
 def test_it_measures_a_gpu(gpu: ModuleType, plan: Any) -> None:
     result = gpu.measure(plan, torch.device("cuda"))
     assert all(row["median"] is not None for row in result["rows"])
-    assert result["more"]["CUDA graphs"]["failed"] == 0
-    assert result["more"]["CUDA graphs"]["replayed"] > 0
+    for name in ("CUDA graphs", "CUDA graphs, after the encoder"):
+        assert result["more"][name]["failed"] == 0
+        assert result["more"][name]["replayed"] > 0

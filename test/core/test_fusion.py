@@ -32,6 +32,15 @@ def test_no_pixel_is_lost_where_the_mean_is_whole() -> None:
     assert fuse_points(torch.tensor([[7, 0], [0, 7], [36, 36]]), PAPER).tolist() == [23, 23]
 
 
+@given(pixel, pixel, st.lists(st.floats(0.01, 1), min_size=3, max_size=3))
+def test_where_all_prompts_agree_the_fused_point_is_theirs(
+    x: int, y: int, parts: list[float]
+) -> None:
+    """Weights may be given to six digits, which need not add up to 1."""
+    weights = tuple(round(part / sum(parts), 7) for part in parts)
+    assert fuse_points(torch.tensor([[x, y]] * 3), weights).tolist() == [x, y]
+
+
 def test_one_prompt_alone_is_its_own_fusion() -> None:
     points = torch.tensor([[3, 4], [50, 60], [447, 0]])
     for k, weights in enumerate([(1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)]):

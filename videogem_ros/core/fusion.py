@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -26,13 +27,13 @@ def fuse_points(points: Tensor, weights: tuple[float, ...]) -> Tensor:
 
     Args:
         points: (..., K, 2) int64, x and y of verb, object and action.
-        weights: K fusion weights.
+        weights: K fusion weights; what their sum lacks of 1 is made up for.
 
     Returns:
         (..., 2) int64.
     """
     total = sum(weight * points[..., k, :].double() for k, weight in enumerate(weights))
-    return (torch.as_tensor(total) + 1e-9).long()
+    return (torch.as_tensor(total) / math.fsum(weights) + 1e-9).long()
 
 
 class Located(NamedTuple):
