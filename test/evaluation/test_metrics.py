@@ -12,7 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from videogem_ros.errors import InvalidValueError
-from videogem_ros.evaluation.metrics import Estimate, area_under_curve, judge, share, summarise
+from videogem_ros.evaluation.metrics import (
+    Estimate,
+    area_under_curve,
+    judge,
+    judge_centre,
+    share,
+    summarise,
+)
 from videogem_ros.evaluation.records import Box, Outcome, Record
 
 SIDE = (100, 200)  # height and width
@@ -180,22 +187,39 @@ def test_the_interval_of_a_share_is_the_binomials() -> None:
     assert found.high == pytest.approx(0.3 + spread, abs=0.006)
 
 
+def test_a_class_that_a_resample_misses_is_left_out_of_its_mean() -> None:
+    found = summarise(hits(*[True] * 20, label="b") + hits(True, label="a"))["m"]
+    assert found.class_mean == Estimate(1, 1, 1, 21)
+
+
+def test_the_centre_is_between_the_middle_pixels() -> None:
+    outcome = judge_centre([(2.5, 1.5, 2.5, 1.5)], (4, 6))
+    assert (outcome.x, outcome.y, outcome.hit) == (2.5, 1.5, True)
+
+
 def test_intervals_are_those_of_resamples_made_one_by_one() -> None:
+    """Of a method that some samples lack, whose outcomes lack boxes, heatmaps and scores."""
     generator = np.random.default_rng(3)
+
+    def outcome(key: int) -> Outcome:
+        boxed, mapped, scored = key % 5 != 0, key % 4 != 1, key % 11 != 2
+        hit, score = bool(generator.random() < 0.6), float(generator.integers(4)) / 4
+        distance, iou = generator.random(2)
+        return Outcome(
+            0,
+            0,
+            hit if boxed else None,
+            float(distance) if boxed else None,
+            float(iou) if boxed and mapped else None,
+            score if scored else None,
+        )
+
     records = [
         record(
             key,
-            {
-                "m": Outcome(
-                    0,
-                    0,
-                    None if key % 5 == 0 else bool(generator.random() < 0.6),
-                    None if key % 5 == 0 else float(generator.random()),
-                    None if key % 5 == 0 else float(generator.random()),
-                    float(generator.integers(4)) / 4,
-                )
-            },
+            {"n": outcome(key)} | ({} if key % 7 == 3 else {"m": outcome(key)}),
             label="xyz"[key % 3],
+            groups=("even",) if key % 2 == 0 else (),
         )
         for key in range(60)
     ]
@@ -209,17 +233,20 @@ def test_intervals_are_those_of_resamples_made_one_by_one() -> None:
         low, high = np.quantile([statistic(sample) for sample in drawn], [0.025, 0.975])
         return pytest.approx(low, abs=1e-6), pytest.approx(high, abs=1e-6)
 
-    def mean(name: str, label: str | None = None):
-        return lambda sample: np.mean(
-            [
-                getattr(each.outcomes["m"], name)
-                for each in sample
-                if each.outcomes["m"].hit is not None and label in (None, each.label)
-            ]
-        )
+    def known(sample: Sequence[Record], name: str, part: str | None = None) -> list[Outcome]:
+        return [
+            each.outcomes["m"]
+            for each in sample
+            if "m" in each.outcomes
+            and getattr(each.outcomes["m"], name) is not None
+            and part in (None, each.label, *each.groups)
+        ]
+
+    def mean(name: str, part: str | None = None):
+        return lambda sample: np.mean([getattr(o, name) for o in known(sample, name, part)])
 
     def auc(sample: Sequence[Record]) -> float:
-        scores = [(each.outcomes["m"].score, each.outcomes["m"].hit is None) for each in sample]
+        scores = [(o.score, o.hit is None) for o in known(sample, "score")]
         return brute_auc([s for s, gone in scores if not gone], [s for s, gone in scores if gone])
 
     assert found.auc is not None
@@ -231,6 +258,7 @@ def test_intervals_are_those_of_resamples_made_one_by_one() -> None:
         (found.iou, mean("iou")),
         (found.auc, auc),
         (found.per_class["y"], mean("hit", "y")),
+        (found.per_group["even"], mean("hit", "even")),
     ]:
         assert (estimate.low, estimate.high) == interval(statistic)
         assert estimate.value == pytest.approx(statistic(ordered))
