@@ -193,7 +193,10 @@ def test_data_may_be_any_sequence_of_bytes(wrap):
 
 def test_rgb8_without_padding_is_a_view():
     data = random_rgb().reshape(-1)
-    assert np.shares_memory(decode_image("rgb8", H, W, W * 3, 0, data), data)
+    image = decode_image("rgb8", H, W, W * 3, 0, data)
+    assert np.shares_memory(image, data)
+    with pytest.raises(ValueError, match="read-only"):
+        image[0, 0] = 0
 
 
 def test_the_last_rows_padding_may_be_missing_and_more_bytes_may_follow():

@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -227,7 +228,8 @@ def test_windows_of_several_cameras_are_grounded_as_each_alone(
     # Three cameras of one size, of which two want the same, two of their own; one wants nothing.
     windows = [window(8, hw) for hw in ((64, 64), (64, 64), (40, 90), (120, 60))]
     windows.append(window(8, (64, 64), repeat_first=5))
-    actions = [[POUR], [CUT, OPEN], [], [POUR, CUT, HELLO], [POUR]]
+    windows.append(window(8, (40, 90)))  # asked the same as two of another size
+    actions = [[POUR], [CUT, OPEN], [], [POUR, CUT, HELLO], [POUR], [POUR]]
     together = grounder.ground_each(windows, actions, frames)
     assert [len(found) for found in together][2] == 0
     for found, asked, of_one in zip(together, windows, actions):
@@ -622,6 +624,15 @@ def test_weights_that_give_no_numbers_are_an_error_and_no_point() -> None:
     backbone.tower.ln_post.bias.data[0] = torch.inf
     with pytest.raises(VideoGemError, match=r"openclip:tabletop .*expected finite .*, got nan"):
         Grounder(backbone).ground(window(1), [OPEN])
+
+
+def test_one_patch_that_is_no_number_is_an_error_and_no_heatmap(tiny: Backbone) -> None:
+    grounder, asked = Grounder(tiny), window(8)
+    features = grounder.encode(asked)
+    spoilt = features.patch_terms.clone()
+    spoilt[0, 0, -1, 0] = torch.nan
+    with pytest.raises(VideoGemError, match="expected finite heatmaps"):
+        grounder.locate(replace(features, patch_terms=spoilt), asked, [POUR])
 
 
 def test_grounding_twice_is_bit_equal(tiny: Backbone) -> None:

@@ -144,6 +144,19 @@ def test_actions_with_the_same_verb_and_object_are_told_apart_by_their_place() -
     ]
 
 
+def test_an_action_whose_heatmap_is_missing_is_waited_for() -> None:
+    frame = frame_of((48, 64), 1)
+    sent = [grounding_of(frame, phrase, values=VALUES) for phrase in ("open it", "close it")]
+    joiner = ResultJoiner()
+    joiner.on_image(image_message(frame))
+    for index, grounding in enumerate(sent):
+        joiner.on_grounding(answer_message(grounding, index))
+    joiner.on_heatmap(0, build.heatmap(sent[0], 1.0))
+    assert list(joiner.results(last=True)) == []
+    joiner.on_heatmap(1, build.heatmap(sent[1], 1.0))
+    assert len(list(joiner.results(last=True))) == 1
+
+
 def test_answers_without_a_point_and_groundings_without_an_image_are_passed_over() -> None:
     frame = frame_of((48, 64), 1)
     joiner = ResultJoiner()
@@ -205,6 +218,9 @@ def test_memory_is_bounded_whatever_does_not_come_and_what_is_given_up_is_counte
     assert list(joiner.results(last=True)) == []
     assert len(joiner._results) == RESULTS_KEPT
     assert joiner.not_joined == count
+    for stamp_ns in range(count + 1, count + 2 * IMAGES_KEPT):
+        joiner.on_image(image_message(frame_of((4, 4), stamp_ns, (0, 0, 0))))
+    assert len(joiner._images) == IMAGES_KEPT
 
 
 @pytest.mark.parametrize("order", ["<", ">"])

@@ -706,6 +706,16 @@ def test_missing_images_are_said_to_who_waits(make_node: MakeNode, graph: Graph)
     assert "was: no images" in graph.diagnostics
 
 
+def test_a_straggler_is_no_new_image(make_node: MakeNode, graph: Graph):
+    node = make_node(backbone="gated:video", image_timeout_s=0.05)
+    for step in (0, 2):
+        node.on_image(image(step * 0.25))
+    time.sleep(0.06)
+    node.on_image(image(0.25))
+    node.tick()
+    assert "now: no images" in graph.diagnostics
+
+
 def test_no_command_is_said_and_is_no_fault(make_node: MakeNode, graph: Graph):
     node = make_node()
     node.on_image(image())

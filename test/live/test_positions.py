@@ -314,14 +314,27 @@ def test_depth_that_never_came_is_said_where_it_would_be_used(
 
 
 def test_depth_from_before_a_deactivation_is_forgotten(make_node: MakeNode, graph: Graph):
-    node = make_node()
+    node = make_node(depth__use="always", depth__wait_s=0.0)
     assert grounded(node, graph, depth_image(WALL), info=camera_info()).has_position
-    node.deactivate()
-    node.activate()
-    node.on_image(image(0.0))
-    after = graph.wait("grounding", 2)[1]
-    assert after.status == Status.FOUND
-    assert not after.has_position
+    for number, (again, missing) in enumerate(
+        [(node.on_camera_info, "no depth image"), (node.on_depth, "no camera_info")], start=1
+    ):
+        node.deactivate()
+        node.activate()
+        again(camera_info() if number == 1 else depth_image(WALL))
+        node.on_image(image(0.0))
+        after = graph.wait("grounding", 1 + number)[number]
+        assert after.status == Status.NO_DEPTH
+        assert missing in after.reason
+
+
+def test_a_camera_that_loses_its_calibration_has_no_positions(make_node: MakeNode, graph: Graph):
+    node = make_node()
+    node.on_camera_info(camera_info())
+    node.on_camera_info(camera_info(focal_px=(0, 0)))
+    grounding = grounded(node, graph, depth_image(WALL))
+    assert grounding.status == Status.NO_DEPTH
+    assert "no camera_info of a calibrated camera" in grounding.reason
 
 
 def test_depth_without_stamp_gets_the_time_of_its_arrival(make_node: MakeNode, graph: Graph):

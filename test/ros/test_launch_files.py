@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -164,6 +165,7 @@ def test_launch_refuses_a_python_of_another_version(ros: Ros, tmp_path: Path) ->
         ("max_rate_hz:=-1.0", "max_rate_hz"),
         ("weighting:=heavy", "weighting"),
         ("fusion_weights:=[0.5, 0.5, 0.5]", "fusion_weights"),
+        ("autostart:=1", "autostart: expected true or false, got 1"),
     ],
 )
 def test_the_node_refuses_to_start_with_an_unsuitable_parameter(
@@ -196,6 +198,20 @@ def test_a_signal_while_the_model_loads_leaves_no_error_behind(ros: Ros) -> None
     ros.until(lambda: ros.state() == "configuring", START_S)
     assert process.interrupt() == 0
     assert "ERROR" not in process.output
+    assert "Traceback" not in process.output
+
+
+def test_a_second_signal_ends_a_node_that_waits_for_its_weights(ros: Ros) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as hub:  # which never answers
+        ros.env["HF_ENDPOINT"] = f"http://127.0.0.1:{hub.getsockname()[1]}"
+        given = [*("-p", "autostart:=true"), *("-p", "backbone:=openclip:ViT-B-16")]
+        process = ros.start(*node_command(ros), *given)
+        hub.settimeout(START_S)
+        connection, _ = hub.accept()
+        with connection:
+            process.send_signal(signal.SIGINT)
+            process.wait_for("a second signal ends at once")
+            assert process.interrupt() == -signal.SIGINT
     assert "Traceback" not in process.output
 
 

@@ -30,7 +30,7 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.subscription import Subscription
 
 from videogem_ros.adapters.ros.graph import Graph, interface, subscribe
-from videogem_ros.errors import VideoGemError
+from videogem_ros.errors import InvalidValueError, VideoGemError
 from videogem_ros.live.node import GroundingNode
 from videogem_ros.live.parameters import PARAMETERS, Parameter, Parameters
 from videogem_ros.live.topics import INPUTS, NODE_NAME
@@ -61,7 +61,7 @@ class VideoGemNode(LifecycleNodeMixin, Node):  # type: ignore[misc] # rclpy is n
         self._actions_group = MutuallyExclusiveCallbackGroup()  # waits for no image's conversion
         self._latched_action: Subscription | None = None
         self._echoes = EchoFilter()
-        self.autostart = bool(self.declare_parameter("autostart", False).value)
+        self.autostart = self._declare_autostart()
         parameters = self._declare_parameters()
         self._graph = Graph(self, self._on_qos_incompatible)
         self._live = GroundingNode(self._graph, parameters, self.get_fully_qualified_name())
@@ -233,6 +233,14 @@ class VideoGemNode(LifecycleNodeMixin, Node):  # type: ignore[misc] # rclpy is n
         except VideoGemError as error:
             return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
+
+    def _declare_autostart(self) -> bool:
+        # Of any type, so that an unsuitable value is ours to explain.
+        descriptor = ParameterDescriptor(dynamic_typing=True)
+        value = self.declare_parameter("autostart", False, descriptor).value
+        if not isinstance(value, bool):
+            raise InvalidValueError("autostart", "true or false", value)
+        return value
 
     def _declare_parameters(self) -> Parameters:
         """Declare all parameters; what was given for them is checked as one set."""
