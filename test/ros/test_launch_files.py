@@ -201,9 +201,11 @@ def test_a_signal_while_the_model_loads_leaves_no_error_behind(ros: Ros) -> None
     assert "Traceback" not in process.output
 
 
-def test_a_second_signal_ends_a_node_that_waits_for_its_weights(ros: Ros) -> None:
+def test_a_second_signal_ends_a_node_that_waits_for_its_weights(
+    ros: Ros, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as hub:  # which never answers
-        ros.env["HF_ENDPOINT"] = f"http://127.0.0.1:{hub.getsockname()[1]}"
+        monkeypatch.setitem(ros.env, "HF_ENDPOINT", f"http://127.0.0.1:{hub.getsockname()[1]}")
         given = [*("-p", "autostart:=true"), *("-p", "backbone:=openclip:ViT-B-16")]
         process = ros.start(*node_command(ros), *given)
         hub.settimeout(START_S)
