@@ -229,13 +229,15 @@ def test_the_recorder_tells_how_many_groundings_it_left_out(
         camera.publish(image(stamp_ns, (48, 64)))
         if stamp_ns != 3:
             heatmaps.publish(build.heatmap(found, 1.0))
-        answer = Answer(Status.FOUND, "", found.action, 0, found)
         about = Circumstances(stamp_ns, frame.frame_id, stamp_ns, 1)
-        groundings.publish(build.grounding(answer, about))
+        for index in (0, 4) if stamp_ns == 1 else (0,):
+            answer = Answer(Status.FOUND, "", found.action, index, found)
+            groundings.publish(build.grounding(answer, about))
         spin_for(0.2, peer)
     assert recorder.wait(90) == 0, recorder.output
     assert [line["stamp_ns"] for line in lines(tmp_path / "live")] == [1, 2, 4, 5]
-    assert "left out 1: groundings whose image or heatmap did not come" in recorder.output
+    assert "left out 1: groundings whose image, of the same stamp, or heatmap" in recorder.output
+    assert "left out 1: groundings of more actions than --max-actions" in recorder.output
 
 
 def hits_of(grounding: dict[str, Any]) -> list[bool]:

@@ -34,9 +34,13 @@ class Sent:
 
 
 def played(
-    sent: Sent, messages: list[tuple[int, bytes]], store: Typestore, **options: Any
+    sent: Sent,
+    messages: list[tuple[int, bytes]],
+    store: Typestore,
+    times: int = 1,
+    **options: Any,
 ) -> _Played:
-    """Plays messages of one topic, each with its log time in nanoseconds."""
+    """Plays messages of one topic, each with its log time in nanoseconds, so many times."""
     topic = SimpleNamespace(topic="/topic")
     storage: Any = SimpleNamespace(
         typestore=store,
@@ -46,7 +50,8 @@ def played(
     publishers: Any = {"/topic": sent}
     player: Any = SimpleNamespace(spin=time.sleep)
     result = _Played(storage, publishers, 1.0, **{"tell_time": None, "restamp": False, **options})
-    result.once(player, lambda: False)
+    for _ in range(times):
+        result.once(player, lambda: False)
     return result
 
 
@@ -180,3 +185,16 @@ def test_a_burst_of_messages_tells_the_time_once_a_period() -> None:
     played(Sent("std_msgs/msg/String"), messages, typestore(), tell_time=told.append)
     periods = (time.monotonic() - begin_s) / CLOCK_PERIOD_S
     assert 1 <= len(told) <= 1 + periods
+
+
+def test_a_loop_tells_its_time_before_its_first_message() -> None:
+    events: list[int | str] = []
+    sent = Sent("std_msgs/msg/String")
+    sent.write = lambda cdr: events.append("message")  # type: ignore[method-assign]
+    messages = [(S, b"\0\1\0\0"), (S + 10**7, b"\0\1\0\0")]
+    played(sent, messages, typestore(), times=3, tell_time=events.append)
+    firsts = [place for place, event in enumerate(events) if event == S]
+    assert len(firsts) >= 3
+    loops = [place for place in firsts if events[place + 1] == "message"]
+    assert loops[0] == 0
+    assert len(loops) == 3

@@ -55,7 +55,7 @@ def send(written: _Written, joiner: ResultJoiner, stamp_ns: int, latency_ms: int
 
 def test_messages_are_let_go_and_the_table_tells_what_they_told() -> None:
     lines, joiner = Lines(), ResultJoiner()
-    written = _Written(lines, joiner)  # type: ignore[arg-type]
+    written = _Written(lines, joiner, 1)  # type: ignore[arg-type]
     latencies_ms = (30, 10, 80, 20)
     alive = []
     for number, latency_ms in enumerate(latencies_ms, start=1):
@@ -76,7 +76,7 @@ def test_messages_are_let_go_and_the_table_tells_what_they_told() -> None:
 
 def test_brackets_in_what_was_said_are_shown() -> None:
     answers = [
-        _Answer(action, 1, (1.0, 1.0), (4, 4), True, 0.5, 30.0, 20.0)
+        _Answer(action, ("pick up", "cup"), 1, (1.0, 1.0), (4, 4), True, 0.5, 30.0, 20.0)
         for action in ("pick up the [red] cup", "pick up the cup [/b]")
     ]
     console = result_console()
@@ -94,7 +94,8 @@ def test_a_label_that_says_nothing_loses_no_other_and_is_counted() -> None:
     message = labels_typestore().types[LABELS](**fields)
     message.detections[0].results = []
     judge.on_labels(message)
-    answer = _Answer(labels[1].action, 1, (6.0, 6.0), (24, 32), True, 0.9, 1.0, 1.0)
+    meant = ("lift", "red mug")
+    answer = _Answer("lift it", meant, 1, (6.0, 6.0), (24, 32), True, 0.9, 1.0, 1.0)
     assert judge.share([answer, replace(answer, xy=(2.0, 2.0))]) == "1 of 2"
     assert lenient.refused == 1
     assert lenient.first.startswith("detection.results: expected the action's text")

@@ -128,19 +128,42 @@ def test_what_a_new_command_cut_short_is_counted() -> None:
     assert joiner.not_joined == 1
 
 
+def test_what_is_answered_once_in_a_while_is_joined() -> None:
+    """With ``mode: on_command`` hundreds of images pass between two answers."""
+    joiner, joined = ResultJoiner(), []
+    for number in range(5 * IMAGES_KEPT):
+        frame = frame_of((4, 4), 1 + number, (0, 0, 0))
+        joiner.on_image(image_message(frame))
+        if number % (2 * IMAGES_KEPT) == 0:
+            sent = grounding_of(frame, values=VALUES)
+            joiner.on_grounding(answer_message(sent, command_id=number))
+            joiner.on_heatmap(0, build.heatmap(sent, 1.0))
+        joined += [image.stamp_ns for image, _, _ in joiner.results()]
+    joined += [image.stamp_ns for image, _, _ in joiner.results(last=True)]
+    assert joined == [1, 1 + 2 * IMAGES_KEPT, 1 + 4 * IMAGES_KEPT]
+    assert joiner.not_joined == 0
+
+
 def test_actions_with_the_same_verb_and_object_are_told_apart_by_their_place() -> None:
     frame = frame_of((48, 64), 1)
-    text = "pick up the cup from the table and pick up the cup from the shelf"
+    lines = [
+        "open the drawer",
+        "pick up the cup from the table and pick up the cup from the shelf",
+        "open the drawer",
+    ]
     sent = [
         replace(grounding_of(frame, values=VALUES), action=action)
-        for action in parse_actions(text)
+        for line in lines
+        for action in parse_actions(line)
     ]
     joiner = ResultJoiner()
     feed(joiner, frame, *sent)
     ((_, found, _),) = joiner.results(last=True)
     assert [grounding.action.phrase for grounding in found] == [
+        "open the drawer",
         "pick up the cup from the table",
         "pick up the cup from the shelf",
+        "open the drawer",
     ]
 
 

@@ -234,6 +234,7 @@ class _Played:
     def once(self, player: Participant, ended: Callable[[], bool]) -> None:
         """Publishes the recording once, or until it is ended."""
         begin_s, begin_ns, first_ns = time.monotonic(), time.time_ns(), None
+        self._told_s = -math.inf  # a clock that starts over is told before anything else
         for connection, log_ns, raw in _messages(self._storage, self._publishers):
             first_ns = log_ns if first_ns is None else first_ns
             due_ns = round((log_ns - first_ns) / self._rate)

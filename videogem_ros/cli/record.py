@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from videogem_ros.errors import RecordingError, VideoGemError
 if TYPE_CHECKING:
     from videogem_ros.adapters.bag.results import ResultWriter
     from videogem_ros.adapters.dds.participant import Participant
+    from videogem_ros.datatypes import Action
     from videogem_ros.evaluation.records import Box
     from videogem_ros.live.joining import ResultJoiner
 
@@ -89,41 +90,46 @@ def record(
         joined("videogem_record", store, graph) as participant,
         ResultWriter(out, about or f"live, {node_name}", force=force) as results,
     ):
-        written = _Written(results, joiner)
-        _subscribe(participant, written, lenient, node_name, image, max_actions)
+        written = _Written(results, joiner, max_actions)
+        _subscribe(participant, written, lenient, node_name, image)
         if labels:
             participant.subscribe(labels, vision.LABELS, DEFAULT, judge.on_labels)
         while not signals and not (idle and written.idle_s > idle):
             participant.spin(0.1)
             written.write()
         written.write(last=True)
+    if written.answers:
+        result_console().print(_table(written.answers, judge if labels else None))
+    for line in _left_out(written, lenient):
+        click.echo(line, err=True)
     if not written.answers:
         raise RecordingError(f"nothing was found: no groundings of {node_name} with {image}")
-    result_console().print(_table(written.answers, judge if labels else None))
-    if joiner.not_joined:
-        left_out = f"left out {joiner.not_joined}: groundings whose image or heatmap did not come"
-        click.echo(left_out, err=True)
-    if lenient.refused:
-        left_out = f"left out {lenient.refused} images, heatmaps or labels, the first for"
-        click.echo(f"{left_out} {lenient.first}", err=True)
     click.echo(out)
 
 
+def _left_out(written: _Written, lenient: _Lenient) -> Iterator[str]:
+    if written.joiner.not_joined:
+        reason = "groundings whose image, of the same stamp, or heatmap did not come"
+        yield f"left out {written.joiner.not_joined}: {reason}"
+    if written.beyond:
+        yield f"left out {written.beyond}: groundings of more actions than --max-actions"
+    if lenient.refused:
+        kinds = "images, heatmaps or labels"
+        yield f"left out {lenient.refused} {kinds}, the first for {lenient.first}"
+
+
 def _subscribe(
-    participant: Participant,
-    written: _Written,
-    lenient: _Lenient,
-    node: str,
-    image: str,
-    max_actions: int,
+    participant: Participant, written: _Written, lenient: _Lenient, node: str, image: str
 ) -> None:
-    from videogem_ros.adapters.dds.qos import DEFAULT, SENSOR_DATA
+    from videogem_ros.adapters.dds.qos import DEFAULT, SENSOR_DATA, QosProfile
     from videogem_ros.live.topics import INPUTS, SHARED_OUTPUTS, action_topic
 
     subscribe = participant.subscribe
     subscribe(image, INPUTS["image"], SENSOR_DATA, lenient.taking(written.joiner.on_image))
-    subscribe(f"{node}/grounding", SHARED_OUTPUTS["grounding"], DEFAULT, written.on_grounding)
-    for index in range(max_actions):
+    # Small ones, of which all are kept while a picture is written, to be joined or counted.
+    every = QosProfile(depth=0)
+    subscribe(f"{node}/grounding", SHARED_OUTPUTS["grounding"], every, written.on_grounding)
+    for index in range(written.max_actions):
         topic = f"{node}/{action_topic('heatmap', index)}"
         on_heatmap = lenient.taking(partial(written.joiner.on_heatmap, index))
         subscribe(topic, INPUTS["image"], DEFAULT, on_heatmap)
@@ -131,9 +137,15 @@ def _subscribe(
 
 @dataclass(frozen=True)
 class _Answer:
-    """What the table tells of a grounding; its message, with the arrays, goes."""
+    """What the table tells of a grounding; its message, with the arrays, goes.
+
+    Attributes:
+        action: The action's phrase.
+        meant: See :func:`~videogem_ros.evaluation.recorded.meaning`.
+    """
 
     action: str
+    meant: tuple[str, str]
     stamp_ns: int
     xy: tuple[float, float]
     hw: tuple[int, int]
@@ -148,11 +160,15 @@ class _Written:
 
     Attributes:
         joiner: Where images, groundings and heatmaps are put together.
+        max_actions: Actions of a command whose heatmaps are listened to.
         answers: Groundings that were written.
+        beyond: Groundings of later actions, which were not.
     """
 
-    def __init__(self, results: ResultWriter, joiner: ResultJoiner) -> None:
+    def __init__(self, results: ResultWriter, joiner: ResultJoiner, max_actions: int) -> None:
+        self.max_actions = max_actions
         self.answers: list[_Answer] = []
+        self.beyond = 0
         self._results = results
         self.joiner = joiner
         self._last_s = time.monotonic()
@@ -164,12 +180,18 @@ class _Written:
 
     def on_grounding(self, message: Any) -> None:
         """Takes a ``videogem_ros/ActionGrounding``."""
-        self.joiner.on_grounding(message, time.time_ns())
+        if message.action_index < self.max_actions:
+            self.joiner.on_grounding(message, time.time_ns())
+        else:
+            self.beyond += 1
 
     def write(self, *, last: bool = False) -> None:
         """Writes what is complete."""
         for frame, groundings, received in self.joiner.results(last=last):
-            answers = [_answer(one.message) for one in received]
+            answers = [
+                _answer(grounding.action, one.message)
+                for grounding, one in zip(groundings, received)
+            ]
             about = [
                 {
                     "received_ns": one.received_ns,
@@ -184,13 +206,15 @@ class _Written:
             self._last_s = time.monotonic()
 
 
-def _answer(message: Any) -> _Answer:
+def _answer(action: Action, message: Any) -> _Answer:
     from videogem_ros.adapters.encodings import header_stamp_ns
+    from videogem_ros.evaluation.recorded import meaning
     from videogem_ros.live.joining import milliseconds
     from videogem_ros.live.messages import Status
 
     return _Answer(
-        action=sys.intern(message.action),  # one text for all of its groundings
+        action=sys.intern(action.phrase),  # one text for all of its groundings
+        meant=meaning(action.text, action.verb or "", action.object or ""),
         stamp_ns=header_stamp_ns(message),
         xy=(message.fused_point.x, message.fused_point.y),
         hw=(message.image_height, message.image_width),
@@ -230,7 +254,7 @@ class _Judge:
     """Tells which groundings are right, by the labels of their images."""
 
     def __init__(self, lenient: _Lenient) -> None:
-        self._boxes: dict[tuple[int, str], list[Box]] = {}
+        self._boxes: dict[tuple[int, tuple[str, str]], list[Box]] = {}
         self._lenient = lenient
 
     def on_labels(self, message: Any) -> None:
@@ -243,10 +267,13 @@ class _Judge:
 
     def _on_label(self, stamp_ns: int, detection: Any) -> None:
         from videogem_ros.adapters.bag.vision import read_label
+        from videogem_ros.evaluation.recorded import meaning
+        from videogem_ros.language import parse_actions
 
         label = read_label(detection)
-        boxes = self._boxes.setdefault((stamp_ns, label.action), [])
-        boxes += [label.box] if label.box else []
+        for action in parse_actions(label.action):
+            meant = meaning(action.text, action.verb or "", action.object or "")
+            self._boxes.setdefault((stamp_ns, meant), []).extend([label.box] if label.box else [])
 
     def share(self, answers: Sequence[_Answer]) -> str:
         """How many points are in a box of their action, of those whose action has one."""
@@ -255,7 +282,7 @@ class _Judge:
         hits = [
             judge(answer.xy, None, boxes, answer.hw).hit
             for answer in answers
-            if (boxes := self._boxes.get((answer.stamp_ns, answer.action)))
+            if (boxes := self._boxes.get((answer.stamp_ns, answer.meant)))
         ]
         return f"{sum(map(bool, hits))} of {len(hits)}" if hits else "-"
 

@@ -98,10 +98,10 @@ class RecordedBench:
         if there is None:
             return "labelled image that was not grounded"
         asked = {
-            _meaning(action.text, action.verb or "", action.object or "")
+            meaning(action.text, action.verb or "", action.object or "")
             for action in sample.actions
         }
-        answers = [one for one in there if _meaning(one.action, one.verb, one.object) in asked]
+        answers = [one for one in there if meaning(one.action, one.verb, one.object) in asked]
         if not answers:
             return "labelled action that was not asked for"
         best = max(answers, key=lambda grounding: grounding.score)
@@ -128,6 +128,12 @@ class RecordedBench:
         )
 
 
-def _meaning(text: str, verb: str, object_: str) -> tuple[str, str]:
-    """What tells actions from each other: a command may hold several under one text."""
+def meaning(text: str, verb: str, object_: str) -> tuple[str, str]:
+    """What tells actions from each other: a command may hold several under one text.
+
+    Args:
+        text: The command.
+        verb: Of the action, or nothing.
+        object_: The same.
+    """
     return (verb.casefold(), object_.casefold()) if verb or object_ else (text.casefold(), "")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,6 +56,7 @@ class _Result:
 
     stamp_ns: int
     seen: int  # images that had come before its first message
+    frame: Frame | None  # the image, when it is there
     command_id: int | None = None  # until a grounding tells
     answers: dict[int, Received] = field(default_factory=dict)
     heatmaps: dict[int, Heatmap] = field(default_factory=dict)
@@ -88,6 +90,9 @@ class ResultJoiner:
         self._seen += 1
         self._images.pop(frame.stamp_ns, None)
         self._images[frame.stamp_ns] = frame
+        for result in self._results:
+            if result.stamp_ns == frame.stamp_ns and result.frame is None:
+                result.frame = frame
         if len(self._images) > IMAGES_KEPT:
             del self._images[next(iter(self._images))]
 
@@ -126,7 +131,7 @@ class ResultJoiner:
         return next(known, None) or self._begin(stamp_ns)
 
     def _begin(self, stamp_ns: int) -> _Result:
-        self._results.append(_Result(stamp_ns, self._seen))
+        self._results.append(_Result(stamp_ns, self._seen, self._images.get(stamp_ns)))
         if len(self._results) > RESULTS_KEPT:
             self._give_up(self._results[0])
         return self._results[-1]
@@ -149,23 +154,23 @@ class ResultJoiner:
             last: Whether nothing more will come; before, the newest image's groundings may.
         """
         for result in self._results[: None if last else -1]:
-            frame = self._images.get(result.stamp_ns)
+            frame = result.frame
             if frame is not None and result.complete:
                 self._results.remove(result)
                 answers = [result.answers[index] for index in sorted(result.answers)]
                 heatmaps = [result.heatmaps[index] for index in sorted(result.heatmaps)]
-                messages = (answer.message for answer in answers)
-                yield frame, list(map(_grounding, messages, heatmaps)), answers
+                messages = [answer.message for answer in answers]
+                yield frame, list(map(_grounding, messages, _actions(messages), heatmaps)), answers
             elif frame is None and self._seen - result.seen >= IMAGES_KEPT:
                 self._give_up(result)  # its image is gone, or never came
 
 
-def _grounding(message: Any, heatmap: Heatmap) -> Grounding:
+def _grounding(message: Any, action: Action, heatmap: Heatmap) -> Grounding:
     """The grounding in a message; its prompts, which are not told, are empty."""
     hw = (message.image_height, message.image_width)
     fused = Heatmap(heatmap.values, hw)
     return Grounding(
-        action=_action(message),
+        action=action,
         prompts=Prompts("", "", ""),
         frame_index=message.frames_used - 1,
         stamp_ns=header_stamp_ns(message),
@@ -189,14 +194,15 @@ def _grounding(message: Any, heatmap: Heatmap) -> Grounding:
     )
 
 
-def _action(message: Any) -> Action:
-    """The action that was meant: the command is told whole, and may have held several."""
-    verb, target = message.verb or None, message.object or None
-    actions = parse_actions(message.action)
-    for action in (*actions[message.action_index :], *actions):  # two may look alike
-        if (action.verb, action.object) == (verb, target):
-            return action
-    return Action(message.action, message.action, verb=verb, object=target)
+def _actions(messages: Sequence[Any]) -> Iterator[Action]:
+    """The actions that were meant: a line is told whole, and may have held several, even alike."""
+    told: Counter[tuple[str, str | None, str | None]] = Counter()
+    for message in messages:
+        text, verb, target = meant = message.action, message.verb or None, message.object or None
+        alike = [one for one in parse_actions(text) if (one.verb, one.object) == (verb, target)]
+        unnamed = Action(text, text, verb=verb, object=target)
+        yield alike[min(told[meant], len(alike) - 1)] if alike else unnamed
+        told[meant] += 1
 
 
 def _ns(time: Any) -> int:
