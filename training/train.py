@@ -37,8 +37,9 @@ from models import ImageStudent, Student, VideoStudent, export
 from motion import see_motion
 from pool import Pool, PoolConfig, open_pool
 from torch import Tensor
-from trainer import Plan, Trainer, VideoPlan, train
+from trainer import Plan, Trainer, VideoPlan, check_plan, train
 
+from videogem_ros.cli.numbers import FiniteRange
 from videogem_ros.core.backbones import openclip, viclip
 from videogem_ros.core.backbones.checkpoint import TABLETOP
 from videogem_ros.core.presence import fit_calibration
@@ -72,9 +73,17 @@ class Conduct:
         """Of all options of a command, which keeps the others."""
         return cls(**{field.name: options.pop(field.name) for field in fields(cls)})
 
-    def checkpoint(self) -> dict[str, Any] | None:
-        """What is to be continued; None where the run is new."""
-        return loaded(self.out / "checkpoint.pt") if self.resume else None
+    def checkpoint(self, plan: Plan) -> dict[str, Any] | None:
+        """What is to be continued; None where the run is new.
+
+        Raises:
+            click.ClickException: It is not there, or of another plan.
+        """
+        if not self.resume:
+            return None
+        state = loaded(self.out / "checkpoint.pt")
+        check_plan(state, plan)
+        return state
 
     def open_pool(self, config: PoolConfig, plan: Plan) -> Pool:
         """The run's scenes."""
@@ -107,7 +116,12 @@ def run_options(
         click.option("--scenes", type=click.IntRange(3), default=scenes, help="How many to draw."),
         click.option("--size", type=click.IntRange(2), default=size, help="Scenes a shard."),
         click.option("--shards", type=click.IntRange(1), default=2, help="A core each; GPU: 1."),
-        click.option("--rate", type=float, default=rate, help="Highest learning rate."),
+        click.option(
+            "--rate",
+            type=FiniteRange(0, 1, min_open=True),
+            default=rate,
+            help="Highest learning rate.",
+        ),
         click.option("--patch-dropout", type=click.FloatRange(0, 0.9), default=patch_dropout),
         click.option(
             "--plain",
@@ -149,7 +163,9 @@ def image(draw_only: bool, held_out: int, **options: Any) -> None:
     """Train the image backbone."""
     how = Conduct.taken_from(options)
     plan = Plan(**options)
-    init, before = state_of(plan.init) if plan.init else None, how.checkpoint()
+    init, before = state_of(plan.init) if plan.init else None, how.checkpoint(plan)
+    if init and is_video(init):
+        raise click.UsageError(f"--init {plan.init}: expected an image run's, got a video run's")
     pool = how.open_pool(PoolConfig(plan.seed, plan.scenes, easy=plan.easy), plan)
     if draw_only:
         return
@@ -172,7 +188,7 @@ def video(draw_only: bool, held_out: int, **options: Any) -> None:
     """Train the video backbone, from the image backbone."""
     how = Conduct.taken_from(options)
     plan = VideoPlan(**options)
-    state, before = state_of(options["init"]), how.checkpoint()
+    state, before = state_of(options["init"]), how.checkpoint(plan)
     config = viclip.MODELS[TABLETOP]
     scenes = PoolConfig(
         plan.seed, plan.scenes, config.num_frames, config.image_size, TWINS, easy=plan.easy

@@ -265,14 +265,23 @@ class Trainer:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue where a checkpoint of the same plan was saved."""
-        if state["plan"] != asdict(self.plan):
-            raise click.UsageError(f"the checkpoint is of another run: {state['plan']}")
+        check_plan(state, self.plan)
         self.step = state["step"]
         self.student.load_state_dict(state["student"])
         for optimiser, saved in zip(self.optimisers, state["optimisers"]):
             optimiser.load_state_dict(saved)
         for schedule, saved in zip(self.schedules, state["schedules"]):
             schedule.load_state_dict(saved)
+
+
+def check_plan(state: dict[str, Any], plan: Plan) -> None:
+    """Refuses a checkpoint of another run.
+
+    Raises:
+        click.UsageError: It is one.
+    """
+    if state["plan"] != asdict(plan):
+        raise click.UsageError(f"the checkpoint is of another run: {state['plan']}")
 
 
 def train(

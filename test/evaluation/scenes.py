@@ -76,7 +76,7 @@ class Scenes:
     skipped: Counter[str] = field(default_factory=Counter)
     asked: list[str] = field(default_factory=list)
 
-    def sources(self, sample: Sample) -> Sequence[Path]:
+    def sources(self, sample: Sample) -> Sequence[Path | str]:
         return self.files
 
     def window(self, sample: Sample, frames: int) -> tuple[Window, int]:

@@ -6,6 +6,7 @@ import json
 import pickle
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from videogem_ros.adapters.bag.vision import Label, typestore
 from videogem_ros.datatypes import Frame
 from videogem_ros.errors import InvalidValueError, RecordingError, VideoGemError
 from videogem_ros.evaluation.bags import BagDataset, read_bag, read_labelled_bag
+from videogem_ros.evaluation.cache import sample_digest
 from videogem_ros.evaluation.labels import ImageLabel, Sidecar, write_sidecar
 from videogem_ros.window import WindowConfig
 
@@ -143,8 +145,8 @@ def test_several_bags_are_one_data_set(tmp_path: Path) -> None:
     bags = dataset(*paths)
     assert [sample.video for sample in bags.samples] == list(map(str, paths))
     assert [sample.boxes[0][0] for sample in bags.samples] == [4, 5]
-    assert [bags.sources(sample) for sample in bags.samples] == [
-        (path / "drive.mcap",) for path in paths
+    assert [bags.sources(sample)[0] for sample in bags.samples] == [
+        path / "drive.mcap" for path in paths
     ]
     with pytest.raises(InvalidValueError, match="each once"):
         dataset(paths[0], tmp_path / "a" / ".." / "a" / "drive")
@@ -289,7 +291,7 @@ def test_a_sidecar_stands_beside_the_bag_and_goes_first(tmp_path: Path) -> None:
     other = sidecar(tmp_path / "other.json", (stamp_ns, LIFT, None))
     (beside,) = dataset(path).samples
     assert (beside.label, beside.boxes) == (f"c:{PRESS}", ((1, 2, 3, 4),))
-    assert dataset(path).sources(beside)[-1] == tmp_path / "drive.labels.json"
+    assert tmp_path / "drive.labels.json" in dataset(path).sources(beside)
     (named,) = BagDataset([read_labelled_bag(path, other)]).samples
     assert (named.label, named.boxes) == (f"c:{LIFT}", ())
     (inside,) = BagDataset([read_labelled_bag(path, label_topic="labels")]).samples
@@ -415,3 +417,17 @@ def test_real_recordings_are_labelled_by_a_sidecar(
             assert abs(frame.stamp_ns - place_ns) <= nearest + 0.1 * 25 * 10**7
         expected = frames[stamps.index(sample.time_ns)].image
         np.testing.assert_array_equal(window.newest.image, expected)
+
+
+def test_results_of_another_camera_or_window_are_not_taken_from_a_cache(tmp_path: Path) -> None:
+    path = write_bag(tmp_path / "drive", film(8, LABELLED))
+    (recording,) = dataset(path).recordings.values()
+    datasets = [
+        BagDataset([recording]),
+        BagDataset([replace(recording, image_topic="/right/image_raw")]),
+        BagDataset([recording], WindowConfig(frame_interval_s=0.5)),
+        BagDataset([recording], WindowConfig(start="wait")),
+    ]
+    digests = {sample_digest(each, each.samples[0]) for each in datasets}
+    assert len(digests) == len(datasets)
+    assert sample_digest(BagDataset([recording]), datasets[0].samples[0]) in digests

@@ -229,6 +229,41 @@ def test_another_version_is_another(
     assert grounder_digest(grounder) != usual
 
 
+@pytest.mark.parametrize(
+    ("part", "change"),
+    [
+        ("vision_cfg", {"head_width": 16}),
+        ("text_cfg", {"heads": 4}),
+        (None, {"quick_gelu": True}),
+    ],
+    ids=["heads", "heads of the text", "activation"],
+)
+def test_the_same_weights_in_another_model_are_another(
+    tiny_clip_config: Path, tmp_path: Path, part: str | None, change: dict[str, object]
+) -> None:
+    path = tmp_path / "model.json"
+    config = json.loads(tiny_clip_config.read_text())
+    path.write_text(json.dumps(config))
+    before = load_backbone(f"openclip:{path}", "random:0")
+    (config if part is None else config[part]).update(change)
+    path.write_text(json.dumps(config))
+    after = load_backbone(f"openclip:{path}", "random:0")
+    assert parameters_digest(before) == parameters_digest(after)
+    assert grounder_digest(Grounder(before)) != grounder_digest(Grounder(after))
+
+
+def test_the_same_model_with_another_fit_or_preprocessing_is_another(
+    tiny_clip_config: Path,
+) -> None:
+    backbone = load_backbone(f"openclip:{tiny_clip_config}", "random:0")
+    digests = [grounder_digest(Grounder(backbone))]
+    backbone.presence_fit = (0.5, 1.0)
+    digests.append(grounder_digest(Grounder(backbone)))
+    backbone.preprocessing = replace(backbone.preprocessing, mean=(0.5, 0.5, 0.5))
+    digests.append(grounder_digest(Grounder(backbone)))
+    assert len(set(digests)) == 3
+
+
 def test_weights_are_told_by_every_bit_of_both_towers(tiny_clip_config: Path) -> None:
     def digest(seed: int = 0, change: str | None = None) -> str:
         backbone = load_backbone(f"openclip:{tiny_clip_config}", f"random:{seed}")

@@ -12,7 +12,7 @@ import click
 from click.core import ParameterSource
 
 from videogem_ros.cli.console import status
-from videogem_ros.cli.labelled import BAG, cache_of_bags, open_bags, set_options
+from videogem_ros.cli.labelled import BAG, open_bags, set_options
 from videogem_ros.cli.options import grounding_options, load_grounder, warn_of
 from videogem_ros.cli.progress import progress_bar
 from videogem_ros.cli.reporting import (
@@ -108,7 +108,7 @@ def _ground(dataset: BagDataset, options: Mapping[str, Any]) -> None:
         ablate=options["ablate"],
         batch=batch_of(options, grounder),
     )
-    cache = cache_of_bags(cache_of(options), options)
+    cache = cache_of(options)
     with continuable(cache), progress_bar("evaluating", "samples") as told:
         run = evaluate(dataset, grounder, config, cache=cache, progress=told)
     run = replace(

@@ -171,8 +171,3 @@ def open_bags(options: Mapping[str, Any]) -> BagDataset:
             read_labelled_bag(path, sidecar, **topics) for path, sidecar in zip(bags, sidecars)
         ]
     return BagDataset(recordings, windows)
-
-
-def cache_of_bags(cache: Path | None, options: Mapping[str, Any]) -> Path | None:
-    """A cache's folder for bags: what is in it depends on how windows are put together."""
-    return cache and cache / f"windows {options['frame_interval_s']:g} s {options['start']}"

@@ -12,7 +12,7 @@ import click
 from rich.table import Table
 
 from videogem_ros.cli.console import result_console
-from videogem_ros.cli.labelled import BAG, LabelledSets, cache_of_bags, open_set, set_command
+from videogem_ros.cli.labelled import LabelledSets, open_set, set_command
 from videogem_ros.cli.numbers import LONGEST_S, FiniteRange
 from videogem_ros.cli.options import grounding_options, load_grounder, warn_of
 from videogem_ros.cli.progress import progress_bar
@@ -134,8 +134,6 @@ def _tune(name: str, options: Mapping[str, Any]) -> None:
     searched = ("settings", "folds", "hold_out", "seed")
     config = TuningConfig(**{option: options[option] for option in searched})
     dataset = open_set(name, options)
-    if name == BAG:
-        cache = cache_of_bags(cache, options)
     grounder = load_grounder(options)
     try:
         examples, left_out = _encode(dataset, grounder, options, cache)

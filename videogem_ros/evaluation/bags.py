@@ -217,9 +217,10 @@ class BagDataset:
         for name in names:
             self._add_samples(name)
 
-    def sources(self, sample: Sample) -> Sequence[Path]:
-        """Files that a sample's frames and labels are in."""
-        return self.recordings[sample.video].files
+    def sources(self, sample: Sample) -> Sequence[Path | str]:
+        """Files that a sample's frames and labels are in, the images' topic, and the windows."""
+        recording = self.recordings[sample.video]
+        return *recording.files, recording.image_topic, repr(self._config)
 
     def window(self, sample: Sample, frames: int) -> tuple[Window, int]:
         """The window that the node has when the labelled image has arrived.

@@ -1,11 +1,11 @@
 """Results of evaluations on disk, found again by what they were computed from.
 
 A folder holds one file of JSON lines for every backbone and configuration. Its name has a digest
-of the package's version, the backbone's name, all its parameters (so their precision, too) and the
-configuration but for weighting and fusion, which a record's methods name. A line has a digest of
-the sample (key, label, boxes, actions, ...) and of name, size and modification time of the files
-that its frames are in: frames need not be decoded to know that their result is there. The device
-is in no digest; another one rounds otherwise.
+of the package's version, the backbone's name, structure, parameters (so their precision, too) and
+preprocessing, and the configuration but for weighting and fusion, which a record's methods name. A
+line has a digest of the sample (key, label, boxes, actions, ...), of what chooses its frames, and
+of name, size and modification time of the files that they are in: frames need not be decoded to
+know that their result is there. The device is in no digest; another one rounds otherwise.
 
 Lines are only ever appended, each batch in one write. What an interruption tears is not a line of
 JSON and is computed again.
@@ -120,7 +120,11 @@ def grounder_digest(grounder: Grounder) -> str:
     usual = GroundingConfig()
     shared = replace(grounder.config, weighting=usual.weighting, fusion=usual.fusion)
     backbone = grounder.backbone
-    return _digest(FORMAT, __version__, backbone.name, parameters_digest(backbone), shared)
+    return _digest(
+        *(FORMAT, __version__, backbone.name, parameters_digest(backbone), shared),
+        *(backbone.preprocessing, backbone.presence_fit, backbone.tower.heads),
+        *(backbone.model, [getattr(part, "num_heads", None) for part in backbone.model.modules()]),
+    )
 
 
 def parameters_digest(backbone: Backbone) -> str:
@@ -133,11 +137,13 @@ def parameters_digest(backbone: Backbone) -> str:
 
 
 def sample_digest(dataset: Dataset, sample: Sample) -> str:
-    """Of a sample and of the state of the files that its frames are in."""
+    """Of a sample, of what chooses its frames, and of the state of the files that they are in."""
     return _digest(sample, *map(_state, dataset.sources(sample)))
 
 
-def _state(path: Path) -> tuple[str, int, int] | str:
+def _state(path: Path | str) -> tuple[str, int, int] | str:
+    if isinstance(path, str):
+        return path
     try:
         state = path.stat()
     except OSError as error:

@@ -87,10 +87,11 @@ class Dataset(Protocol):
     def samples(self) -> Sequence[Sample]:
         """Those whose frames are there, in a fixed order."""
 
-    def sources(self, sample: Sample) -> Sequence[Path]:
-        """Files (or folders) that a sample's frames are in; none where they are in memory.
+    def sources(self, sample: Sample) -> Sequence[Path | str]:
+        """Files (or folders) that a sample's frames are in, and in words how they are chosen.
 
-        Cached results are valid as long as their sizes and modification times stay.
+        None where they are in memory and nothing chooses. Cached results are valid as long as the
+        words, and the files' sizes and modification times, stay.
         """
 
     def window(self, sample: Sample, frames: int) -> tuple[Window, int]:

@@ -64,7 +64,7 @@ class TabletopBenchmark:
         self._windows: OrderedDict[tuple[str, int], Window] = OrderedDict()
         self._lock = threading.Lock()
 
-    def sources(self, sample: Sample) -> Sequence[Path]:
+    def sources(self, sample: Sample) -> Sequence[Path | str]:
         """The code that draws the clips: other drawings, other results."""
         return self._sources
 
@@ -124,7 +124,9 @@ def swaps(records: Sequence[Record]) -> list[Record]:
 
 def _swap(one: Record, other: Record) -> Record:
     outcomes = {}
-    for method in one.outcomes.keys() & other.outcomes.keys():
+    for method in one.outcomes:  # in one order, as of a set they would come in any
+        if method not in other.outcomes:
+            continue
         first, second = one.outcomes[method], other.outcomes[method]
         overlap = _in(first, other) and _in(second, one)
         outcomes[method] = Outcome(

@@ -122,7 +122,7 @@ class AnnotatedDataset:
         if not samples:
             self._complain(footage)
 
-    def sources(self, sample: Sample) -> Sequence[Path]:
+    def sources(self, sample: Sample) -> Sequence[Path | str]:
         """Files and folders that a sample's frames are in."""
         return self._footage.sources(sample.video, self._moments[sample.key])
 

@@ -27,6 +27,9 @@ from videogem_ros.evaluation.report.figures import (
 CLASSES_SHOWN = 40
 """Bars that fill a page; data sets of free sentences have thousands of classes."""
 
+LEAST_SPAN = 0.01
+"""Accuracies nearer to each other are shown on the whole axis: a part would tell nothing."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -135,9 +138,9 @@ def ablation(run: Run, summaries: Mapping[str, Summary]) -> Ablation | None:
     if set(grid) <= set(headline_methods(run, summaries)):
         return None
     chosen = [summaries[method] for method in grid]
-    scale = plots.Scale.around(
-        end for summary in chosen for end in (summary.accuracy.low, summary.accuracy.high)
-    )
+    ends = [end for each in chosen for end in (each.accuracy.low, each.accuracy.high)]
+    alike = max(ends) - min(ends) < LEAST_SPAN
+    scale = plots.WHOLE if alike else plots.Scale.around(ends)
     reference = summaries[run.main].accuracy.value if run.main in summaries else None
     blocks: dict[str, list[Row]] = {}
     for row in _rows(chosen, scale, reference):

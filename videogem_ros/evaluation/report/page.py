@@ -75,5 +75,5 @@ def _clock(time_ns: int) -> str:
     """1:02.50 for a time in a video; seconds for a stamp that counts from 1970."""
     if time_ns > 86_400 * 10**9:
         return f"{time_ns / 1e9:.3f} s"
-    minutes, seconds = divmod(time_ns / 1e9, 60)
-    return f"{minutes:.0f}:{seconds:05.2f}"
+    minutes, hundredths = divmod(round(time_ns / 1e7), 6000)
+    return f"{minutes}:{hundredths / 100:05.2f}"
