@@ -8,7 +8,13 @@ from example_groundings import frame_of, grounding_of
 
 from videogem_ros.datatypes import Grounding
 from videogem_ros.errors import InvalidValueError
-from videogem_ros.render import draw_contact_sheet, draw_overlay, sheet_cell
+from videogem_ros.render import (
+    PALETTE,
+    blend_heatmap,
+    draw_contact_sheet,
+    draw_overlay,
+    sheet_cell,
+)
 
 GREEN = (40, 120, 60)
 
@@ -70,6 +76,18 @@ def test_opacity_follows_the_heatmap() -> None:
     assert (np.diff(distance[::64]) > 0).all()
 
 
+def test_hot_places_are_yellow_and_warm_ones_let_the_picture_through() -> None:
+    black = np.zeros((4, 4, 3), np.uint8)
+    red, green, blue = blend_heatmap(black, np.ones((4, 4), np.float32), 1.0)[2, 2].tolist()
+    assert min(red, green) > 240  # inferno ends in a light yellow
+    assert blue < 200
+    warm = np.full((4, 4), 0.5, np.float32)
+    red, green, blue = blend_heatmap(black, warm, 1.0)[2, 2].tolist()
+    assert red > blue > green  # and is purple in the middle
+    white = blend_heatmap(np.full((4, 4, 3), 255, np.uint8), warm, 1.0)[2, 2]
+    assert white - np.array((red, green, blue)) == pytest.approx(0.75 * 255, abs=1)
+
+
 def test_an_action_that_is_not_there_takes_the_colour_out() -> None:
     frame = frame_of((240, 320), colour=GREEN)
     there = draw_overlay(frame.image, [grounding_of(frame)], caption=False)
@@ -94,6 +112,14 @@ def test_several_actions_have_colours_of_their_own() -> None:
     ]
     picture = draw_overlay(frame.image, actions, caption=False).astype(int)
     assert np.abs(picture[10, 10] - picture[10, 310]).max() > 100
+
+
+def test_colours_start_over_where_there_are_more_actions() -> None:
+    frame = frame_of((240, 320), colour=(0, 0, 0))
+    cold = [grounding_of(frame, f"open drawer {number}") for number in range(len(PALETTE))]
+    last = grounding_of(frame, "wash the pan", values=np.ones((4, 4), np.float32))
+    picture = draw_overlay(frame.image, [*cold, last], caption=False, opacity=1.0)
+    assert picture[5, 5].tolist() == list(PALETTE[0])
 
 
 def test_actions_in_one_place_mix_their_colours() -> None:
@@ -170,6 +196,27 @@ def test_the_contact_sheet_is_a_full_grid(count: int, hw: tuple[int, int], colum
     body = sheet[rows[0] : rows[0] + height - 40, starts[0] : starts[0] + width]
     assert (body == cell.picture[: height - 40]).all()
     assert count % columns == 0
+
+
+def test_a_cell_says_where_and_how_sure_or_that_it_is_not_there() -> None:
+    frame = frame_of((480, 640), colour=GREEN)
+    found = grounding_of(frame, "open it", xy=(401.0, 275.0), score=0.8)
+    absent = grounding_of(frame, "wash it", xy=(3.0, 4.0), score=0.1, present=False)
+    assert sheet_cell(frame.image, [found, absent], 1.0).lines == (
+        ("open it", "(401, 275) px", "score 0.80"),
+        ("wash it", "(3, 4) px", "not here"),
+    )
+
+
+def test_the_gauge_is_as_long_as_the_score() -> None:
+    frame = frame_of((480, 640), colour=GREEN)
+
+    def coloured(score: float) -> int:
+        picture = draw_overlay(frame.image, [grounding_of(frame, score=score)])
+        return int((picture[16, 480:570] == PALETTE[0]).all(axis=1).sum())
+
+    assert coloured(1.0) == pytest.approx(60, abs=2)
+    assert coloured(0.5) == pytest.approx(30, abs=2)
 
 
 def test_a_sheet_of_twelve_frames_suits_a_slide() -> None:

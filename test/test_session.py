@@ -98,7 +98,10 @@ def from_scratch(
 def assert_equal(groundings: Sequence[Grounding], expected: Sequence[Grounding]) -> None:
     assert len(groundings) == len(expected) > 0
     for one, other in zip(groundings, expected):
-        for field in ("action", "frame_index", "stamp_ns", "window_start_ns", "frames_used"):
+        for field in (
+            *("action", "frame_index", "stamp_ns"),
+            *("window_start_ns", "window_end_ns", "frames_used"),
+        ):
             assert getattr(one, field) == getattr(other, field)
         assert one.score == pytest.approx(other.score, abs=TOLERANCE)
         np.testing.assert_allclose(one.layer_weights, other.layer_weights, atol=TOLERANCE)
@@ -411,6 +414,23 @@ class TestFeaturesOfAnImageBackbone:
         assert_equal(session.ground(), from_scratch(image_grounder, session, "all"))
         assert image_grounder.features_alive == 1
 
+    def test_heatmaps_go_with_their_frames(self, image_grounder: CountingGrounder) -> None:
+        session = session_of(image_grounder, frames=3, ground="all")
+        push(session, [0.0, 0.25, 0.5])
+        known = [weakref.ref(grounding.heatmap) for grounding in session.ground()]
+        assert all(heatmap() is not None for heatmap in known)
+        session.push(frame(0.75, hw=(64, 48)))
+        session.ground()
+        assert all(heatmap() is None for heatmap in known)
+
+    def test_no_features_are_kept_where_none_may_be(
+        self, image_grounder: CountingGrounder
+    ) -> None:
+        session = session_of(image_grounder, frames=3, max_feature_bytes=0)
+        push(session, [0.0])
+        session.ground()
+        assert image_grounder.features_alive == 0
+
     def test_looping_recording_is_never_answered_from_the_loop_before(
         self, image_grounder: CountingGrounder
     ) -> None:
@@ -436,6 +456,8 @@ class TestFeaturesOfAnImageBackbone:
         session.set_actions(["open the drawer", "pour the milk"])
         assert_equal(session.ground(), from_scratch(image_grounder, session, "all"))
         assert len(image_grounder.located) == 6
+        session.add_actions("close the door")  # beside two that are known
+        assert_equal(session.ground(), from_scratch(image_grounder, session, "all"))
         assert len(image_grounder.encoded) == 5
 
     def test_groundings_of_another_configuration_are_not_taken(
@@ -464,6 +486,8 @@ class TestFeaturesOfAnImageBackbone:
                 grounding.heatmap.values[0] = 0
             with pytest.raises(ValueError, match="read-only"):
                 grounding.layer_weights[0] = 0
+            with pytest.raises(ValueError, match="read-only"):
+                grounding.prompt_probabilities[0] = 0
 
     def test_what_is_kept_keeps_no_more_in_memory(self, image_grounder: CountingGrounder) -> None:
         session = session_of(image_grounder, frames=3, ground="all")
@@ -515,7 +539,17 @@ class TestFeaturesOfAnImageBackbone:
         grounder.change = lambda: session.use(uniform)
         during = session.ground()
         assert grounder.change is None
-        assert_equal(during[:1], [replace(before[1], frame_index=0, window_start_ns=250_000_000)])
+        assert_equal(
+            during[:1],
+            [
+                replace(
+                    before[1],
+                    frame_index=0,
+                    window_start_ns=250_000_000,
+                    window_end_ns=500_000_000,
+                )
+            ],
+        )
         push(session, [0.75])
         after = session.ground()
         assert all((found.layer_weights == 1).all() for found in after)

@@ -176,6 +176,11 @@ class TestRestarts:
         buffer = pushed(PAPER, [0.0])  # eight intervals of 0.25 s
         assert buffer.push(frame(hole_s)) is outcome
 
+    @pytest.mark.parametrize(("hole_s", "outcome"), [(1.5, Push.ACCEPTED), (1.51, Push.GAP)])
+    def test_gap_is_counted_in_intervals(self, hole_s: float, outcome: Push) -> None:
+        config = WindowConfig(frames=8, frame_interval_s=0.5, max_gap_intervals=3)
+        assert pushed(config, [0.0]).push(frame(hole_s)) is outcome
+
     def test_window_after_a_gap_holds_nothing_from_before(self) -> None:
         buffer = pushed(PAPER, [0.0, 0.25, 0.5, 4.0, 4.25])
         assert window_times(buffer) == [4.0] * 7 + [4.25]
@@ -260,6 +265,11 @@ class TestMemory:
         places_s = 299 / 30 - 0.25 * np.arange(7, -1, -1)
         # Ten frames over 1.75 s: thinning leaves no hole of more than twice an even spacing.
         assert np.abs(np.array(window_times(buffer)) - places_s).max() <= 1.75 / 9
+
+    @pytest.mark.parametrize("bound", [{"max_buffer_frames": 8}, {"max_buffer_bytes": 8 * 18}])
+    def test_a_bound_of_one_window_holds_a_whole_window(self, bound: dict[str, int]) -> None:
+        buffer = pushed(WindowConfig(frames=8, **bound), np.arange(20) * 0.25)
+        assert window_times(buffer) == [3.0, 3.25, 3.5, 3.75, 4.0, 4.25, 4.5, 4.75]
 
     def test_images_larger_than_the_bound_leave_the_outermost_two(self) -> None:
         buffer = pushed(WindowConfig(frames=8, max_buffer_bytes=1), np.arange(8) * 0.25)

@@ -13,6 +13,7 @@ import pytest
 from rosbags.typesys import get_types_from_msg
 from rosbags.typesys.store import Typestore
 
+from videogem_ros.adapters.dds.participant import DdsError
 from videogem_ros.cli.play import CLOCK_PERIOD_S, _mover, _Played
 from videogem_ros.live.types import typestore
 
@@ -49,7 +50,8 @@ def played(
     )
     publishers: Any = {"/topic": sent}
     player: Any = SimpleNamespace(spin=time.sleep)
-    result = _Played(storage, publishers, 1.0, **{"tell_time": None, "restamp": False, **options})
+    options = {"rate": 1.0, "tell_time": None, "restamp": False, **options}
+    result = _Played(storage, publishers, **options)
     for _ in range(times):
         result.once(player, lambda: False)
     return result
@@ -123,6 +125,19 @@ def test_a_stamp_that_was_never_set_stays_so(make: Any) -> None:
     assert mover(raw, BY_NS) == raw
 
 
+@pytest.mark.parametrize("make", [tf, image])
+@pytest.mark.parametrize("stamp_ns", [1, S])
+def test_a_stamp_of_a_clock_that_began_at_zero_moves(make: Any, stamp_ns: int) -> None:
+    store = typestore()
+    raw, expected = (
+        bytes(store.serialize_cdr(message, message.__msgtype__))
+        for message in (make(store.types, stamp_ns), make(store.types, stamp_ns + BY_NS))
+    )
+    mover = _mover(store, make(store.types, 0).__msgtype__)
+    assert mover is not None
+    assert mover(raw, BY_NS) == expected
+
+
 def test_headers_are_found_wherever_a_type_has_them() -> None:
     store = typestore()
     definition = "uint8 number\nstd_msgs/Header[2] heads\ngeometry_msgs/PointStamped[] points"
@@ -160,6 +175,39 @@ def test_transforms_are_of_the_present_and_what_cannot_be_read_stays() -> None:
     assert stamps_ns[1] - stamps_ns[0] == S
     assert sent.messages[1] == raw[:40]
     assert list(result.not_moved) == ["/topic"]
+
+
+@pytest.mark.parametrize("rate", [1.0, 4.0])
+def test_times_of_a_recording_pass_at_the_rate(rate: float) -> None:
+    store = typestore()
+    msgtype = "sensor_msgs/msg/Image"
+    logged_ns = [S, S + 40_000_000, S + 200_000_000]
+    messages = [
+        (log_ns, bytes(store.serialize_cdr(image(store.types, log_ns), msgtype)))
+        for log_ns in logged_ns
+    ]
+    sent, told = Sent(msgtype), []
+    begin_s = time.monotonic()
+    played(sent, messages, store, rate=rate, tell_time=told.append, restamp=True)
+    assert time.monotonic() - begin_s >= 0.2 / rate
+    stamps = [store.deserialize_cdr(raw, msgtype).header.stamp for raw in sent.messages]
+    stamps_ns = [each.sec * S + each.nanosec for each in stamps]
+    assert np.diff(stamps_ns) == pytest.approx(np.diff(logged_ns) / rate, abs=1)
+    assert told == sorted(told)
+    assert logged_ns[-1] - 10**6 < told[-1] <= logged_ns[-1]
+
+
+def test_messages_that_a_subscriber_has_no_room_for_are_counted() -> None:
+    @dataclass
+    class Full(Sent):
+        def write(self, cdr: bytes) -> None:
+            if self.messages:
+                raise DdsError("timeout")
+            super().write(cdr)
+
+    messages = [(S, b"\0\1\0\0")] * 3
+    result = played(Full("std_msgs/msg/String"), messages, typestore())
+    assert (result.sent, result.dropped) == (1, 2)
 
 
 def test_a_player_that_cannot_keep_up_tells_the_time_all_the_same() -> None:

@@ -186,5 +186,10 @@ def test_values_outside_their_range_are_refused(values: dict, field: str) -> Non
     assert caught.value.field == field
 
 
+@pytest.mark.parametrize("threshold", [0.0, 1.0])
+def test_a_threshold_may_let_everything_or_next_to_nothing_count(threshold: float) -> None:
+    assert PresenceConfig(threshold=threshold).threshold == threshold
+
+
 def test_neutral_texts_may_come_as_a_list() -> None:
     assert PresenceConfig(neutral=["a room"]).neutral == ("a room",)

@@ -60,6 +60,8 @@ def test_figures_are_those_counted_by_hand() -> None:
     figures, notes = delays([(images, found)])
     assert not notes
     assert figures["latency_ms_median"] == pytest.approx(70)  # of 60, 80, 50, 200
+    assert figures["latency_ms_p95"] == pytest.approx(80 + 0.85 * 120)
+    assert figures["latency_ms_p99"] == pytest.approx(80 + 0.97 * 120)
     assert figures["latency_ms_max"] == 200
     # Age 60 rises to 280 in 220 ms, 80 to 150 in 70, 50 to 600 in 550.
     area = 220 * (60 + 280) / 2 + 70 * (80 + 150) / 2 + 550 * (50 + 600) / 2
@@ -84,8 +86,17 @@ def test_recordings_count_together_but_the_time_between_them_does_not() -> None:
     figures, _ = delays(parts)
     assert figures["latency_ms_median"] == 25
     assert figures["rate_hz"] == pytest.approx(2 / 0.22)
+    # Age 10 rises to 120 in the one, 30 to 140 in the other.
+    assert figures["age_ms_mean"] == pytest.approx((65 + 85) / 2)
     assert figures["age_ms_max"] == 140
     assert figures["images"] == 4
+
+
+def test_images_of_one_stamp_in_two_recordings_are_two() -> None:
+    images = recording([0])
+    runs = [grounded((0, 9), path=f"run {ms}", compute_ms=ms) for ms in (10.0, 30.0)]
+    figures, _ = delays([(images, run) for run in runs])
+    assert figures["compute_ms_median"] == 20
 
 
 @pytest.mark.parametrize("shift_ms", [-(10**6), 10**9])

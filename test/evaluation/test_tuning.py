@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,10 @@ from videogem_ros.datatypes import Features
 from videogem_ros.errors import InvalidValueError
 from videogem_ros.evaluation.examples import Example, Examples, Trial
 from videogem_ros.evaluation.gram import Grams
+from videogem_ros.evaluation.metrics import Estimate
 from videogem_ros.evaluation.tuning import (
+    Fold,
+    Tuning,
     TuningConfig,
     compare_by_video,
     deal_videos,
@@ -169,6 +173,37 @@ def test_a_search_is_blind_to_what_is_held_out(tiny_image_backbone: Backbone) ->
     assert honest.setting == lied.setting
 
 
+@pytest.mark.parametrize("hold_out", [False, True])
+def test_no_search_sees_what_it_is_judged_on_and_the_one_that_is_returned_comes_last(
+    tiny_image_backbone: Backbone, monkeypatch: pytest.MonkeyPatch, hold_out: bool
+) -> None:
+    examples = made_up(tiny_image_backbone, [-6])
+    seen, found = [], []
+
+    def watched(
+        of: Examples, starts: Sequence[Trial], mask: np.ndarray, *more: int, **options: Any
+    ):
+        seen.append(mask)
+        found.append(search(of, starts, mask, *more, **options))
+        return found[-1]
+
+    monkeypatch.setattr("videogem_ros.evaluation.tuning.search", watched)
+    tuning = tune(examples, GroundingConfig(), replace(QUICK, settings=20, hold_out=hold_out))
+    held_out = deal_videos(examples.videos, 3, seed=0)
+    nothing = np.zeros(60, bool)
+    expected = held_out[:1] if hold_out else [*held_out, nothing]
+    assert np.array_equal(seen, [~mask for mask in expected])
+    assert len({trial.setting for trial in found}) == len(found)
+    assert tuning.found == found[-1].setting
+
+
+@pytest.mark.parametrize(("videos", "better"), [(5, False), (6, True)])
+def test_six_videos_may_show_something(videos: int, better: bool) -> None:
+    setting, above = GroundingConfig(), Estimate(0.3, 0.1, 0.5, 60)
+    folds = (Fold(setting, videos - 2, 40, 30, 10), Fold(setting, 2, 20, 15, 5))
+    assert Tuning(setting, setting, folds, above, above, above).better == better
+
+
 def test_every_fold_is_judged_by_a_search_that_did_not_see_it(
     tiny_image_backbone: Backbone,
 ) -> None:
@@ -230,6 +265,18 @@ def test_whole_videos_are_dealt_into_parts_of_like_size() -> None:
     again, other = deal_videos(videos, 5, seed=3), deal_videos(videos, 5, seed=4)
     assert np.array_equal(parts, again)
     assert not np.array_equal(parts, other)
+
+
+def test_a_long_video_counts_for_as_many_as_its_samples() -> None:
+    videos = np.array(["long"] * 10 + [f"short {number}" for number in range(10)])
+    sizes = [[part.sum() for part in deal_videos(videos, 2, seed)] for seed in range(20)]
+    # Dealt early, it leaves nearly all others to the other part.
+    assert min(abs(one - other) for one, other in sizes) <= 2
+
+
+def test_every_video_may_be_a_part_of_its_own() -> None:
+    parts = deal_videos(np.array(["a", "b", "b", "c"]), 3, seed=0)
+    assert sorted(part.sum() for part in parts) == [1, 1, 2]
 
 
 def test_intervals_are_those_of_resampled_videos() -> None:

@@ -116,6 +116,24 @@ def test_a_pixel_that_the_lens_does_not_reach_has_no_ray(model: str, d: tuple[fl
     assert camera.at_depth((960, 360), 1.0)[0] > 320 / 610
 
 
+def test_a_pixel_beyond_the_fold_of_a_lens_has_no_ray():
+    # x (1 - 0.4 x^2) would show x = 1.94 on the other side of the centre.
+    camera = CameraIntrinsics.from_message(wide(d=(-0.4, 0, 0, 0, 0), p=K))
+    with pytest.raises(PositionUnknown, match="plumb_bob"):
+        camera.at_depth((32, 360), 1.0)
+
+
+@pytest.mark.parametrize("x", [975, 1100, 1240])
+def test_a_pixel_that_a_lens_shows_beyond_its_fold_alone_has_no_ray(x: int):
+    # x (1 - 0.25 x^2 + 0.02 x^4) falls from x = 1.3 on, and rises again from 2.4.
+    matrix = np.array([400, 0, 640, 0, 400, 360, 0, 0, 1.0])
+    info = camera_info(HD, k=matrix, d=np.array([-0.25, 0.02, 0, 0, 0]))
+    camera = CameraIntrinsics.from_message(info)
+    assert camera.at_depth((960, 360), 1.0)[0] > 320 / 400
+    with pytest.raises(PositionUnknown, match="plumb_bob"):
+        camera.at_depth((x, 360), 1.0)
+
+
 STRAIGHT, ODD = np.zeros(5), np.full(3, 0.1)
 
 
@@ -161,6 +179,15 @@ def test_a_region_of_interest_moves_the_principal_point():
     assert part.at_depth((0, 0), 1.0) == pytest.approx(whole.at_depth((10, 20), 1.0))
 
 
+def test_a_region_of_interest_may_begin_at_the_corner():
+    assert CameraIntrinsics.from_message(camera_info(roi=(0, 0, 24, 32))).hw == (24, 32)
+
+
+def test_intrinsics_are_not_scaled_to_another_aspect():
+    with pytest.raises(InvalidValueError, match=r"camera_info: .*another aspect"):
+        CAMERA.scaled((48, 48))
+
+
 @pytest.mark.parametrize(
     ("message", "shown"),
     [
@@ -185,6 +212,9 @@ def test_an_uncalibrated_camera_is_refused(message: Any, shown: str):
         ((480, 848), (720, 1280), True),  # of a RealSense, 0.6 % apart
         ((480, 640), (720, 1280), False),
         ((640, 480), (480, 640), False),
+        ((720, 1280), (480, 640), False),
+        ((480, 656), (480, 640), False),
+        ((60, 106), (720, 1280), True),  # twelve times as large, 0.6 % apart
     ],
 )
 def test_an_image_of_another_aspect_is_not_the_same_view(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -130,6 +131,17 @@ def test_depth_of_another_size_tells_the_same_position(scale: float):
     )
 
 
+@pytest.mark.parametrize(("hw", "place"), [((24, 32), (2, 1)), (HW, (5, 3)), ((96, 128), (10, 6))])
+def test_the_depth_is_that_of_the_pixel_where_sizes_differ(
+    hw: tuple[int, int], place: tuple[int, int]
+):
+    # Pixels' edges scale: of twice the size the colour pixel 3 is 6 and 7, its middle 6.5.
+    row, column = place
+    depths = np.arange(1.0, 1 + hw[0] * hw[1]).reshape(hw)
+    position = located((3.0, 5.0), depths, window_px=1, min_samples=1)
+    assert position.xyz_m[2] == depths[row, column]
+
+
 def test_millimetres_and_metres_say_the_same():
     depths = np.full(HW, 1.234, np.float32)
     depths[0, 0] = np.nan
@@ -175,6 +187,38 @@ def test_a_depth_image_that_is_on_its_way_is_waited_for():
     buffer.push(NS // 10, "in time")
     thread.join(PATIENCE_S)
     assert found == ["in time"]
+
+
+def test_a_wait_is_over_as_soon_as_the_depth_image_is_there(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("videogem_ros.live.depth.ALIVE_S", PATIENCE_S)
+    buffer = buffer_of(0)
+    begin_s = time.monotonic()
+    timer = threading.Timer(0.05, buffer.push, (NS // 10, "in time"))
+    timer.start()
+    assert buffer.find(NS // 10, 0.01, PATIENCE_S) == "in time"
+    assert time.monotonic() - begin_s < PATIENCE_S / 2
+    timer.join()
+
+
+@pytest.mark.parametrize("stamps", [(), (0,)])
+def test_a_stream_that_never_came_or_has_ended_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, stamps: tuple[int, ...]
+):
+    monkeypatch.setattr("videogem_ros.live.depth.ALIVE_S", 0.05)
+    begin_s = time.monotonic()
+    with pytest.raises(PositionUnknown):
+        buffer_of(*stamps).find(NS, 0.01, PATIENCE_S)
+    assert time.monotonic() - begin_s < PATIENCE_S / 2
+
+
+def test_what_was_expected_before_a_clearing_is_not_kept_after_it():
+    buffer = buffer_of(START_NS)
+    buffer.expect("one", START_NS)
+    buffer.clear()
+    for number in range(2 * HELD):
+        buffer.push(START_NS + number * NS // 30, number)
+    with pytest.raises(PositionUnknown, match="apart"):
+        buffer.find(START_NS, 0.0)
 
 
 def test_memory_is_bounded_and_what_is_being_grounded_is_kept():
@@ -226,6 +270,16 @@ def test_the_first_depth_image_after_a_jump_is_waited_for(expected: bool):
 def test_stragglers_are_kept():
     buffer = buffer_of(START_NS, START_NS - NS // 10)
     assert buffer.find(START_NS - NS // 10, 0.0) == START_NS - NS // 10
+
+
+def test_stragglers_drop_nothing_and_nothing_is_waited_for_because_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr("videogem_ros.live.depth.ALIVE_S", PATIENCE_S)
+    buffer = buffer_of(START_NS, START_NS - NS // 10)
+    begin_s = time.monotonic()
+    assert buffer.find(START_NS, 0.0, PATIENCE_S) == START_NS
+    assert time.monotonic() - begin_s < PATIENCE_S / 2
 
 
 def test_reasons_are_errors_of_the_package():

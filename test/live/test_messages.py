@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from example_groundings import frame_of, grounding_of
@@ -11,6 +12,7 @@ from videogem_ros.live.health import Level
 from videogem_ros.live.messages import Answer, Circumstances, MessageBuilder, Status, _Marker
 from videogem_ros.live.topics import action_topic, outputs
 from videogem_ros.live.types import typestore
+from videogem_ros.render import PALETTE
 
 STORE = typestore()
 BUILD = MessageBuilder(lambda name, /, **fields: STORE.types[name](**fields))
@@ -82,6 +84,29 @@ def test_a_duration_has_nanoseconds_of_one_second_and_fits(behind_ns: int):
     if abs(behind_ns) < 2**31:
         assert latency.sec * 10**9 + latency.nanosec == behind_ns
     assert about.now_ns == 2**62 + behind_ns
+
+
+def test_a_compressed_overlay_has_the_pictures_colours():
+    red = np.full((48, 64, 3), (250, 10, 30), np.uint8)
+    message = BUILD.overlay_compressed(FOUND.grounding, red, 95)
+    bgr = cv2.imdecode(message.data, cv2.IMREAD_COLOR)
+    assert bgr.mean(axis=(0, 1))[::-1] == pytest.approx((250, 10, 30), abs=4)
+
+
+def test_the_smallest_heatmap_has_a_pixel():
+    message = BUILD.heatmap(FOUND.grounding, 0.001)
+    assert (message.height, message.width) == (1, 1)
+
+
+def test_markers_have_the_colours_of_the_overlays():
+    answers = [
+        Answer(Status.FOUND, index=index, grounding=FOUND.grounding, position=FOUND.position)
+        for index in range(2)
+    ]
+    _, *markers = BUILD.markers(answers).markers
+    for marker, colour in zip(markers[::2], PALETTE):
+        shown = (marker.color.r, marker.color.g, marker.color.b)
+        assert shown == pytest.approx(np.divide(colour, 255))
 
 
 def test_markers_without_positions_only_clear():

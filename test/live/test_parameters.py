@@ -14,7 +14,9 @@ from videogem_ros.errors import InvalidValueError
 from videogem_ros.live.parameters import (
     PARAMETERS,
     Parameters,
+    grounding_parameters,
     load_parameter_file,
+    parameter_names,
     take_common,
 )
 from videogem_ros.resources import find
@@ -110,7 +112,7 @@ def test_values_are_taken_as_the_parameters_type(name: str, value: Any, held: An
         ("presence.slope", 0.0, "above zero"),
         ("prompts.verb", "A photo.", "a template with {verb}"),
         ("prompts.verb", "{", "a template"),
-        ("window.frame_interval_s", 0.0, "at least 1e-09"),
+        ("window.frame_interval_s", 0.0, r"in \[1e-09, 1e\+06\]"),
         ("window.max_buffer_frames", 0, "at least 1"),
         ("max_rat_hz", 1, "such as max_rate_hz"),
         ("use_sim_time", True, "a parameter of the node"),
@@ -128,6 +130,7 @@ def test_a_wrong_value_is_refused_by_name(name: str, value: Any, expected: str):
         ({"self_self_depth": 5}, "static_weights"),
         ({"dynamic_depth": 8}, "dynamic_depth"),
         ({"input_height": 224}, "input_width"),
+        ({"input_width": 224}, "input_width"),
         ({"window.frames": 16, "window.max_buffer_frames": 8}, "window.max_buffer_frames"),
     ],
 )
@@ -142,6 +145,25 @@ def test_values_that_go_together_only_are_taken_together():
         {"self_self_depth": 2, "dynamic_depth": 1, "static_weights": [1, 1, 1]}
     )
     assert parameters.grounding_config().depth == 2
+
+
+def test_the_inputs_size_is_height_and_width_and_back():
+    values = {"input_height": 224, "input_width": 448}
+    config = Parameters.from_mapping(values).grounding_config()
+    assert config.image_hw == (224, 448)
+    given = grounding_parameters(config)
+    assert {name: given[name] for name in values} == values
+    assert Parameters.from_mapping(given).grounding_config() == config
+
+
+def test_errors_of_the_inputs_size_name_the_parameter():
+    with pytest.raises(InvalidValueError, match=r"^input_height: "), parameter_names():
+        raise InvalidValueError("image_hw", "multiples of 16", (225, 225))
+
+
+def test_commands_are_read_by_the_pipeline_that_is_named():
+    with pytest.raises(InvalidValueError, match="no_such_pipeline"):
+        Parameters.from_mapping({"spacy_model": "no_such_pipeline"}).parse("open the drawer")
 
 
 ONE_BY_ONE = [
@@ -272,6 +294,11 @@ def test_sections_apply_to_the_nodes_they_name(tmp_path: Path, section: str, mat
 def test_namespaces_count(tmp_path: Path, section: str):
     path = written(tmp_path / "p.yaml", {section: {"ros__parameters": {"max_rate_hz": 1.0}}})
     assert load_parameter_file(path, "/robot/videogem") == {"max_rate_hz": 1.0}
+
+
+def test_a_star_is_one_part_of_a_name(tmp_path: Path):
+    path = written(tmp_path / "p.yaml", {"/*": {"ros__parameters": {"max_rate_hz": 1.0}}})
+    assert load_parameter_file(path, "/robot/videogem") == {}
 
 
 def test_nested_and_dotted_names_are_one(tmp_path: Path):

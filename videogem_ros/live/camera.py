@@ -25,6 +25,7 @@ RAY_TOLERANCE_PX = 1e-3
 """How near to its pixel the lens has to show a ray."""
 
 _MOST_STEPS = 20
+_PROBES = 50
 _STEP = 1e-6
 _STEPS = np.array([[0, 0], [_STEP, 0], [0, _STEP]])
 _POLYNOMIAL = (5, 8, 12, 14)  # numbers of coefficients that OpenCV knows
@@ -79,21 +80,38 @@ class Lens:
         coefficients, pixel = np.array(self.coefficients), np.array(xy, np.float64)
         ray = functions.undistortPoints(pixel.reshape(1, 1, 2), matrix, coefficients).reshape(2)
         for _ in range(_MOST_STEPS):
-            around = np.concatenate([ray + _STEPS, np.ones((3, 1))], axis=1)  # (3, 3)
-            shown, _ = functions.projectPoints(
-                around[:, None], np.zeros(3), np.zeros(3), matrix, coefficients
-            )
-            shown = shown.reshape(3, 2)
+            shown = self._shown(ray + _STEPS, matrix)
             off, slope = pixel - shown[0], (shown[1:] - shown[0]).T / _STEP
             if not np.linalg.det(slope) > 0:
                 break  # where the polynomial folds over, which no lens does
             if np.abs(off).max() < RAY_TOLERANCE_PX:
+                if self._folds_before(ray, matrix):
+                    break
                 return float(ray[0]), float(ray[1])
             ray = ray + np.linalg.solve(slope, off)
         raise PositionUnknown(
             f"the lens ({self.model}) shows nothing at the pixel {xy[0]:.1f}, {xy[1]:.1f}, by its "
             "calibration"
         )
+
+    def _shown(
+        self, rays: npt.NDArray[np.float64], matrix: npt.NDArray[np.float64]
+    ) -> npt.NDArray[np.float64]:
+        """(n, 2) pixels of rays, (n, 2) at depth 1."""
+        functions = cv2.fisheye if self.model == "equidistant" else cv2
+        points = np.concatenate([rays, np.ones((len(rays), 1))], axis=1)[:, None]
+        nothing = np.zeros(3)
+        shown, _ = functions.projectPoints(
+            points, nothing, nothing, matrix, np.array(self.coefficients)
+        )
+        return np.asarray(shown.reshape(-1, 2), np.float64)
+
+    def _folds_before(self, ray: npt.NDArray[np.float64], matrix: npt.NDArray[np.float64]) -> bool:
+        """Whether the image turns back between the optical axis and a ray: it may rise again."""
+        if np.abs(ray).max() < _STEP:
+            return False
+        steps = np.diff(self._shown(np.linspace(0, 1, _PROBES)[:, None] * ray, matrix), axis=0)
+        return bool((steps @ steps.sum(axis=0) <= 0).any())
 
 
 @dataclass(frozen=True)

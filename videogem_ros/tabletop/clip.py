@@ -44,7 +44,7 @@ class Performed:
         texts: Commands for it, the plainest first, then paraphrases.
         action_boxes: (T, 4) float32, x1 y1 x2 y2 in pixels around the thing and the fingers and
             palm that act on it.
-        object_boxes: (T, 4) float32, around the thing alone.
+        object_boxes: (T, 4) float32, around the thing alone; of pouring, with stream and puddle.
         decided_by: ``MOTION`` or ``POSE``, what tells the verb apart.
         twin: Whether another action of the clip is told apart by motion alone.
     """

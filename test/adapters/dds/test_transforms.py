@@ -57,17 +57,32 @@ def test_a_point_of_a_child_is_rotated_and_shifted_into_the_parent(
     assert matrix @ buffer.lookup("camera", "base", 5 * S) == pytest.approx(np.eye(4))
 
 
+def test_rotations_and_shifts_of_a_chain_are_taken_from_the_child_up() -> None:
+    buffer = TransformBuffer()
+    buffer.add_static(transform("base", "mast", (0, 0, 2), QUARTER_TURN_Z))
+    buffer.add(transform("mast", "camera", (1, 0, 0), (HALF, 0, 0, HALF), stamp_ns=S))
+    # The camera's y is the mast's z; the mast's x is the base's y.
+    matrix = buffer.lookup("base", "camera", S)
+    assert moved(matrix, (0, 0, 0)) == pytest.approx([0, 1, 2])
+    assert moved(matrix, (0, 1, 0)) == pytest.approx([0, 1, 3])
+    assert moved(buffer.lookup("camera", "base", S), (0, 1, 3)) == pytest.approx([0, 1, 0])
+
+
 def test_moving_frames_are_interpolated(buffer: TransformBuffer) -> None:
     assert moved(buffer.lookup("base", "mast", 1_250_000_000), (0, 0, 0)) == [0, 0, 1.25]
     assert moved(buffer.lookup("mast", "camera", S), (0, 0, 0)) == pytest.approx([0.5, 0, 0])
 
 
-def test_rotations_are_interpolated_at_constant_speed() -> None:
+@pytest.mark.parametrize("degrees", [90, 0.3])
+@pytest.mark.parametrize("scale", [1, -1, 2])  # neither sign nor length mean anything
+def test_rotations_are_interpolated_at_constant_speed(degrees: float, scale: float) -> None:
     buffer = TransformBuffer()
+    half = np.radians(degrees) / 2
+    turn = (0.0, 0.0, scale * np.sin(half), scale * np.cos(half))
     buffer.add(transform("a", "b", turn=LEVEL))
-    buffer.add(transform("a", "b", turn=QUARTER_TURN_Z, stamp_ns=3 * S))
+    buffer.add(transform("a", "b", turn=turn, stamp_ns=3 * S))
     x, y, _ = moved(buffer.lookup("a", "b", S), (1, 0, 0))
-    assert np.degrees(np.arctan2(y, x)) == pytest.approx(30)
+    assert np.degrees(np.arctan2(y, x)) == pytest.approx(degrees / 3)
 
 
 def test_the_sign_of_a_quaternion_means_nothing() -> None:
@@ -81,6 +96,7 @@ def test_a_frame_is_itself_and_slashes_do_not_matter(buffer: TransformBuffer) ->
     assert (buffer.lookup("unheard_of", "unheard_of", 0) == np.eye(4)).all()
     buffer.add_static(transform("/base", "/gripper", (1, 2, 3)))
     assert moved(buffer.lookup("/base", "gripper", 0), (0, 0, 0)) == [1, 2, 3]
+    assert moved(buffer.lookup("base", "/gripper", 0), (0, 0, 0)) == [1, 2, 3]
 
 
 @pytest.mark.parametrize(
@@ -101,15 +117,27 @@ def test_what_is_not_known_has_a_reason(
 
 def test_a_circle_is_noticed(buffer: TransformBuffer) -> None:
     buffer.add_static(transform("camera", "base"))
-    with pytest.raises(TransformUnavailable, match="circle"):
-        buffer.lookup("mast", "camera", S)
+    for target, source in (("mast", "camera"), ("camera", "mast")):
+        with pytest.raises(TransformUnavailable, match="circle"):
+            buffer.lookup(target, source, S)
 
 
-@pytest.mark.parametrize("turn", [(0.0, 0.0, 0.0, 0.0), (np.nan, 0.0, 0.0, 1.0)])
-def test_what_is_no_rotation_is_passed_over(
-    buffer: TransformBuffer, turn: tuple[float, float, float, float]
+@pytest.mark.parametrize(
+    ("xyz", "turn"),
+    [
+        ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 0.0)),
+        ((0.0, 0.0, 0.0), (np.nan, 0.0, 0.0, 1.0)),
+        ((0.0, 0.0, 0.0), (np.inf, 0.0, 0.0, 1.0)),
+        ((0.0, np.nan, 0.0), LEVEL),
+        ((np.inf, 0.0, 0.0), LEVEL),
+    ],
+)
+def test_what_is_no_transform_is_passed_over(
+    buffer: TransformBuffer,
+    xyz: tuple[float, float, float],
+    turn: tuple[float, float, float, float],
 ) -> None:
-    buffer.add_static(transform("base", "broken", turn=turn))
+    buffer.add_static(transform("base", "broken", xyz, turn))
     with pytest.raises(TransformUnavailable):
         buffer.lookup("base", "broken", 0)
 
@@ -169,6 +197,14 @@ def test_a_time_that_starts_over_within_the_history_mixes_no_runs() -> None:
         buffer.lookup("base", "mast", S)
 
 
+@pytest.mark.parametrize(("back_ms", "starts_over"), [(1000, False), (1001, True)])
+def test_time_starts_over_where_a_pose_is_more_than_a_second_late(
+    buffer: TransformBuffer, back_ms: int, starts_over: bool
+) -> None:
+    buffer.add(transform("base", "mast", stamp_ns=2 * S - back_ms * 10**6))
+    assert len(buffer) == 1 + (1 if starts_over else 3)
+
+
 def test_a_pose_that_comes_late_finds_its_place() -> None:
     buffer = TransformBuffer()
     for second in (0.0, 1.0, 0.5):
@@ -199,3 +235,4 @@ def test_a_frame_is_static_or_moving_as_was_said_last(buffer: TransformBuffer) -
     assert moved(buffer.lookup("base", "camera", S), (0, 0, 0)) == [0, 0, 4]
     buffer.add_static(transform("base", "camera", (0, 0, 8)))
     assert moved(buffer.lookup("base", "camera", 9 * S), (0, 0, 0)) == [0, 0, 8]
+    assert len(buffer) == 1 + 3  # nothing of what moved is left

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from videogem_ros.errors import InvalidValueError
-from videogem_ros.evaluation.datasets.fields import corners, number, words
+from videogem_ros.evaluation.datasets.fields import corners, number, within, words
 from videogem_ros.evaluation.datasets.files import find, load
 
 
@@ -29,7 +29,7 @@ def nested():
         defaultdict(list, {"a": [1]}),
         defaultdict(int),
         {"array": np.arange(8, dtype=np.float32).reshape(2, 4)},
-        {"fortran": np.asfortranarray(np.ones((2, 3)))},
+        {"fortran": np.asfortranarray(np.arange(6.0).reshape(2, 3))},
         {"number": np.float64(1.5), "count": np.int32(3)},
         {"single": np.array(3), "none": np.zeros((0, 7)), "turned": np.arange(6.0)[::-1]},
         {"big endian": np.array([1, 2], ">i2"), "flags": np.array([True, False])},
@@ -190,6 +190,27 @@ def test_boxes_of_any_numbers_are_floats():
 def test_numbers_and_texts_are_checked(check, value):
     with pytest.raises(InvalidValueError, match=r"^field: expected"):
         check(value, "field")
+
+
+@pytest.mark.parametrize(
+    ("box", "inside"),
+    [
+        ((0, 0, 60, 40), True),
+        ((-9, -9, 0, 0), True),
+        ((59, 39, 99, 99), True),
+        ((50, 0, 55, 9), True),  # right of what is as wide as the image is high
+        ((60, 0, 70, 9), False),
+        ((0, 40, 9, 50), False),
+        ((-9, 0, -1, 9), False),
+        ((0, -9, 9, -1), False),
+    ],
+)
+def test_some_of_a_box_is_within_the_image(box, inside):
+    if inside:
+        assert within(box, (40, 60), "box") == box
+    else:
+        with pytest.raises(InvalidValueError, match="box: expected a part within the frame"):
+            within(box, (40, 60), "box")
 
 
 def test_texts_have_single_spaces():

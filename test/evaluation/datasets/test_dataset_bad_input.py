@@ -132,6 +132,10 @@ def test_a_vhico_frame_that_cannot_be_used_is_counted(root, change, reason):
         (daly_keyframe(1, 2, (0.5, 0.5, 0.4, 0.6)), "boundingBox: expected x1 <= x2 and y1 <= y2"),
         (daly_keyframe(1, 2, (1.5, 0, 2, 1)), "boundingBox: expected a part within the frame"),
         ({**daly_keyframe(1, 2), "boundingBox": []}, "boundingBox: expected one box"),
+        (
+            {**daly_keyframe(1, 2), "boundingBox": [[0, 0, 1, 1]] * 2},
+            "boundingBox: expected one box",
+        ),
         ({**daly_keyframe(1, 2), "time": -2}, "time: expected a number from 0 to 1e9"),
         ({"time": 1.0}, "keyframe: expected an object with 'frameNumber'"),
     ],

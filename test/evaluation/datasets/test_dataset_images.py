@@ -7,9 +7,11 @@ import cv2
 import numpy as np
 import pytest
 from numbered import number_in, numbered_image, regular, write_images, write_video
+from PIL import Image
 
 from videogem_ros.errors import InvalidValueError, RecordingError
 from videogem_ros.evaluation.datasets.frames import Footage, Moment, Spacing
+from videogem_ros.window import NS_PER_S
 
 QUARTER = Spacing(250_000_000)
 EVERY_4TH = Spacing.of_frames(4)
@@ -109,6 +111,10 @@ def test_a_video_that_ends_before_the_annotated_frame_is_an_error(tmp_path, mome
         ),
         # Frames are counted, but the images tell seconds.
         ({f"{n / 30:.3f}.png": n for n in range(60)}, EVERY_4TH, at(1), [*range(14, 43, 4)]),
+        # One name with decimals makes all of them seconds, also where frames are counted.
+        ({"1.jpg": 1, "1.5.jpg": 2}, EVERY_4TH, at(1), [1] * 6 + [2] * 2),
+        # Names are rounded: 31 thirtieths of a second are 1.0333... s.
+        ({"1.03.jpg": 31}, QUARTER, Moment(31 * NS_PER_S // 30), [31] * 8),
     ],
 )
 def test_images_are_chosen_by_their_names(tmp_path, names, spacing, moment, expected):
@@ -178,6 +184,18 @@ def test_images_of_different_sizes_make_no_window(tmp_path):
     cv2.imwrite(str(folder / "2.jpg"), numbered_image(2, (40, 60)))
     with pytest.raises(RecordingError, match=r"v: window\.frames: expected frames of one size"):
         Footage(tmp_path, QUARTER).window("v", at(1), 8)
+
+
+def test_images_are_upright_as_their_exif_says(tmp_path):
+    folder = write_images(tmp_path / "v", {"1.jpg": 1}, hw=(40, 60))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter
+    Image.open(folder / "1.jpg").save(folder / "2.jpg", exif=exif)
+    (folder / "1.jpg").unlink()
+    footage = Footage(tmp_path, QUARTER)
+    assert footage.image_hw("v") == (60, 40)
+    window, _ = footage.window("v", at(2), 1)
+    assert window.hw == (60, 40)
 
 
 def test_sizes_are_known_without_a_window(tmp_path):

@@ -159,6 +159,23 @@ def test_youcook_boxes_belong_to_640x360_where_the_video_is_larger(youcook):
     assert in_source(dataset.samples[0], (720, 1280)) == [(120.5, 60.5, 360.5, 180.5)]
 
 
+@pytest.mark.parametrize(
+    ("box", "boxes_hw"),
+    [
+        ((0, 0, 640, 360), (360, 640)),
+        ((0, 0, 641, 360), None),  # beyond the copy across
+        ((0, 0, 640, 361), None),  # or down
+    ],
+)
+def test_a_youcook_box_beyond_the_copy_on_any_side_is_in_the_videos_pixels(
+    tmp_path, box, boxes_hw
+):
+    write_youcook(tmp_path, {"v": {1: box}}, {("v", 0, 3)}, {"v": [([0, 3], "stir it")]})
+    write_video(tmp_path / "v.mkv", regular(20, 4), hw=(720, 1280))
+    (sample,) = open_dataset("youcook-interactions", tmp_path).samples
+    assert sample.boxes_hw == boxes_hw
+
+
 @pytest.fixture
 def daly(tmp_path):
     write_daly(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import itertools
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from xml.etree.ElementTree import Element
@@ -20,6 +21,7 @@ from videogem_ros.evaluation.metrics import summarise
 from videogem_ros.evaluation.records import Record, Run
 from videogem_ros.evaluation.report import choose_cases, write_report
 from videogem_ros.evaluation.report.figures import NOTHING
+from videogem_ros.evaluation.report.page import _clock
 from videogem_ros.evaluation.report.pictures import Gallery
 
 HOSTILE = "</style></title><script>alert(1)</script><img src=x onerror='alert(2)'>\"&amp;"
@@ -302,3 +304,43 @@ def test_nothing_is_fetched_and_nothing_runs(page: Element):
     policy = page.find(".//meta[@http-equiv='Content-Security-Policy']").get("content")
     assert policy.startswith("default-src 'none'")
     assert "url(" not in text(page.find(".//style"))
+
+
+def with_hits(run: Run, hits: Callable[[int, str], bool]) -> Run:
+    """The run, with other hits by a record's number and a method's name."""
+    return replace(
+        run,
+        records=tuple(
+            replace(
+                record,
+                outcomes={
+                    name: replace(
+                        outcome, hit=outcome.hit if outcome.hit is None else hits(n, name)
+                    )
+                    for name, outcome in record.outcomes.items()
+                },
+            )
+            for n, record in enumerate(run.records)
+        ),
+    )
+
+
+@pytest.mark.parametrize("hit", [True, False])
+def test_where_all_do_alike_the_ablation_has_the_whole_axis(run: Run, tmp_path: Path, hit: bool):
+    ablation = section(page_of(with_hits(run, lambda *_: hit), tmp_path), "ablation")
+    assert "does not start at zero" not in text(ablation)
+    assert "0255075100" in text(ablation.find(".//thead"))
+
+
+def test_the_ablation_says_that_its_axis_is_a_part(run: Run, tmp_path: Path):
+    nearly_all = with_hits(run, lambda n, name: n > 4 or "uniform" not in name)
+    ablation = section(page_of(nearly_all, tmp_path), "ablation")
+    assert "The axis does not start at zero." in text(ablation)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(0, "0:00.00"), (62.5, "1:02.50"), (59.996, "1:00.00"), (119.994, "1:59.99")],
+)
+def test_times_in_a_video_are_minutes_and_seconds(seconds: float, shown: str):
+    assert _clock(round(seconds * 1e9)) == shown
