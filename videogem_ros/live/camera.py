@@ -25,7 +25,7 @@ RAY_TOLERANCE_PX = 1e-3
 """How near to its pixel the lens has to show a ray."""
 
 _MOST_STEPS = 20
-_PROBES = 50
+_PROBES = 50  # along a ray
 _STEP = 1e-6
 _STEPS = np.array([[0, 0], [_STEP, 0], [0, _STEP]])
 _POLYNOMIAL = (5, 8, 12, 14)  # numbers of coefficients that OpenCV knows
@@ -76,9 +76,10 @@ class Lens:
         Raises:
             PositionUnknown: The lens shows no ray there, by its calibration.
         """
-        functions = cv2.fisheye if self.model == "equidistant" else cv2
         coefficients, pixel = np.array(self.coefficients), np.array(xy, np.float64)
-        ray = functions.undistortPoints(pixel.reshape(1, 1, 2), matrix, coefficients).reshape(2)
+        ray = self._functions.undistortPoints(
+            pixel.reshape(1, 1, 2), matrix, coefficients
+        ).reshape(2)
         for _ in range(_MOST_STEPS):
             shown = self._shown(ray + _STEPS, matrix)
             off, slope = pixel - shown[0], (shown[1:] - shown[0]).T / _STEP
@@ -94,14 +95,18 @@ class Lens:
             "calibration"
         )
 
+    @property
+    def _functions(self) -> Any:
+        """OpenCV's for the model."""
+        return cv2.fisheye if self.model == "equidistant" else cv2
+
     def _shown(
         self, rays: npt.NDArray[np.float64], matrix: npt.NDArray[np.float64]
     ) -> npt.NDArray[np.float64]:
         """(n, 2) pixels of rays, (n, 2) at depth 1."""
-        functions = cv2.fisheye if self.model == "equidistant" else cv2
         points = np.concatenate([rays, np.ones((len(rays), 1))], axis=1)[:, None]
         nothing = np.zeros(3)
-        shown, _ = functions.projectPoints(
+        shown, _ = self._functions.projectPoints(
             points, nothing, nothing, matrix, np.array(self.coefficients)
         )
         return np.asarray(shown.reshape(-1, 2), np.float64)
