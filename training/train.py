@@ -122,10 +122,10 @@ def run_options(
             default=rate,
             help="Highest learning rate.",
         ),
-        click.option("--patch-dropout", type=click.FloatRange(0, 0.9), default=patch_dropout),
+        click.option("--patch-dropout", type=FiniteRange(0, 0.9), default=patch_dropout),
         click.option(
             "--plain",
-            type=click.FloatRange(0, 1),
+            type=FiniteRange(0, 1),
             default=plain,
             help="Share of the steps in which the plain path alone is trained.",
         ),

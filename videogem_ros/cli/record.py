@@ -208,13 +208,13 @@ class _Written:
 
 def _answer(action: Action, message: Any) -> _Answer:
     from videogem_ros.adapters.encodings import header_stamp_ns
-    from videogem_ros.evaluation.recorded import meaning
+    from videogem_ros.evaluation.recorded import meaning_of
     from videogem_ros.live.joining import milliseconds
     from videogem_ros.live.messages import Status
 
     return _Answer(
         action=sys.intern(action.phrase),  # one text for all of its groundings
-        meant=meaning(action.text, action.verb or "", action.object or ""),
+        meant=meaning_of(action),
         stamp_ns=header_stamp_ns(message),
         xy=(message.fused_point.x, message.fused_point.y),
         hw=(message.image_height, message.image_width),
@@ -267,13 +267,13 @@ class _Judge:
 
     def _on_label(self, stamp_ns: int, detection: Any) -> None:
         from videogem_ros.adapters.bag.vision import read_label
-        from videogem_ros.evaluation.recorded import meaning
+        from videogem_ros.evaluation.recorded import meaning_of
         from videogem_ros.language import parse_actions
 
         label = read_label(detection)
         for action in parse_actions(label.action):
-            meant = meaning(action.text, action.verb or "", action.object or "")
-            self._boxes.setdefault((stamp_ns, meant), []).extend([label.box] if label.box else [])
+            boxes = self._boxes.setdefault((stamp_ns, meaning_of(action)), [])
+            boxes += [label.box] if label.box else []
 
     def share(self, answers: Sequence[_Answer]) -> str:
         """How many points are in a box of their action, of those whose action has one."""

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from videogem_ros.datatypes import Action
 from videogem_ros.errors import InvalidValueError, RecordingError
 from videogem_ros.evaluation.bags import BagDataset
 from videogem_ros.evaluation.delays import delays
@@ -97,10 +98,7 @@ class RecordedBench:
         there = self._by_stamp.get((sample.video, sample.time_ns))
         if there is None:
             return "labelled image that was not grounded"
-        asked = {
-            meaning(action.text, action.verb or "", action.object or "")
-            for action in sample.actions
-        }
+        asked = set(map(meaning_of, sample.actions))
         answers = [one for one in there if meaning(one.action, one.verb, one.object) in asked]
         if not answers:
             return "labelled action that was not asked for"
@@ -126,6 +124,11 @@ class RecordedBench:
             outcomes=outcomes,
             layer_weights={RECORDED: answer.layer_weights},
         )
+
+
+def meaning_of(action: Action) -> tuple[str, str]:
+    """The :func:`meaning` of an action."""
+    return meaning(action.text, action.verb or "", action.object or "")
 
 
 def meaning(text: str, verb: str, object_: str) -> tuple[str, str]:

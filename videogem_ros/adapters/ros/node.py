@@ -30,9 +30,9 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.subscription import Subscription
 
 from videogem_ros.adapters.ros.graph import Graph, interface, subscribe
-from videogem_ros.errors import InvalidValueError, VideoGemError
+from videogem_ros.errors import VideoGemError
 from videogem_ros.live.node import GroundingNode
-from videogem_ros.live.parameters import PARAMETERS, Parameter, Parameters
+from videogem_ros.live.parameters import PARAMETERS, Parameter, Parameters, take_common
 from videogem_ros.live.topics import INPUTS, NODE_NAME
 
 THREADS = 4
@@ -238,9 +238,8 @@ class VideoGemNode(LifecycleNodeMixin, Node):  # type: ignore[misc] # rclpy is n
         # Of any type, so that an unsuitable value is ours to explain.
         descriptor = ParameterDescriptor(dynamic_typing=True)
         value = self.declare_parameter("autostart", False, descriptor).value
-        if not isinstance(value, bool):
-            raise InvalidValueError("autostart", "true or false", value)
-        return value
+        take_common({"autostart": value})  # which refuses what is neither true nor false
+        return bool(value)
 
     def _declare_parameters(self) -> Parameters:
         """Declare all parameters; what was given for them is checked as one set."""
