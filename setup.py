@@ -10,6 +10,7 @@ version: dict[str, str] = {}
 exec((ROOT / "videogem_ros" / "__init__.py").read_text(), version)
 
 DEVELOPMENT = [
+    "click>=8.2",  # its test runner keeps the error stream apart
     "html5lib",
     "hypothesis",
     "mypy",
@@ -51,8 +52,9 @@ setup(
     python_requires=">=3.10",
     install_requires=[
         "av>=14.1",
+        'backports.zstd; python_version < "3.14"',
         "click>=8.1",
-        "huggingface_hub>=0.24",
+        "huggingface_hub>=0.25",
         "jinja2>=3.1",
         "numpy>=1.24",
         "open_clip_torch>=2.32",
@@ -60,7 +62,7 @@ setup(
         "pillow>=10.1",
         "pyyaml>=6",
         "rich>=13",
-        "rosbags>=0.11,<0.12",
+        "rosbags>=0.11.7,<0.12",
         "safetensors>=0.4",
         "spacy>=3.7,<4",
         "spacy-lookups-data>=1.0.5",
