@@ -13,7 +13,7 @@ import torch
 from tiny import TINY_CLIP, TINY_VICLIP
 from torch import Tensor, nn
 from torch.nn.functional import normalize
-from transcription import Sizes, Transcription
+from transcription import Sizes, Transcription, resampled
 
 from videogem_ros.core import Encoder, Grounder, GroundingConfig, load_backbone
 from videogem_ros.core.backbones import Backbone, openclip, viclip
@@ -125,6 +125,17 @@ def test_resampling_keeps_a_constant_and_a_linear_ramp_inside() -> None:
     assert torch.allclose(grid[..., 1], torch.ones(8, 16), atol=1e-6)
     expected = (torch.arange(16.0) + 0.5) / 2 - 0.5
     assert torch.allclose(grid[3, 4:12, 0], expected[4:12], atol=1e-5)
+
+
+@pytest.mark.parametrize("grid_hw", [(1, 1), (1, 7), (7, 1), (2, 1), (7, 2), (9, 11)])
+@pytest.mark.parametrize("trained_hw", [(4, 4), (5, 1), (1, 5)])
+def test_resampling_is_pillows_for_any_grid(
+    trained_hw: tuple[int, int], grid_hw: tuple[int, int]
+) -> None:
+    embedding = noise(1 + trained_hw[0] * trained_hw[1], 8)
+    expected = resampled(embedding, trained_hw, *grid_hw).float()
+    found = resample_positions(embedding, trained_hw, grid_hw)
+    torch.testing.assert_close(found, expected, atol=2e-6, rtol=0)
 
 
 # The model stays what it was.

@@ -391,7 +391,8 @@ def resample_positions(
     """
     if grid_hw == trained_hw:
         return embedding
-    grid = embedding[1:].T.reshape(1, -1, *trained_hw)
+    # Channels last: to a single column torch's CPU kernel resamples the other layout wrongly.
+    grid = embedding[1:].reshape(1, *trained_hw, -1).permute(0, 3, 1, 2)
     grid = F.interpolate(
         grid.float(), size=grid_hw, mode="bicubic", antialias=True, align_corners=False
     )
