@@ -161,6 +161,14 @@ def test_an_image_may_lie_in_memory_in_any_way(
         assert np.array_equal(image, there)
 
 
+@pytest.mark.parametrize(("hw", "axis"), [((1, 40), 0), ((30, 1), 1)], ids=["row", "column"])
+def test_a_single_row_or_column_may_run_backwards(hw: tuple[int, int], axis: int) -> None:
+    image, placement = picture(*hw), place(hw, (32, 32), "letterbox")
+    backwards = np.flip(np.flip(image, axis).copy(), axis)
+    found = to_pixels([backwards], placement, CLIP, CPU, torch.float32)
+    assert torch.equal(found, to_pixels([image], placement, CLIP, CPU, torch.float32))
+
+
 @pytest.mark.parametrize("read_only", [False, True])
 def test_one_image_is_read_where_it_is(read_only: bool) -> None:
     image = picture(30, 40)

@@ -177,5 +177,6 @@ class _Writable:
 def _as_tensor(image: npt.NDArray[np.uint8]) -> Tensor:
     """An image's memory as a tensor to read; a copy where torch has no strides for it."""
     if min(image.strides) < 0:
-        return torch.from_numpy(np.ascontiguousarray(image))
+        # NumPy takes one row or column for contiguous, whichever way it runs.
+        return torch.from_numpy(image.copy(order="C"))
     return torch.from_numpy(image if image.flags.writeable else np.asarray(_Writable(image)))
