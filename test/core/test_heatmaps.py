@@ -36,6 +36,21 @@ def test_the_outer_half_patch_is_constant() -> None:
     torch.testing.assert_close(found[:, -8:], found[:, -1:].expand(64, 8), atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("grid_hw", [(1, 1), (1, 5), (5, 1)], ids=str)
+def test_along_a_single_patch_no_pixel_is_above_another(grid_hw: tuple[int, int]) -> None:
+    rows, columns = grid_hw
+    maps = upsample(torch.randn(6, 50, rows * columns), grid_hw, (16, 48))
+    assert maps.shape == (6, 50, 16, 48)
+    if rows == 1:
+        assert torch.equal(maps, maps[..., :1, :].expand_as(maps))
+        assert (peaks(maps)[..., 1] == 0).all()
+    if columns == 1:
+        assert torch.equal(maps, maps[..., :1].expand_as(maps))
+        assert (peaks(maps)[..., 0] == 0).all()
+    if grid_hw == (1, 1):
+        assert (normalise(maps) == 0).all()
+
+
 @given(arrays(np.float32, (2, 3, 4), elements=st.floats(-100, 100, width=32)))
 def test_normalised_maps_span_zero_to_one(values: np.ndarray) -> None:
     found = normalise(torch.from_numpy(values)).numpy()

@@ -78,7 +78,10 @@ def upsample(similarity: Tensor, grid_hw: tuple[int, int], input_hw: tuple[int, 
         (F, P, H, W).
     """
     grid = similarity.reshape(*similarity.shape[:2], *grid_hw)
-    return F.interpolate(grid, size=input_hw, mode="bilinear", align_corners=False)
+    # Along a single patch nothing changes, but rounding would make maxima there.
+    size = tuple(1 if patches == 1 else side for patches, side in zip(grid_hw, input_hw))
+    maps = F.interpolate(grid, size=size, mode="bilinear", align_corners=False)
+    return maps.expand(-1, -1, *input_hw)
 
 
 def normalise(maps: Tensor) -> Tensor:
