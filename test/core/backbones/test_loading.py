@@ -144,6 +144,18 @@ def test_a_model_file_brings_its_own_tokens(tmp_path: Path) -> None:
     assert backbone.encode_text(["a word", "word " * 100]).shape == (2, 32)
 
 
+def test_a_model_file_brings_its_own_normalisation(tmp_path: Path) -> None:
+    """As the ``open_clip_config.json`` of a hub repository does, not always with OpenAI's."""
+    said = {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.5, 0.75], "interpolation": "bicubic"}
+    path = tmp_path / "open_clip_config.json"
+    path.write_text(json.dumps({"model_cfg": TINY_CLIP, "preprocess_cfg": said}))
+    found = load_backbone(f"openclip:{path}", "random:0").preprocessing
+    assert (found.mean, found.std) == ((0.5, 0.5, 0.5), (0.25, 0.5, 0.75))
+    path.write_text(json.dumps({"model_cfg": TINY_CLIP}))
+    found = load_backbone(f"openclip:{path}", "random:0").preprocessing
+    assert found == openclip.OPENAI_PREPROCESSING
+
+
 # What backbones say of themselves.
 
 
@@ -515,6 +527,9 @@ def test_unknown_weights_are_told_what_there_is(name: str, weights: str, words: 
         "[1, 2]",
         "{}",
         '{"embed_dim": 8}',
+        json.dumps({"model_cfg": TINY_CLIP, "preprocess_cfg": {"std": [0, 0, 0]}}),
+        json.dumps({"model_cfg": TINY_CLIP, "preprocess_cfg": {"mean": [0.5, 0.5]}}),
+        json.dumps({"model_cfg": TINY_CLIP, "preprocess_cfg": {"mean": 0.5}}),
         json.dumps(TINY_CLIP | {"vision_cfg": {"colour": 1}}),
         json.dumps(TINY_CLIP | {"vision_cfg": TINY_CLIP["vision_cfg"] | {"width": 65}}),
         json.dumps(TINY_CLIP | {"vision_cfg": TINY_CLIP["vision_cfg"] | {"pool_type": "avg"}}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -105,12 +106,11 @@ def load(
 ) -> OpenClipBackbone:
     """Build an open_clip model and fill it; see :func:`videogem_ros.core.load_backbone`."""
     weights = weights or (str(TABLETOP_WEIGHTS) if model == TABLETOP else DEFAULT_WEIGHTS)
-    config, name = _configuration(model)
+    config, name, preprocessing = _configuration(model)
     # What cannot be walked or spoken to is refused before gigabytes are downloaded or drawn.
     with torch.device("meta"):
         tower_of(build(config, model).get_submodule("visual"), model)
     tokenizer = _tokenizer(config, name)
-    preprocessing = OPENAI_PREPROCESSING
     presence_fit = UNFITTED
     seed = random_seed(weights)
     if seed is not None:
@@ -121,12 +121,7 @@ def load(
         clip = fill(build(config, model), state, weights)
     else:
         tag = _tag(name, weights)
-        preprocessing = Preprocessing(
-            tuple(tag.get("mean") or OPENAI_MEAN),
-            tuple(tag.get("std") or OPENAI_STD),
-            "bicubic",
-            antialias=True,
-        )
+        preprocessing = _preprocessing(tag)
         state = read_state(hub_file(tag["hf_hub"].rstrip("/"), HUB_FILES, weights))
         # OpenAI's weights need QuickGELU, whichever of a model's two names was asked for.
         clip = fill(
@@ -139,26 +134,44 @@ def load(
     )
 
 
-def _configuration(model: str) -> tuple[dict[str, Any], str | None]:
-    """A model configuration and, for one of open_clip's own, its name."""
+def _configuration(model: str) -> tuple[dict[str, Any], str | None, Preprocessing]:
+    """A model configuration, for one of open_clip's own its name, and what it says of pixels."""
     if model == TABLETOP:
         model = str(TABLETOP_CONFIGURATION)
     if model.endswith(".json"):
         try:
-            config = json.loads(Path(model).read_text(encoding="utf-8"))
-            config = config.get("model_cfg", config)
+            given = json.loads(Path(model).read_text(encoding="utf-8"))
+            config = given.get("model_cfg", given)
             if not {"embed_dim", "vision_cfg", "text_cfg"} <= config.keys():
                 raise ValueError("no embed_dim, vision_cfg and text_cfg in it")
-        except (OSError, ValueError, AttributeError) as error:
+            preprocessing = _preprocessing(given.get("preprocess_cfg", {}))
+        except (OSError, ValueError, TypeError, AttributeError) as error:
             raise InvalidValueError(
                 "backbone", "an open_clip model configuration", f"{model} ({error})"
             ) from error
-        return config, None
+        return config, None, preprocessing
     if model not in open_clip.list_models():
         raise InvalidValueError(
             "backbone", "a model name of open_clip, such as ViT-B-16, or a .json file", model
         )
-    return open_clip.get_model_config(model), model
+    return open_clip.get_model_config(model), model, OPENAI_PREPROCESSING
+
+
+def _preprocessing(given: Mapping[str, Any]) -> Preprocessing:
+    """With open_clip's ``mean`` and ``std`` of a tag or a file, OpenAI's where there are none.
+
+    Raises:
+        ValueError: They are not three numbers each, or a deviation is not above zero.
+    """
+    mean, std = _three(given.get("mean") or OPENAI_MEAN), _three(given.get("std") or OPENAI_STD)
+    if not all(map(math.isfinite, mean + std)) or min(std) <= 0:
+        raise ValueError(f"no mean and std of pixels: {mean} and {std}")
+    return Preprocessing(mean, std, "bicubic", antialias=True)
+
+
+def _three(given: Any) -> tuple[float, float, float]:
+    red, green, blue = map(float, given)
+    return red, green, blue
 
 
 def _tokenizer(config: Mapping[str, Any], name: str | None) -> Any:
