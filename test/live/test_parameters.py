@@ -125,6 +125,28 @@ def test_a_wrong_value_is_refused_by_name(name: str, value: Any, expected: str):
 
 
 @pytest.mark.parametrize(
+    ("name", "value", "got"),
+    [
+        ("presence.threshold", "0.3", "got '0.3'"),
+        ("max_actions", "4", "got '4'"),
+        ("depth.rectified", "true", "got 'true'"),
+        ("fusion_weights", "0.5", "got '0.5'"),
+        ("fusion_weights", [0.5, "0.5"], r"got \[0.5, '0.5'\]"),
+        ("mode", "sometimes", "got sometimes"),
+    ],
+)
+def test_a_number_or_flag_in_quotes_is_shown_with_them(name: str, value: Any, got: str):
+    with pytest.raises(InvalidValueError, match=f"{got}$"):
+        Parameters.from_mapping({name: value})
+
+
+@pytest.mark.parametrize("name", ["use_sim_time", "autostart"])
+def test_a_flag_of_every_node_in_quotes_is_shown_with_them(name: str):
+    with pytest.raises(InvalidValueError, match=r"expected true or false, got 'true'$"):
+        take_common({name: "true"})
+
+
+@pytest.mark.parametrize(
     ("changes", "field"),
     [
         ({"self_self_depth": 5}, "static_weights"),

@@ -77,7 +77,9 @@ class Parameter:
             items = converted if isinstance(converted, tuple) else (converted,)
             if all(map(self._allows, items)):
                 return converted
-        raise InvalidValueError(self.name, self.expected, value)
+        # What is no text is shown with quotes, which may be all that is wrong with it.
+        got = value if self.kind == "string" else repr(value)
+        raise InvalidValueError(self.name, self.expected, got)
 
     def _allows(self, value: str | float) -> bool:
         if isinstance(value, str):
@@ -725,7 +727,7 @@ def take_common(values: dict[str, Any]) -> bool:
     flags = {name: values.pop(name, False) for name in ("use_sim_time", "autostart")}
     for name, value in flags.items():
         if _flag(value) is None:
-            raise InvalidValueError(name, _KIND_WORDS["bool"], value)
+            raise InvalidValueError(name, _KIND_WORDS["bool"], repr(value))
     for name in [name for name in values if name.startswith(_OF_EVERY_NODE)]:
         del values[name]
     return bool(flags["use_sim_time"])
