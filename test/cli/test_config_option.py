@@ -181,3 +181,12 @@ def test_a_file_that_does_not_suit_is_told_in_one_line(
     assert message in line
     missing = ground(image, "--config", config.with_name("none.yaml"))
     assert "parameter file: expected a readable YAML file" in missing.stderr
+
+
+def test_a_file_of_another_node_is_told(image: Path, config: Path, untrained: list[str]) -> None:
+    config.write_text("/camera: {ros__parameters: {fusion: heatmaps}}")
+    result = ground(image, *untrained, "--config", config)
+    assert result.exit_code == 0, result.output
+    assert f"warning: {config} holds no parameters of /videogem" in result.stderr.splitlines()
+    config.write_text("videogem: {ros__parameters: {fusion: heatmaps}}")
+    assert "holds no parameters" not in ground(image, *untrained, "--config", config).stderr

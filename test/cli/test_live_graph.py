@@ -408,6 +408,14 @@ def test_a_command_that_was_latched_before_the_node_came_is_obeyed(
     assert heard[-1].action == "open the drawer"
 
 
+def test_a_file_that_says_nothing_of_the_node_is_told(start: Start, tmp_path: Path) -> None:
+    config = tmp_path / "eye.yaml"
+    config.write_text("videogem: {ros__parameters: {mode: sometimes}}")
+    node = start("node", "--config", config, "--namespace", "left", "--weights", "/no/such.pt")
+    assert node.wait(START_S) == 1
+    assert f"[WARN] [videogem] {config} holds no parameters of /left/videogem" in node.output
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -61,12 +61,14 @@ def node(
 
     arguments = graph_arguments(name, graph)
     full_name = arguments["names"].full
-    values = load_parameter_file(config, full_name) if config else {}
-    values |= dict(map(_parameter, params))
+    named = load_parameter_file(config, full_name) if config else {}
+    values = named | dict(map(_parameter, params))
     shortcuts = {"backbone": backbone, "weights": weights, "device": device}
     values |= {key: value for key, value in shortcuts.items() if value is not None}
     use_sim_time = take_common(values)
     log = logger(name, log_level)
+    if config and not named:
+        log("warn", f"{config} holds no parameters of {full_name}")
     parameters = Parameters.from_mapping(values)
     with (
         # While it loads the model there is nothing that a signal would have to wait for.

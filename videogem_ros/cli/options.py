@@ -23,6 +23,7 @@ from videogem_ros.core.configuration import (
     backbone_name,
 )
 from videogem_ros.core.prompts import VERB_FORMS
+from videogem_ros.live.topics import NODE_NAME
 from videogem_ros.window import WindowConfig
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ def _take_config(
     from videogem_ros.live.parameters import Parameters, load_parameter_file, take_common
 
     values = load_parameter_file(path)
+    if not values:
+        warn(f"{path} holds no parameters of /{NODE_NAME}")
     take_common(values)
     parameters = Parameters.from_mapping(values)
     defaults = {option: parameters[name] for option, name in _PARAMETERS.items()}
