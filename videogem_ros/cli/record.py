@@ -53,7 +53,8 @@ if TYPE_CHECKING:
     "--idle",
     type=FiniteRange(0, LONGEST_S, min_open=True),
     metavar="S",
-    help="End when nothing was found for so many seconds.  [default: Ctrl-C ends it]",
+    help="End when nothing more was found for so many seconds, after the first.  "
+    "[default: Ctrl-C ends it]",
 )
 @graph_options
 def record(
