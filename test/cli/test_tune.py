@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from click.testing import CliRunner, Result
 from labelled_bags import IMAGES, START_NS, detection, image, labels, write_bag
 
 from videogem_ros.cli import main
+from videogem_ros.cli.signals import Terminated
 from videogem_ros.core import GroundingConfig
 from videogem_ros.core.backbones import Backbone
 from videogem_ros.evaluation.bags import BagDataset, read_labelled_bag
@@ -133,16 +135,25 @@ def test_where_every_draw_is_the_same_there_is_no_interval(
     assert " to " not in text.split("held out")[1].split("Searched")[0]
 
 
+@pytest.mark.parametrize(
+    ("interruption", "code"),
+    [(KeyboardInterrupt, 128 + signal.SIGINT), (Terminated, 128 + signal.SIGTERM)],
+)
 def test_an_interruption_leaves_no_file_and_says_what_is_kept(
-    drive: Path, untrained: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    interruption: type[KeyboardInterrupt],
+    code: int,
+    drive: Path,
+    untrained: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
+        raise interruption
 
     monkeypatch.setattr(Examples, "judge", interrupt)
     out, cache = tmp_path / "tuned.yaml", tmp_path / "cache"
     result = invoke("bag", drive, "--out", out, "--cache", cache, *SEARCH, *untrained)
-    assert result.exit_code == 130
+    assert result.exit_code == code
     assert f"{out} was not written; what was encoded is kept in {cache}" in result.stderr
     assert not out.exists()
     assert len([*cache.rglob("*.safetensors")]) == 2 * EXAMPLES  # two K

@@ -17,6 +17,7 @@ from videogem_ros.cli.numbers import LONGEST_S, FiniteRange
 from videogem_ros.cli.options import grounding_options, load_grounder, warn_of
 from videogem_ros.cli.progress import progress_bar
 from videogem_ros.cli.reporting import INCOMPLETE
+from videogem_ros.cli.signals import exit_code
 from videogem_ros.errors import InvalidValueError
 from videogem_ros.files import whole_file
 
@@ -139,10 +140,10 @@ def _tune(name: str, options: Mapping[str, Any]) -> None:
         examples, left_out = _encode(dataset, grounder, options, cache)
         with progress_bar("searching", "settings") as report:
             tuning = search(examples, grounder.config, config, progress=report)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         kept = f"; what was encoded is kept in {cache}" if cache else ""
         click.echo(f"interrupted, {out} was not written{kept}", err=True)
-        click.get_current_context().exit(130)  # as a shell reports SIGINT
+        click.get_current_context().exit(exit_code(error))
     _print(tuning)
     about = _about(tuning, dataset.name, unproven=unproven)
     taken = tuning.found if tuning.better or unproven else tuning.default
