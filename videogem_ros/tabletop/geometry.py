@@ -117,20 +117,18 @@ class Mesh:
 
     @property
     def starts(self) -> npt.NDArray[np.int64]:
-        """(F,) place of each part's first point."""
+        """(F,) index of each part's first point."""
         return np.cumsum(self.sizes) - self.sizes
 
     @property
     def corners(self) -> npt.NDArray[np.int64]:
-        """(F, 3) places of each part's first three points; a limb's second one counts twice."""
+        """(F, 3) indices of each part's first three points; a limb's second one counts twice."""
         return self.starts[:, None] + np.minimum([0, 1, 2], self.sizes[:, None] - 1)
 
     @property
     def normals(self) -> Array:
         """(F, 3) unit normals of the faces; zero for limbs."""
-        corners = self.points[
-            self.starts[:, None] + np.minimum([0, 1, 2], self.sizes[:, None] - 1)
-        ]
+        corners = self.points[self.corners]
         normals = cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
         return np.asarray(normals / np.maximum(np.linalg.norm(normals, axis=1), 1e-12)[:, None])
 
