@@ -1,4 +1,4 @@
-"""The bar that long commands show on standard error."""
+"""The progress bar that long commands show on standard error."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 @contextlib.contextmanager
-def progress_bar(doing: str, things: str) -> Iterator[Callable[[int, int], None]]:
+def progress_bar(doing: str, things: str) -> Iterator[Callable[[int, int | None], None]]:
     """Shows how many are done, how fast, and the time that is left.
 
     Args:
@@ -19,8 +19,8 @@ def progress_bar(doing: str, things: str) -> Iterator[Callable[[int, int], None]
         things: What is counted.
 
     Yields:
-        To be told how many are done and how many there are; what is done already when it is
-        called first counts for no speed.
+        A function to call with how many are done and how many there are, None where that is not
+        known. Those done at the first call are left out of the speed.
     """
     columns = (
         TextColumn(doing),
@@ -34,7 +34,7 @@ def progress_bar(doing: str, things: str) -> Iterator[Callable[[int, int], None]
         task = progress.add_task("", total=None, rate=0.0)
         begin, first = time.perf_counter(), None
 
-        def report(done: int, total: int) -> None:
+        def report(done: int, total: int | None) -> None:
             nonlocal first
             first = done if first is None else first
             rate = (done - first) / max(time.perf_counter() - begin, 1e-9)

@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from videogem_ros.cli.console import result_console
 from videogem_ros.cli.numbers import FiniteRange
 from videogem_ros.cli.options import grounding_options, load_session, warn_of
+from videogem_ros.cli.progress import progress_bar
 from videogem_ros.cli.signals import interruptible
 from videogem_ros.datatypes import Frame
 from videogem_ros.errors import InvalidValueError, RecordingError
@@ -185,22 +184,14 @@ class _Run:
 
 def _with_progress(source: Source) -> Generator[Frame | Command, None, None]:
     """The recording's events, with a bar that counts the frames."""
-    columns = (
-        TextColumn("grounding"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("frames, {task.fields[rate]:.1f}/s,"),
-        TimeRemainingColumn(),
-        TextColumn("left"),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("", total=source.frame_count, rate=0.0)
-        begin = time.perf_counter()
+    done = 0
+    with progress_bar("grounding", "frames") as report:
+        report(done, source.frame_count)
         for event in source:
             yield event
             if isinstance(event, Frame):
-                done = progress.tasks[task].completed + 1
-                progress.update(task, completed=done, rate=done / (time.perf_counter() - begin))
+                done += 1
+                report(done, source.frame_count)
 
 
 def _report(run: _Run, source: Source, results: ResultWriter) -> None:
