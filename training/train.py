@@ -26,6 +26,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ from pool import Pool, PoolConfig, open_pool
 from torch import Tensor
 from trainer import Plan, Trainer, VideoPlan, check_plan, train
 
+from videogem_ros.cli.decorators import Command, add_options
 from videogem_ros.cli.numbers import FiniteRange
 from videogem_ros.core.backbones import openclip, viclip
 from videogem_ros.core.backbones.checkpoint import TABLETOP
@@ -107,7 +109,7 @@ def usable(_: click.Context, __: click.Parameter, device: str) -> str:
 
 def run_options(
     scenes: int, size: int, rate: float, patch_dropout: float, plain: float, held_out: int
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
+) -> Callable[[Command], Command]:
     """Options of both kinds of run, with the defaults that differ."""
     options = (
         click.option("--steps", type=click.IntRange(1), required=True, help="Updates."),
@@ -148,12 +150,7 @@ def run_options(
         ),
     )
 
-    def add(command: Callable[..., None]) -> Callable[..., None]:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return add
+    return partial(add_options, options=options)
 
 
 @main.command(context_settings={"show_default": True})

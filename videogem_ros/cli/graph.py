@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from videogem_ros.cli.decorators import Command, add_options
 from videogem_ros.errors import VideoGemError
 
 if TYPE_CHECKING:
     from rosbags.typesys.store import Typestore
 
     from videogem_ros.adapters.dds.participant import Participant
-
-_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _COLOURS = {"warn": "yellow", "error": "red"}
 
@@ -43,11 +42,9 @@ _OPTIONS = (
 )
 
 
-def graph_options(command: _Command) -> _Command:
+def graph_options(command: Command) -> Command:
     """Adds the options; the command takes them as ``**graph`` for :func:`joined`."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+    return add_options(command, _OPTIONS)
 
 
 def require_cyclone() -> None:

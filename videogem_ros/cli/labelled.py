@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from videogem_ros.cli.console import status
+from videogem_ros.cli.decorators import Command, add_options
 from videogem_ros.errors import InvalidValueError
 from videogem_ros.evaluation.datasets import DATASETS
 
@@ -25,8 +27,6 @@ SETS = {
     BAG: "Labelled recordings of one's own.",
 }
 """Subcommand to one-line help."""
-
-_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _PATH = click.Path(path_type=Path)
 
@@ -100,16 +100,10 @@ class LabelledSets(click.Group):
             formatter.write_dl(list(SETS.items()))
 
 
-def set_options(name: str) -> Callable[[_Command], _Command]:
+def set_options(name: str) -> Callable[[Command], Command]:
     """Adds the options that say where a set is; the command takes them for :func:`open_set`."""
     options = _BAGS if name == BAG else (*(_FILES if name in DATASETS else ()), _LIMIT)
-
-    def add(command: _Command) -> _Command:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return add
+    return partial(add_options, options=options)
 
 
 def set_command(
@@ -128,8 +122,7 @@ def set_command(
     def command(**given: Any) -> None:
         run(name, given)
 
-    for option in reversed((set_options(name), *options)):
-        command = option(command)
+    command = add_options(command, (set_options(name), *options))
     return click.command(name, help=SETS[name])(command)
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from videogem_ros.cli.console import status
+from videogem_ros.cli.decorators import Command, add_options
 from videogem_ros.cli.numbers import LONGEST_S, FiniteRange
 from videogem_ros.core.configuration import (
     CUDA_GRAPHS,
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from videogem_ros.core import Backbone, Grounder
     from videogem_ros.live.parameters import Parameters
     from videogem_ros.session import Session
-
-_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _GROUNDING, _WINDOW = GroundingConfig(), WindowConfig()
 
@@ -172,11 +171,9 @@ _OPTIONS = (
 )
 
 
-def grounding_options(command: _Command) -> _Command:
+def grounding_options(command: Command) -> Command:
     """Adds the options; the command takes them as ``**grounding`` for :func:`load_session`."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+    return add_options(command, _OPTIONS)
 
 
 def load_session(grounding: Mapping[str, Any]) -> tuple[Session, Grounder]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from videogem_ros.cli.console import result_console
+from videogem_ros.cli.decorators import Command, add_options
 from videogem_ros.cli.signals import exit_code
 from videogem_ros.errors import InvalidValueError
 
@@ -23,8 +24,6 @@ INCOMPLETE = 3
 """Exit code where there is a report, but not of all samples."""
 
 GPU_BATCH = 16
-
-_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _PATH = click.Path(path_type=Path)
 
@@ -76,11 +75,9 @@ _OPTIONS = (
 )
 
 
-def evaluation_options(command: _Command) -> _Command:
+def evaluation_options(command: Command) -> Command:
     """Adds the options that evaluations have in common."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+    return add_options(command, _OPTIONS)
 
 
 def check_files(options: Mapping[str, Any]) -> None:
