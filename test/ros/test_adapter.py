@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 
@@ -14,7 +12,7 @@ from videogem_ros.adapters.encodings import (  # noqa: E402
     frame_from_message,
     image_message_fields,
 )
-from videogem_ros.adapters.ros.graph import _matrix, make_message  # noqa: E402
+from videogem_ros.adapters.ros.graph import make_message  # noqa: E402
 from videogem_ros.adapters.ros.node import ECHO_S, EchoFilter  # noqa: E402
 
 VOLATILE, LATCHED = False, True
@@ -69,14 +67,3 @@ def test_old_and_other_commands_are_no_echoes() -> None:
     assert not echoes.is_echo("pour", VOLATILE, 0.0)
     assert not echoes.is_echo("cut", LATCHED, 0.1)
     assert not echoes.is_echo("pour", LATCHED, ECHO_S + 1)
-
-
-def test_a_transform_becomes_a_matrix() -> None:
-    half = math.sqrt(0.5)  # a quarter turn about z: x becomes y
-    transform = make_message(
-        "geometry_msgs/msg/Transform",
-        translation=make_message("geometry_msgs/msg/Vector3", x=1.0, y=2.0, z=3.0),
-        rotation=make_message("geometry_msgs/msg/Quaternion", x=0.0, y=0.0, z=half, w=half),
-    )
-    moved = _matrix(transform) @ [1.0, 0.0, 0.0, 1.0]
-    np.testing.assert_allclose(moved, [1.0, 3.0, 3.0, 1.0], atol=1e-12)

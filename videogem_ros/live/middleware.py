@@ -1,4 +1,4 @@
-"""What the node needs of a middleware: the contract that the ROS and the DDS adapter fulfil."""
+"""What the node needs of a middleware: the contract that the ROS and DDS adapters fulfil."""
 
 from __future__ import annotations
 
@@ -8,6 +8,28 @@ import numpy as np
 import numpy.typing as npt
 
 from videogem_ros.errors import VideoGemError
+
+
+def rigid_matrix(xyz: npt.ArrayLike, xyzw: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """The matrix of a rotation followed by a translation, as ``geometry_msgs/Transform`` has them.
+
+    Args:
+        xyz: (3,) translation, metres.
+        xyzw: (4,) quaternion of the rotation; any length but 0.
+
+    Returns:
+        (4, 4) float64, homogeneous.
+    """
+    quaternion = np.asarray(xyzw, np.float64)
+    x, y, z, w = quaternion / np.linalg.norm(quaternion)
+    matrix = np.eye(4)
+    matrix[:3, 3] = xyz
+    matrix[:3, :3] = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+    ]
+    return matrix
 
 
 class TransformUnavailable(VideoGemError):  # noqa: N818 - a state of the graph, not a defect

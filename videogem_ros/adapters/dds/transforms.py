@@ -11,31 +11,36 @@ import numpy as np
 import numpy.typing as npt
 
 from videogem_ros.adapters.encodings import header_stamp_ns
-from videogem_ros.live.middleware import TransformUnavailable
+from videogem_ros.live.middleware import TransformUnavailable, rigid_matrix
 
 HISTORY_S = 10.0
 """How long transforms are remembered, as in tf2."""
 
 TIME_JUMP_S = 1.0
-"""A pose older than the newest of its frame by more than this is of a time that starts over."""
+"""A pose older than the newest of its frame by more than this means that time starts over."""
 
 Matrix = npt.NDArray[np.float64]
 
 
 class _Pose(NamedTuple):
-    """Where a frame is: stamp in nanoseconds, xyz in metres, quaternion xyzw."""
+    """A frame in its parent: stamp in nanoseconds, xyz in metres, unit quaternion xyzw."""
 
     stamp_ns: int
     parent: str
     xyz: Matrix
     turn: Matrix
 
+    @property
+    def matrix(self) -> Matrix:
+        """From the frame into its parent, (4, 4)."""
+        return rigid_matrix(self.xyz, self.turn)
+
 
 class TransformBuffer:
     """Transforms of the last seconds; safe for threads.
 
-    As in tf2 every pose has a parent of its own, so that a frame may change it, and a frame is
-    static or moving, whichever was said last.
+    As in tf2, every pose names its parent, so a frame may change its parent, and a frame is static
+    or moving, whichever was received last.
     """
 
     def __init__(self) -> None:
@@ -92,13 +97,13 @@ class TransformBuffer:
                     f"no transform from {source_frame!r} to {target_frame!r}: not connected, of "
                     f"{known} frames known"
                 )
-            # What lies above both need not be known at that time.
+            # Transforms above the common ancestor are not needed.
             from_source = self._along(sources[: sources.index(shared)], stamp_ns)
             from_target = self._along(targets[: targets.index(shared)], stamp_ns)
         return np.asarray(np.linalg.inv(from_target) @ from_source)
 
     def _to_root(self, frame: str, stamp_ns: int) -> list[str]:
-        """A frame, its parent at a time, and so on; where the time is not known, the nearest."""
+        """A frame and its ancestors at a time; by the nearest pose where none covers the time."""
         frames = [frame]
         while around := self._around(frame, stamp_ns):
             frame = around[0].parent
@@ -108,7 +113,7 @@ class TransformBuffer:
         return frames
 
     def _along(self, frames: list[str], stamp_ns: int) -> Matrix:
-        """From the first of these frames, each the parent of the one before, to the last's."""
+        """From the first frame of a chain of ancestors into the parent of the last."""
         transform = np.eye(4)
         for frame in frames:
             transform = self._to_parent(frame, stamp_ns) @ transform
@@ -116,7 +121,7 @@ class TransformBuffer:
 
     def _to_parent(self, frame: str, stamp_ns: int) -> Matrix:
         if frame in self._static:
-            return _matrix(self._static[frame])
+            return self._static[frame].matrix
         poses = self._moving[frame]
         if not poses[0].stamp_ns <= stamp_ns <= poses[-1].stamp_ns:
             raise TransformUnavailable(
@@ -125,10 +130,10 @@ class TransformBuffer:
             )
         before, after = self._around(frame, stamp_ns)
         if before.stamp_ns == stamp_ns or before.parent != after.parent:
-            return _matrix(before)
+            return before.matrix
         share = (stamp_ns - before.stamp_ns) / (after.stamp_ns - before.stamp_ns)
         xyz = before.xyz + share * (after.xyz - before.xyz)
-        return _matrix(_Pose(stamp_ns, before.parent, xyz, _slerp(before.turn, after.turn, share)))
+        return rigid_matrix(xyz, _slerp(before.turn, after.turn, share))
 
     def _around(self, frame: str, stamp_ns: int) -> tuple[_Pose, ...]:
         """The poses before (or at) and after a time, one twice at an end; none of a root."""
@@ -142,7 +147,7 @@ class TransformBuffer:
 
 
 def _insert(poses: list[_Pose], pose: _Pose) -> None:
-    """Puts a pose in its place; it replaces one of the same stamp, as while time stands still."""
+    """Inserts a pose by its stamp, in place of one of the same stamp; forgets old ones."""
     if poses and poses[-1].stamp_ns - pose.stamp_ns > TIME_JUMP_S * 1e9:
         poses.clear()
     place = bisect_left(poses, pose.stamp_ns, key=_stamp_ns)
@@ -151,7 +156,7 @@ def _insert(poses: list[_Pose], pose: _Pose) -> None:
 
 
 def _poses(message: Any) -> Iterator[tuple[str, _Pose]]:
-    """Frames with their poses, but for transforms that are none."""
+    """Frames with their poses; transforms with a zero quaternion or NaN are left out."""
     for stamped in message.transforms:
         t, q = stamped.transform.translation, stamped.transform.rotation
         xyz, turn = np.array([t.x, t.y, t.z]), np.array([q.x, q.y, q.z, q.w])
@@ -176,15 +181,3 @@ def _slerp(begin: Matrix, end: Matrix, share: float) -> Matrix:
         return end
     turn = np.sin((1 - share) * angle) * begin + np.sin(share * angle) * end
     return np.asarray(turn / np.sin(angle))
-
-
-def _matrix(pose: _Pose) -> Matrix:
-    x, y, z, w = pose.turn
-    matrix = np.eye(4)
-    matrix[:3, 3] = pose.xyz
-    matrix[:3, :3] = [
-        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-    ]
-    return matrix

@@ -19,7 +19,7 @@ from rclpy.subscription import Subscription
 from rclpy.time import Time
 
 import videogem_ros
-from videogem_ros.live.middleware import TransformUnavailable
+from videogem_ros.live.middleware import TransformUnavailable, rigid_matrix
 from videogem_ros.live.topics import ACTION_OUTPUTS, DIAGNOSTICS, SHARED_OUTPUTS, outputs
 
 try:
@@ -136,7 +136,8 @@ class Graph:
                     raise TransformUnavailable(str(error)) from error
                 time.sleep(TRANSFORM_WAIT_S / 10)
             else:
-                return _matrix(found.transform)
+                t, q = found.transform.translation, found.transform.rotation
+                return rigid_matrix((t.x, t.y, t.z), (q.x, q.y, q.z, q.w))
 
     def listen_to_transforms(self) -> None:
         """Subscribe to TF for good, so that its past is known when it is needed."""
@@ -212,17 +213,3 @@ def _with_events(
         except UnsupportedEventTypeError:  # not every middleware tells everything
             continue
     return create(event_callbacks=callbacks(use_default_callbacks=False))
-
-
-def _matrix(transform: Any) -> npt.NDArray[np.float64]:
-    """A geometry_msgs/Transform as (4, 4)."""
-    t, q = transform.translation, transform.rotation
-    x, y, z, w = np.array([q.x, q.y, q.z, q.w]) / np.linalg.norm([q.x, q.y, q.z, q.w])
-    return np.array(
-        [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w), t.x],
-            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w), t.y],
-            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y), t.z],
-            [0.0, 0.0, 0.0, 1.0],
-        ]
-    )
