@@ -132,6 +132,20 @@ def test_a_heatmap_may_be_smaller(make_node: MakeNode, graph: Graph):
     assert (heatmap.height, heatmap.width, heatmap.step) == (24, 32, 128)
 
 
+@pytest.mark.parametrize(
+    ("parameters", "topics"),
+    [
+        ({}, {"image", "depth", "camera_info"}),
+        ({"image_transport": "compressed"}, {"image/compressed", "depth", "camera_info"}),
+        ({"depth__use": "never"}, {"image"}),
+    ],
+)
+def test_parameters_choose_the_sensor_topics(
+    make_node: MakeNode, parameters: dict[str, str], topics: set[str]
+):
+    assert make_node(active=False, **parameters).sensor_handlers.keys() == topics
+
+
 def test_compressed_images_are_images(make_node: MakeNode, graph: Graph):
     node = make_node()
     node.on_action(COMMAND)

@@ -260,6 +260,19 @@ class GroundingNode:
 
     # What arrives
 
+    @property
+    def sensor_handlers(self) -> Mapping[str, Callable[[Any], None]]:
+        """The callbacks of the sensor topics that an adapter is to subscribe to, by topic.
+
+        ``image_transport`` chooses one of the two images; ``depth.use`` decides about depth and
+        camera_info.
+        """
+        raw = self._parameters["image_transport"] == "raw"
+        handlers = {"image": self.on_image} if raw else {"image/compressed": self.on_compressed}
+        if self._parameters["depth.use"] != "never":
+            handlers |= {"depth": self.on_depth, "camera_info": self.on_camera_info}
+        return handlers
+
     def on_image(self, message: Any) -> None:
         """Take in a ``sensor_msgs/Image`` of the camera."""
         self._take_image(message, frame_from_message)

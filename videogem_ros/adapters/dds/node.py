@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 from videogem_ros.adapters.dds.graph import Graph
 from videogem_ros.adapters.dds.names import Names
@@ -100,22 +99,16 @@ class DdsNode:
                 self.live.tick()
 
     def _subscribe(self) -> None:
-        parameters, live = self._parameters, self.live
-        handlers: dict[str, Callable[[Any], None]] = {}
-        if parameters["image_transport"] == "raw":
-            handlers["image"] = live.on_image
-        else:
-            handlers["image/compressed"] = live.on_compressed
-        if parameters["depth.use"] != "never":
-            handlers |= {"depth": live.on_depth, "camera_info": live.on_camera_info}
-        sensor = QosProfile(reliable=parameters["image_reliability"] == "reliable", depth=5)
-        subscribe = self._participant.subscribe
-        made = []
-        for topic, take in handlers.items():
-            is_image = topic.startswith("image")
-            on_skipped = live.on_images_skipped if is_image else None
-            made.append(subscribe(topic, INPUTS[topic], sensor, take, on_skipped=on_skipped))
-        made.append(
+        live, subscribe = self.live, self._participant.subscribe
+        reliable = self._parameters["image_reliability"] == "reliable"
+        sensor = QosProfile(reliable=reliable, depth=5)
+        subscriptions = []
+        for topic, handler in live.sensor_handlers.items():
+            on_skipped = live.on_images_skipped if topic.startswith("image") else None
+            subscriptions.append(
+                subscribe(topic, INPUTS[topic], sensor, handler, on_skipped=on_skipped)
+            )
+        subscriptions.append(
             subscribe(
                 "action",
                 INPUTS["action"],
@@ -124,7 +117,7 @@ class DdsNode:
                 latched=True,
             )
         )
-        self.inputs = tuple(subscription.topic for subscription in made)
+        self.inputs = tuple(subscription.topic for subscription in subscriptions)
 
     def _on_qos_incompatible(self, topic: str, policy: str) -> None:
         self.live.on_qos_incompatible(topic, policy)

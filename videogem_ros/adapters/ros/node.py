@@ -133,21 +133,14 @@ class VideoGemNode(LifecycleNodeMixin, Node):  # type: ignore[misc] # rclpy is n
         self._graph.advertise(self._live.parameters["max_actions"])
 
     def _activate(self) -> None:
-        parameters, live = self._live.parameters, self._live
+        parameters = self._live.parameters
         if parameters["target_frame"]:
             self._graph.listen_to_transforms()
-        handlers: dict[str, Callable[[Any], None]] = {}
-        if parameters["image_transport"] == "raw":
-            handlers["image"] = live.on_image
-        else:
-            handlers["image/compressed"] = live.on_compressed
-        if parameters["depth.use"] != "never":
-            handlers |= {"depth": live.on_depth, "camera_info": live.on_camera_info}
-        sensor = QoSProfile(
-            depth=5, reliability=ReliabilityPolicy[parameters["image_reliability"].upper()]
-        )
+        reliability = ReliabilityPolicy[parameters["image_reliability"].upper()]
+        sensor = QoSProfile(depth=5, reliability=reliability)
         on_action = functools.partial(self._on_action, latched=False)
-        live.activate()
+        handlers = self._live.sensor_handlers
+        self._live.activate()
         with self._subscribing:
             self._inputs = [self._subscribe(*item, sensor) for item in handlers.items()]
             self._inputs.append(self._subscribe("action", on_action, QoSProfile(depth=10)))
