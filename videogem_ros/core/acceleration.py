@@ -1,9 +1,9 @@
-"""What a GPU needs so that nobody waits: constants that are there, one copy back, CUDA graphs.
+"""What keeps a GPU from waiting: constants on the device, one copy back, CUDA graphs.
 
-A pass over a vision tower is some hundred small launches, and what comes after it some fifty more,
-which take a CPU longer to say than a GPU to do. A CUDA graph says them once and for all;
-:class:`Graphs` decides when there is one, when it is no longer right, and what to do where there
-can be none.
+A pass over a vision tower launches some hundred small kernels, and what follows it some fifty
+more, which take the CPU longer to launch than the GPU to run. A CUDA graph launches all of them at
+once; :class:`Graphs` decides when one is recorded, when it is no longer valid, and what happens
+where there can be none.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from videogem_ros.core.configuration import CUDA_GRAPHS
 from videogem_ros.errors import check_choice, said
 
 MAX_GRAPHS = 8
-"""Graphs that are kept: of so many shapes and choices of frames, the latest used ones."""
+"""Most graphs that are kept, one per shape and choice of frames: the most recently used ones."""
 
 Pass = Callable[..., tuple[Tensor, ...]]
-"""What is recorded: reads its tensors and weights, writes new tensors, asks the host nothing."""
+"""What is recorded: reads its arguments and weights, returns new tensors, never synchronises."""
 
 _logger = logging.getLogger(__name__)
 
 
 class _Streams(threading.local):
-    """Of each thread its own."""
+    """Each thread's own streams."""
 
     def __init__(self) -> None:
         self.known: dict[tuple[str, torch.device], Any] = {}
@@ -44,9 +44,9 @@ _streams = _Streams()
 
 
 def stream_for(purpose: str, device: torch.device) -> Any:
-    """A CUDA stream that this thread uses for one purpose alone, always the same.
+    """This thread's CUDA stream for a purpose, always the same.
 
-    cuBLAS keeps 32 MiB for each stream that it was ever used on, so there are to be few.
+    cuBLAS keeps 32 MiB for each stream that it was ever used on, so streams are reused.
     """
     known = _streams.known
     if (purpose, device) not in known:
@@ -55,10 +55,10 @@ def stream_for(purpose: str, device: torch.device) -> Any:
 
 
 class Recording(Protocol):
-    """A pass that can be done again on the tensors that it was recorded with."""
+    """A pass that can be replayed on the tensors that it was recorded with."""
 
     def replay(self) -> None:
-        """Does it again, on the current stream: reads the same inputs, writes the same outputs."""
+        """Replays it on the current stream: reads the same inputs, writes the same outputs."""
 
 
 class Recorder(Protocol):
@@ -73,13 +73,13 @@ class Recorder(Protocol):
     def record(
         self, passed: Pass, inputs: tuple[Tensor, ...], beside: Recording | None
     ) -> tuple[Recording, tuple[Tensor, ...]]:
-        """Records a pass that has been run before, so that all it needs once is there.
+        """Records a pass that has been run before, so that its one-time setup is done.
 
         Args:
             passed: The pass.
             inputs: Its arguments, whose memory each replay reads.
-            beside: A recording that is never replayed at the same time; its scratch memory serves
-                both.
+            beside: A recording that is never replayed at the same time and shares its scratch
+                memory.
 
         Returns:
             The recording, and the outputs that each replay writes.
@@ -121,10 +121,10 @@ class _Graph:
     """A recording, and what has to live as long.
 
     Attributes:
-        recording: Of ``passed``.
-        inputs: That it reads.
-        outputs: That it writes.
-        passed: Holds, by what it refers to, all other memory that the recording reads.
+        recording: The recording of ``passed``.
+        inputs: The tensors that it reads.
+        outputs: The tensors that it writes.
+        passed: The pass; references all other memory that the recording reads.
     """
 
     recording: Recording
@@ -136,29 +136,29 @@ class _Graph:
 class Graphs:
     """Runs passes, and replays recorded ones where that is possible.
 
-    A pass runs as it is the first time that its key, shape, dtype and device come, which also
-    warms everything up; the second time it is recorded, and from then on replayed. Inputs are
-    copied into the recording's, outputs out of it, so callers own what they get. Where weights
-    change, in place or by others in their stead, all recordings are forgotten. A pass that cannot
-    be recorded runs as it is, now and later; the first such is logged, each is counted.
+    The first pass of a key, shape, dtype and device just runs, which also warms everything up; the
+    second is recorded, and later ones are replayed. Inputs are copied into the recording's tensors
+    and outputs out of them, so callers own what they get. When weights change, in place or by
+    replacement, all recordings are dropped. A pass that cannot be recorded just runs, now and
+    later; the first failure is logged, each is counted.
 
-    Passes on other devices, passes that are to be differentiated, and all passes where the mode is
-    "never", simply run. Threads of one CUDA stream, as all are by default, may share one.
+    Passes on other devices, passes that need gradients, and all passes in the mode "never" just
+    run. Threads that use the same CUDA stream, as all do by default, may share an instance.
 
     Args:
-        weights: A (nest of) dataclasses and tuples with all tensors that the passes read.
+        weights: Nested dataclasses and tuples with all weights that the passes read.
         mode: "auto" or "never".
-        recorder: Another one than CUDA's.
+        recorder: Records the passes; as CUDA graphs where None.
 
     Attributes:
         mode: As given.
-        recorded: How many passes were recorded so far.
-        replayed: How many times one was replayed.
-        failed: How many passes could not be recorded.
+        recorded: Number of passes recorded so far.
+        replayed: Number of replays so far.
+        failed: Number of passes that could not be recorded.
         problem: Why the latest of those could not; empty while there is none.
 
     Raises:
-        InvalidValueError: Another mode.
+        InvalidValueError: An unknown mode.
     """
 
     def __init__(
@@ -181,10 +181,10 @@ class Graphs:
         return self.mode == "auto" and device.type == self._recorder.device_type
 
     def run(self, key: Hashable, passed: Pass, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """What a pass gives.
+        """Run a pass, or replay its recording.
 
         Args:
-            key: Of all that the pass depends on beside its arguments and the weights.
+            key: Identifies everything that the pass depends on besides arguments and weights.
             passed: The pass.
             inputs: Its arguments, one or more on one device, which are not changed.
 
@@ -205,11 +205,14 @@ class Graphs:
         return passed(*inputs)
 
     def _look(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Where weights lie, and how often they were changed there; a GPU waits for it."""
+        """Addresses of the weights, and how often they were changed in place.
+
+        Runs before every pass, while the GPU is idle, so it has to be fast.
+        """
         return tuple(map(Tensor.data_ptr, self._weights)), tuple(map(_changes, self._counting))
 
     def _graph(self, key: Hashable, passed: Pass, inputs: tuple[Tensor, ...]) -> _Graph | None:
-        """The recording of a pass, made where it is due; None where the pass has to run."""
+        """The recording of a pass, made the second time; None where the pass has to run."""
         state = self._look()
         if state != self._state:
             self._graphs.clear()
@@ -227,13 +230,13 @@ class Graphs:
 
     def _record(self, key: Hashable, passed: Pass, inputs: tuple[Tensor, ...]) -> _Graph | None:
         beside = next(reversed(self._graphs.values())).recording if self._graphs else None
-        with torch.inference_mode(False):  # to be written to in any mode
+        with torch.inference_mode(False):  # so that they can be written to in any mode
             static = tuple(map(torch.empty_like, inputs))
         for to, x in zip(static, inputs):
             to.copy_(x)
         try:
             recording, outputs = self._recorder.record(passed, static, beside)
-        except RuntimeError as error:  # all that CUDA's errors derive from
+        except RuntimeError as error:  # the base of all CUDA errors
             self._seen[key] = False
             self.failed += 1
             self.problem = said(error)[:200]
@@ -263,17 +266,17 @@ _changes = operator.attrgetter("_version")
 
 
 def version(tensor: Tensor) -> int:
-    """How often a tensor was changed in place; 0 for one that inference mode made."""
+    """How often a tensor was changed in place; 0 for one made in inference mode."""
     return 0 if tensor.is_inference() else tensor._version
 
 
 @functools.lru_cache(maxsize=256)
 def constant(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """Numbers on a device, made once: to make them there anew waits for all work before.
+    """Numbers on a device, cached, since a new upload would wait for all work before it.
 
     Args:
         values: N numbers.
-        device: Where they are wanted.
+        device: The device.
 
     Returns:
         (N,) float32, which must not be written to.
@@ -285,13 +288,13 @@ def constant(values: tuple[float, ...], device: torch.device) -> Tensor:
 def to_host(tensors: Sequence[Tensor]) -> list[Tensor]:
     """Tensors of one device on the CPU, by one copy through page-locked memory.
 
-    This is where a grounding waits for the GPU, and nowhere else.
+    This is the only place where grounding waits for the GPU.
 
     Args:
-        tensors: Of any shapes and dtypes; those on the CPU are given back as they are.
+        tensors: Of any shapes and dtypes; those on the CPU are returned as they are.
 
     Returns:
-        The tensors on the CPU, in their order; those that came by the copy share one memory.
+        The tensors on the CPU, in their order; those that were copied share one buffer.
     """
     devices = {tensor.device for tensor in tensors}
     if len(devices) != 1 or devices.pop().type != "cuda":
@@ -304,14 +307,14 @@ def to_host(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 
 def pack(tensors: Sequence[Tensor]) -> Tensor:
-    """The bytes of tensors side by side, those of the widest dtypes first, so all lie aligned."""
+    """The bytes of tensors in one buffer, widest dtypes first, so that all are aligned."""
     return torch.cat(
         [tensors[i].contiguous().flatten().view(torch.uint8) for i in _order(tensors)]
     )
 
 
 def unpack(packed: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
-    """Views of what :func:`pack` made.
+    """Tensors from the buffer of :func:`pack`.
 
     Args:
         packed: (bytes,) uint8.

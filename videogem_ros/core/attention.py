@@ -19,7 +19,7 @@ PATCHES = slice(1, None)
 """All tokens but the class token."""
 
 MANY_TOKENS = 512
-"""Tokens from which on q, k and v are looked at one by one on a CPU."""
+"""From this many tokens, a CPU runs self-self attention of q, k and v one after another."""
 
 
 def split_heads(qkv: Tensor, heads: int) -> Tensor:
@@ -30,8 +30,9 @@ def split_heads(qkv: Tensor, heads: int) -> Tensor:
         heads: Number of heads; D is a multiple of it.
 
     Returns:
-        (3, B, heads, N, D / heads). On a CPU a copy in which a head's rows are adjacent: the copy
-        costs a hundredth of the attention, which then runs 5 to 15 % faster. Elsewhere a view.
+        (3, B, heads, N, D / heads). On a CPU a copy in which each head is contiguous: the copy
+        takes a hundredth of the attention's time, which then runs 5 to 15 % faster. Elsewhere a
+        view.
     """
     batch, tokens, width = qkv.shape
     split = qkv.view(batch, tokens, 3, heads, width // 3 // heads).permute(2, 0, 3, 1, 4)
@@ -63,14 +64,14 @@ def self_self_attention(
         p1    = softmax(t p0 p0^T) p0,  p1 = p1 / |p1|
         out_p = softmax(t p1 p1^T) v
 
-    t folds into the query and the key: sqrt(t) on both sides of p p^T. What is divided by its
-    length or rounded to a narrow type is computed in float32.
+    t is folded into query and key: sqrt(t) on both sides of p p^T. Norms of half precision vectors
+    are computed in float32.
 
     Args:
         projections: (3, B, heads, N, d), q, k and v by head.
-        temperature: (B,), one number a sample: mean |y| over the tokens / sqrt(d).
-        tokens: (M,) int64, or a slice, the M tokens whose output is wanted, all where None. Every
-            token remains a key and a value, so the values do not depend on this choice.
+        temperature: (B,), one per sample: mean |y| over the tokens / sqrt(d).
+        tokens: (M,) int64 or a slice: the M tokens whose output is wanted; all where None. Every
+            token remains a key and a value, so this choice does not change the output.
 
     Returns:
         (B, heads, N or M, d), the mean of out_q, out_k and out_v.
@@ -88,10 +89,10 @@ def self_self_attention(
 def self_self_attention_by_frame(
     projections: Tensor, temperature: Tensor, frames: int, chosen: Sequence[int]
 ) -> Tensor:
-    """:func:`self_self_attention` of each of a video's frames by itself, which approximates it.
+    """:func:`self_self_attention` within each frame of a video, an approximation.
 
-    A patch meets the class token and the patches of its own frame, so that T frames of N patches
-    need T N^2 logits instead of (T N)^2, and frames that are not wanted need none.
+    A patch attends to the class token and the patches of its own frame, so that T frames of N
+    patches need T N^2 logits instead of (T N)^2, and frames that are not wanted need none.
 
     Args:
         projections: (3, B, heads, 1 + N T, d): class token, then patches, frames fastest.
@@ -105,23 +106,23 @@ def self_self_attention_by_frame(
     three, batch, heads, _, size = projections.shape
     token, patches = projections[..., :1, :], projections[..., 1:, :]
     patches = patches.reshape(three, batch, heads, -1, frames, size)
-    count = 1 if projections.device.type == "cpu" else len(chosen)  # a GPU wants many at once
-    found = []
-    for first in range(0, len(chosen), count):
-        few = chosen[first : first + count]
-        alone = [torch.cat([token, patches[..., place, :]], dim=-2) for place in few]
+    at_once = 1 if projections.device.type == "cpu" else len(chosen)  # a GPU needs many to be busy
+    outputs = []
+    for first in range(0, len(chosen), at_once):
+        some = chosen[first : first + at_once]
+        by_frame = [torch.cat([token, patches[..., frame, :]], dim=-2) for frame in some]
         attended = self_self_attention(
-            torch.cat(alone, dim=1), temperature.repeat(len(few)), PATCHES
+            torch.cat(by_frame, dim=1), temperature.repeat(len(some)), PATCHES
         )
-        found.append(attended.view(len(few), batch, heads, -1, size))
-    return torch.cat(found).permute(1, 2, 3, 0, 4).flatten(2, 3)
+        outputs.append(attended.view(len(some), batch, heads, -1, size))
+    return torch.cat(outputs).permute(1, 2, 3, 0, 4).flatten(2, 3)
 
 
 def _together(projections: Tensor) -> int:
     """How many of q, k and v run as one batch.
 
-    One by one they need a third of the memory and their values stay near a CPU's cache; but where
-    there is little to compute, or an accelerator to fill, fewer and larger calls are faster.
+    One by one they need a third of the memory and fit a CPU's cache better; but for few tokens,
+    or on a GPU, fewer and larger calls are faster.
     """
     three, *_, tokens, _ = projections.shape
     return 1 if projections.device.type == "cpu" and tokens >= MANY_TOKENS else three
@@ -130,23 +131,23 @@ def _together(projections: Tensor) -> int:
 def _own_attention(
     projections: Tensor, temperature: Tensor, value: Tensor, tokens: Tensor | slice | None
 ) -> Tensor:
-    """out_p of some of q, k and v, (P, B, heads, N or M, d).
+    """out_p for each of P of q, k and v, (P, B, heads, N or M, d).
 
     Args:
-        projections: (P, B, heads, N, d), one of them or more.
+        projections: (P, B, heads, N, d).
         temperature: (B,) float32, t.
         value: (B, heads, N, d), v.
         tokens: As :func:`self_self_attention` takes them.
     """
     count, batch = projections.shape[:2]
     own = own_attention(value)
-    if own is not None:  # which takes powers of 2, and not of e
+    if own is not None:  # its softmax has base 2 instead of e
         p = _of_length(projections, temperature, factor=LOG2_E).flatten(0, 1)
         p = own.attention(p, p, p, square=temperature, factor=LOG2_E)
         out: Tensor = own.attention(p if tokens is None else p[:, :, tokens], p, value)
         return out.view(count, batch, *out.shape[1:])
     p = _of_length(projections, temperature).flatten(0, 1)  # (P B, heads, N, d)
-    # The value's length falls out again.
+    # The next step normalises p1, so p is as good a value as p0.
     p1 = F.scaled_dot_product_attention(p, p, p, scale=1.0).view_as(projections)
     p = _of_length(p1, temperature, p).flatten(0, 1)
     del p1
@@ -162,7 +163,7 @@ def _sum(parts: Tensor) -> Tensor:
 
 
 def _total(parts: Iterator[Tensor]) -> Tensor:
-    """The sum of tensors, each of which is made when the one before is no longer held."""
+    """The sum of tensors that are computed one at a time, so that few are in memory at once."""
     total = next(parts)
     for part in parts:
         total = total + part if total.requires_grad else total.add_(part)
@@ -173,10 +174,10 @@ def _total(parts: Iterator[Tensor]) -> Tensor:
 def _of_length(
     p: Tensor, square: Tensor, memory: Tensor | None = None, factor: float = 1.0
 ) -> Tensor:
-    """Vectors p (P, B, heads, N, d), made of the length sqrt(factor * square), square (B,).
+    """Vectors p (P, B, heads, N, d), scaled to the length sqrt(factor * square), square (B,).
 
-    In the memory that may be had. A GPU's own kernel makes new memory: there it costs less than
-    what it would save. New memory it is, too, where gradients are wanted.
+    The result is written to ``memory`` where given, except by the own GPU kernel, which always
+    allocates, and where gradients are wanted.
     """
     own = own_kernels(p)
     if own is not None:
@@ -200,7 +201,7 @@ def token_lengths(y: Tensor) -> Tensor:
 
 
 def token_temperature(lengths: Tensor, head_dim: int) -> Tensor:
-    """One number a sample: t = mean over tokens of |y|, over sqrt(d).
+    """One number per sample: t = (mean over tokens of |y|) / sqrt(d).
 
     Args:
         lengths: (B, N) float32 of :func:`token_lengths`.
@@ -219,12 +220,12 @@ def token_temperature(lengths: Tensor, head_dim: int) -> Tensor:
 def kernels(
     dtype: torch.dtype, head_dim: int, capability: tuple[int, int] = (0, 0)
 ) -> tuple[SDPBackend, ...]:
-    """Kernels of fused attention that may run on a GPU, the preferred one first.
+    """PyTorch's attention kernels that may run on a GPU, the preferred one first.
 
-    cuDNN's and flash attention take half precision and heads of up to 128 and 256, in steps of 8;
-    the efficient kernel takes float32 too, where rows are whole 16 bytes. cuDNN's compiles a plan
-    for each shape when it first comes, which pays from Hopper on. Plain attention, which builds
-    every matrix, is for heads that none of them takes.
+    cuDNN and flash attention take half precision and head sizes up to 128 and 256 that are
+    multiples of 8; the memory-efficient kernel takes float32 too, where rows are multiples of 16
+    bytes. cuDNN compiles a plan for each new shape, which pays off from Hopper on. Plain
+    attention, which builds the whole matrix, is for what none of the others takes.
 
     Args:
         dtype: Of q, k and v.
@@ -248,9 +249,9 @@ def kernels(
 def chosen_kernels(
     device: torch.device, dtype: torch.dtype, head_dim: int
 ) -> contextlib.AbstractContextManager[object]:
-    """Has attention inside use :func:`kernels` on a GPU, and what torch chooses elsewhere."""
+    """A context in which attention uses :func:`kernels` on a GPU, and torch's choice elsewhere."""
     if device.type != "cuda":
         return contextlib.nullcontext()
-    there = torch.cuda.is_available()
-    capability = torch.cuda.get_device_capability(device) if there else (0, 0)
+    available = torch.cuda.is_available()
+    capability = torch.cuda.get_device_capability(device) if available else (0, 0)
     return sdpa_kernel(list(kernels(dtype, head_dim, capability)), set_priority=True)

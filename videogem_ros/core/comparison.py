@@ -1,4 +1,4 @@
-"""Features of a window compared with the texts of actions: all that follows the encoder."""
+"""Features of a window compared with the texts of actions: everything after the encoder."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ PROMPT_LOGIT_SCALE = 100.0
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """On the host: F frames compared with M actions' K prompts each and with J neutral texts.
+    """F frames compared with the K prompts of M actions each and J neutral texts, on the host.
 
     Attributes:
         heatmaps: (F, M, 4, h, w) float32, see :class:`~videogem_ros.core.fusion.Located`.
-        points: (F, M, 4, 2) int64, the same.
-        similarity: (F, M, 4) float32, the same.
+        points: (F, M, 4, 2) int64, likewise.
+        similarity: (F, M, 4) float32, likewise.
         cosines: (F, M, K) float32, of class token and prompts.
-        probabilities: (F, M, K) float32, the softmax over the K.
+        probabilities: (F, M, K) float32, softmax over the K prompts of the scaled cosines.
         neutral: (F, J) float32, cosines of class token and neutral texts.
         layer_weights: (F, M, K, L) float32.
     """
@@ -46,14 +46,17 @@ class Found:
 
     @classmethod
     def of(cls, tensors: tuple[Tensor, ...]) -> Found:
-        """What :func:`compare` gives, which lies on the CPU by now."""
+        """The result of :func:`compare`, copied to the CPU."""
         arrays: list[Any] = [tensor.numpy() for tensor in tensors]
         return cls(*arrays)
 
     def in_source(
         self, frame: int, action: int, image_hw: tuple[int, int]
     ) -> tuple[dict[str, Point], dict[str, Heatmap]]:
-        """Points and heatmaps of one frame and action; see :func:`fusion.in_source`."""
+        """Points and heatmaps by name of one frame and action, in source pixels.
+
+        See :func:`videogem_ros.core.fusion.in_source`.
+        """
         at = frame, action
         return in_source(self.heatmaps[at], self.points[at], self.similarity[at], image_hw)
 
@@ -67,16 +70,19 @@ def compare(
     tower: VisionTower,
     config: GroundingConfig,
 ) -> tuple[Tensor, ...]:
-    """Features with texts, as the tensors of :class:`Found`; can be recorded as a CUDA graph.
+    """Compare features with texts; can be recorded as a CUDA graph.
 
     Args:
-        key: How many of the texts are prompts, M * K; patches down and across; where the image
+        key: Number of texts that are prompts, M * K; rows and columns of patches; where the image
             lies in the network's input.
-        patch_terms: See :class:`~videogem_ros.datatypes.Features`.
-        class_terms: The same.
+        patch_terms: (F, L, N, D), see :class:`~videogem_ros.datatypes.Features`.
+        class_terms: (F, L, D), likewise.
         embeddings: (M * K + J, E) unit vectors of the prompts and of the neutral texts.
-        tower: That the features are of.
-        config: How they are compared.
+        tower: The tower that the features come from.
+        config: Weighting and fusion.
+
+    Returns:
+        The tensors of :class:`Found`, in the order of its fields.
     """
     count, grid_hw, placement = key
     features = Features(patch_terms, class_terms, grid_hw, tuple(range(len(patch_terms))))
@@ -90,7 +96,7 @@ def compare(
         cosines,
         torch.softmax(PROMPT_LOGIT_SCALE * cosines, dim=-1),
         class_embedding @ neutral.T,
-        # Memory of its own for each: what is constant is shared with later windows.
+        # Copied, as constant weights are shared with later windows.
         weights.expand(*similarity.shape[:2], -1).contiguous().view(*cosines.shape, -1),
     )
 

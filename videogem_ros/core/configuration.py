@@ -15,7 +15,7 @@ WEIGHTINGS = ("uniform", "static", "dynamic", "static+dynamic")
 FUSIONS = ("points", "heatmaps")
 RESIZES = ("stretch", "letterbox")
 SCOPES = ("window", "frame")
-"""Which patches a patch meets in the self-self path of a video backbone."""
+"""Which patches a patch attends to in the self-self path of a video backbone."""
 CUDA_GRAPHS = ("auto", "never")
 """Whether encoder passes on a GPU are recorded and replayed as CUDA graphs; changes no result.
 
@@ -23,11 +23,12 @@ Not "off", which YAML takes for false.
 """
 
 SHIPPED, USUAL = "openclip:tabletop", "openclip:ViT-B-16"
-"""The small model that is part of the package, and the one to which weights belong that are named
-without their backbone."""
+"""Default backbones: the small model that is part of the package, and the one that weights given
+without a backbone are loaded into."""
 
 FEATURE_FIELDS = ("depth", "self_self_scope", "resize", "image_hw")
-"""Fields of a configuration that features depend on; all others serve the same features."""
+"""Fields of a configuration that features depend on; the others may change without encoding
+again."""
 
 
 @dataclass(frozen=True)
@@ -38,17 +39,18 @@ class GroundingConfig:
         weighting: Layer weighting: "uniform" (GEM), "static", "dynamic" or "static+dynamic"
             (VideoGEM).
         depth: K, the number of last blocks with a self-self path; there are K + 1 terms.
-        self_self_scope: Which patches a patch meets in the self-self path of a video backbone:
-            "window", those of all frames (the paper's), or "frame", those of its own frame, an
-            approximation that takes 0.6 to 0.7 of the time. An image backbone knows no other
-            frames.
-        dynamic_depth: D, the number of last terms that dynamic weights are given to.
+        self_self_scope: Which patches a patch attends to in the self-self path of a video
+            backbone: "window", those of all frames (the paper's), or "frame", those of its own
+            frame, an approximation that takes 0.6 to 0.7 of the time. Without effect for image
+            backbones.
+        dynamic_depth: D, the number of last terms that get dynamic weights.
         static_weights: K + 1 static layer weights.
         dynamic_scale: Inverse temperature of the softmax over the D dynamic weights.
         fusion: "points" takes the weighted mean of the three prompts' points (the paper's),
             "heatmaps" the peak of the weighted mean of their heatmaps.
         fusion_weights: Weights of verb, object and action prompt; sum 1.
-        resize: "stretch" to the network's input (the paper's), or "letterbox" to keep the aspect.
+        resize: "stretch" to the network's input (the paper's), or "letterbox" to keep the aspect
+            ratio.
         image_hw: Height and width of the network's input in pixels; the backbone's own where None.
         prompts: Templates of the three prompts.
         presence: Neutral prompts and calibration of the score.
@@ -113,24 +115,24 @@ class GroundingConfig:
 
     @property
     def uses_static(self) -> bool:
-        """Whether static weights take part."""
+        """Whether the weighting has static weights."""
         return self.weighting.startswith("static")
 
     @property
     def uses_dynamic(self) -> bool:
-        """Whether dynamic weights take part."""
+        """Whether the weighting has dynamic weights."""
         return self.weighting.endswith("dynamic")
 
 
 def backbone_name(name: str | None, weights: str | None) -> str:
-    """The backbone that is meant where a user may leave its name out.
+    """The name of a backbone, or the default where the user gave none.
 
     Args:
-        name: As the user said it; nothing where empty or None.
-        weights: Those the user named; nothing where empty or None.
+        name: As the user gave it; empty or None for the default.
+        weights: As the user gave them; empty or None where not given.
 
     Returns:
-        The name; else, so that what is asked for without a word runs everywhere and nobody's
-        weights are passed over, ``SHIPPED`` without weights and ``USUAL`` with them.
+        The name; by default ``SHIPPED``, which runs everywhere, or ``USUAL`` where weights are
+        given.
     """
     return name or (USUAL if weights else SHIPPED)

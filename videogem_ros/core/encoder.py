@@ -1,9 +1,8 @@
 """Window pixels to features: one pass over the vision tower that keeps both paths' terms.
 
 The plain path runs the transformer unchanged. In each of the last K blocks the self-self path
-branches off from the same normalised input and is not fed back. Nothing else is kept than the K +
-1 terms of the wanted patch tokens and of the class token, from which any layer weighting follows
-later.
+branches off from the same normalised input and is not fed back. Only the K + 1 terms of the wanted
+patch tokens and of the class token are kept; they suffice for any layer weighting later.
 """
 
 from __future__ import annotations
@@ -42,14 +41,14 @@ CPU = torch.device("cpu")
 class Encoder:
     """The two-path forward over a vision tower's weights.
 
-    Differentiable, so that a backbone can be trained through it; callers that only ground run it
-    in inference mode.
+    Differentiable, so that a backbone can be trained through it; for grounding alone, run it in
+    inference mode.
 
     Args:
         tower: The weights.
         depth: K, how many last blocks have a self-self path.
-        scope: "window", or "frame" for a self-self path in which a patch meets those of its own
-            frame alone; see :class:`~videogem_ros.core.GroundingConfig`.
+        scope: "window", or "frame" for a self-self path in which a patch attends only to patches
+            of its own frame; see :class:`~videogem_ros.core.GroundingConfig`.
 
     Raises:
         InvalidValueError: The tower has fewer than ``depth`` blocks, or no such scope.
@@ -73,13 +72,13 @@ class Encoder:
             pixels: (T, 3, H, W) normalised RGB in the patch embedding's dtype and on its device; H
                 and W are multiples of the patch. A video tower takes exactly its T frames, an
                 image tower any number and encodes each on its own.
-            frames: Places in the window whose patch features are wanted, all where None. An image
+            frames: Indices of the frames whose patch features are wanted; all where None. An image
                 tower encodes only these; a video tower needs all frames, but saves the queries of
                 the others in the second self-self step. The values do not depend on the choice.
 
         Returns:
-            The features of the wanted frames. Their residual stream is float32: every block adds
-            to it, and in bfloat16 each sum would lose what is small beside it.
+            The features of the wanted frames. The residual stream is float32, since every block
+            adds to it and bfloat16 sums would lose small terms.
 
         Raises:
             InvalidValueError: A shape that the tower cannot take, or frames outside the window.
@@ -91,16 +90,17 @@ class Encoder:
         return Features(patch_terms[0], class_terms[0], grid_hw, chosen)
 
     def terms(self, pixels: Tensor, chosen: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-        """Encode a batch of windows, each of which does as if it were alone.
+        """Encode a batch of windows, which do not attend to each other.
 
-        Nothing in it waits for the device, or asks it, so that it can be recorded as a CUDA graph.
+        Never synchronises with the device, so that it can be recorded as a CUDA graph.
 
         Args:
             pixels: (B, T, 3, H, W), each window as :meth:`__call__` takes one.
-            chosen: The F places whose patch features are wanted, in every window the same.
+            chosen: Indices of the F frames whose patch features are wanted, the same in every
+                window.
 
         Returns:
-            patch terms (B, F, L, N, D) and class terms (B, F, L, D); see :class:`Features`.
+            Patch terms (B, F, L, N, D) and class terms (B, F, L, D); see :class:`Features`.
         """
         tower, grid_hw = self.tower, self._grid(pixels[0])
         windows, frames = pixels.shape[:2]
@@ -116,7 +116,7 @@ class Encoder:
             shape = (windows, len(chosen), self.depth + 1, patches, width)
             if own_kernels(pixels) is None:
                 patch_terms = pixels.new_empty(shape, dtype=tower.dtype)
-            else:  # as the branch makes them
+            else:  # in memory as the branch computes them
                 shape = (windows, self.depth + 1, patches, len(chosen), width)
                 patch_terms = pixels.new_empty(shape, dtype=tower.dtype).permute(0, 3, 1, 2, 4)
             tokens = _tokens_of(chosen, frames, patches, pixels.device)
@@ -146,15 +146,15 @@ class Encoder:
         return height // patch_h, width // patch_w
 
     def tokens(self, pixels: Tensor) -> Tensor:
-        """What the first block is given, before the norm.
+        """The input tokens, before the norm that precedes the first block.
 
         Args:
             pixels: As :meth:`__call__` takes them, or a batch of such windows (B, T, 3, H, W).
 
         Returns:
-            The class token, then the patches with their positions, B being 1 for a single window:
-            of an image tower, (B T, 1 + N, D), row by row; of a video tower, (B, 1 + N T, D), time
-            fastest.
+            The class token, then the patches with their position embeddings: for an image tower
+            (B T, 1 + N, D), row by row; for a video tower (B, 1 + N T, D), time fastest. B is 1
+            for a single window.
         """
         grid_hw = self._grid(pixels[0] if pixels.ndim == 5 else pixels)
         token = self.tower.class_embedding + self.tower.position_embedding[0]
@@ -168,8 +168,9 @@ class Encoder:
     def _patches(self, pixels: Tensor) -> Tensor:
         """(T, 3, H, W) to (T, N, D), row by row.
 
-        The convolution of the patch embedding, whose windows do not overlap, as one product: on
-        GPUs torch lets convolutions, and by default them alone, round float32 to TF32.
+        The patch embedding is a convolution whose windows do not overlap. It is computed as one
+        matrix product, since by default torch lets GPUs round float32 to TF32 in convolutions,
+        but not in products.
         """
         weight = self.tower.patch_embedding  # (D, 3, p_h, p_w)
         patch_h, patch_w = self.tower.patch_hw
@@ -182,8 +183,7 @@ class Encoder:
     def positions(self, grid_hw: tuple[int, int]) -> Tensor:
         """Position embeddings (1 + N, D) for a grid of patches.
 
-        Those of another grid than the trained one are kept, as long as the tower's are frozen and
-        do not change.
+        Resampled ones are cached while the tower's are frozen and do not change.
         """
         embedding = self.tower.position_embedding
         if grid_hw == self.tower.grid_hw or embedding.requires_grad:
@@ -208,16 +208,16 @@ class Encoder:
         Args:
             x: (B, 1 + N, D), class token first, from :meth:`tokens`; in training a batch of
                 windows, or tokens of which some were dropped. The residual stream and its norms
-                stay in its dtype, whatever the weights' is.
-            tokens: (M,) int64, or a slice, the M patch tokens that are wanted.
-            out: Where the patch terms go, (B, L, ..., D) in the weights' dtype, in between M
-                places in any shape; made where None.
-            attend: From q, k and v by head (3, B, heads, 1 + N, d) and the temperature (B,) to the
-                self-self attention of these tokens (B, heads, M, d); that over all tokens where
-                None.
+                keep its dtype, whatever the weights' is.
+            tokens: (M,) int64 or a slice: the M patch tokens that are wanted.
+            out: Where the patch terms are written, (B, L, ..., D) in the weights' dtype, where
+                ... are M tokens in any shape; allocated where None.
+            attend: Computes the self-self attention (B, heads, M, d) of the wanted tokens from q,
+                k and v by head (3, B, heads, 1 + N, d) and the temperature (B,);
+                :func:`self_self_attention` over all tokens where None.
 
         Returns:
-            patch terms, (B, L, M, D) in the weights' dtype or ``out``, and class terms
+            Patch terms, (B, L, M, D) in the weights' dtype or ``out``, and class terms
             (B, L, D) in float32.
         """
         tower = self.tower
@@ -238,7 +238,7 @@ class Encoder:
         out[:, 0].copy_(wanted.view(len(wanted), *out.shape[2:-1], -1))
         class_terms = [x[:, 0].clone()]
         del wanted  # a view, as the class token was, which would keep all of x
-        # Several windows fill a GPU by themselves.
+        # Several windows keep a GPU busy without a second stream.
         beside = Beside(x.device if len(x) == 1 else CPU)
         for term, block in enumerate(tower.blocks[plain_only:], start=1):
             branch = partial(self._branch, block, attend, out[:, term])
@@ -248,11 +248,11 @@ class Encoder:
         return out, torch.stack(class_terms, dim=1)
 
     def _heads(self, block: Block, y: Tensor) -> Tensor:
-        """q, k and v of the normalised input y, (3, B, heads, 1 + N, d)."""
+        """q, k and v by head (3, B, heads, 1 + N, d) of the normalised input y."""
         y, heads = y.to(self.tower.dtype), self.tower.heads
         if y.device.type != "cpu" or torch.is_grad_enabled():
             return split_heads(block.qkv(y), heads)
-        # One after the other, so that only one of them is there twice.
+        # One after the other, so that only one of them is in memory twice.
         batch, tokens, width = y.shape
         out = y.new_empty(3, batch, heads, tokens, width // heads)
         for part, projection in zip(out, block.qkv.split(3), strict=True):
@@ -260,19 +260,19 @@ class Encoder:
         return out
 
     def _plain(self, block: Block, qkv: Tensor, queries: int | None = None) -> Tensor:
-        """What plain attention adds, for the first ``queries`` tokens, all where None."""
+        """What plain attention adds to the first ``queries`` tokens; to all where None."""
         q, k, v = qkv
         return block.project(merge_heads(attention(q[:, :, :queries], k, v)))
 
     def _one_path(
         self, block: Block, x: Tensor, added: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        """A whole block of the plain path alone.
+        """A block without the self-self branch.
 
         Args:
             block: The block.
             x: (B, 1 + N, D), the residual stream.
-            added: What is still to be added to it, nothing where None.
+            added: What is still to be added to it; None for nothing.
 
         Returns:
             The residual stream and what is still to be added to it, as :func:`_mlp` gives them.
@@ -289,9 +289,9 @@ class Encoder:
         beside: Beside,
         branch: Callable[[Tensor, Tensor], None],
     ) -> tuple[Tensor, Tensor | None, Tensor]:
-        """A whole block, with the self-self branch beside it.
+        """A block with the self-self branch beside it.
 
-        After the last block nothing follows, so there the plain path is the class token's alone.
+        In the last block the plain path computes the class token alone, as no block follows.
 
         Returns:
             The residual stream and what is still to be added to it, as :func:`_mlp` gives them,
@@ -301,7 +301,7 @@ class Encoder:
         x, y, lengths = add_and_norm(x, added, block.ln_1, self.tower.dtype)
         lengths = token_lengths(y) if lengths is None else lengths
         qkv = self._heads(block, y)
-        del y  # as large as x, and the branch needs the most memory
+        del y  # as large as x; memory use peaks in the branch
         beside.run(branch, qkv, lengths)
         attended = self._plain(block, qkv, 1 if last else None)
         del qkv
@@ -319,7 +319,7 @@ class Encoder:
         qkv: Tensor,
         lengths: Tensor,
     ) -> None:
-        """s_l, what self-self attention gives the wanted patch tokens, into (B, ..., D)."""
+        """Write s_l, the self-self term of the wanted patch tokens, to ``out`` (B, ..., D)."""
         temperature = token_temperature(lengths, self.tower.head_dim)
         block.project_to(merge_heads(attend(qkv, temperature)), out)
 
@@ -328,8 +328,8 @@ def _mlp(block: Block, x: Tensor, attended: Tensor) -> tuple[Tensor, Tensor, Ten
     """What follows a block's attention.
 
     Returns:
-        The residual stream, what the MLP adds to it, and that once more where it is still to be
-        added: an own kernel does so on the way to the next norm.
+        The residual stream, what the MLP adds to it, and what of that is still to be added: an
+        own kernel adds it together with the next norm; None where the stream has it already.
     """
     if own_kernels(x) is None:
         x = x + attended
@@ -342,7 +342,7 @@ def _mlp(block: Block, x: Tensor, attended: Tensor) -> tuple[Tensor, Tensor, Ten
 
 
 def _take(x: Tensor, chosen: tuple[int, ...]) -> Tensor:
-    """(B, T, ...) to (B, F, ...), without an index that would have to go to the device."""
+    """(B, T, ...) to (B, F, ...), without an index tensor, which would have to be uploaded."""
     if chosen == tuple(range(x.shape[1])):
         return x
     return torch.stack([x[:, place] for place in chosen], dim=1)
@@ -351,9 +351,9 @@ def _take(x: Tensor, chosen: tuple[int, ...]) -> Tensor:
 def _tokens_of(
     chosen: tuple[int, ...], frames: int, patches: int, device: torch.device
 ) -> Tensor | slice:
-    """Places of the chosen frames' patches among (class, N T patches, time fastest).
+    """Indices of the chosen frames' patches among 1 + N T tokens (class, patches, time fastest).
 
-    Patch by patch, frames fastest: (N F,), and a slice where that can be, as it copies nothing.
+    Patch by patch, frames fastest: (N F,), or a slice where possible, which copies nothing.
     """
     if chosen == tuple(range(frames)):
         return PATCHES
@@ -365,7 +365,7 @@ def _tokens_of(
 
 
 def check_places(frames: Sequence[int], count: int) -> tuple[int, ...]:
-    """Places in a window of ``count`` frames, as plain integers.
+    """Indices into a window of ``count`` frames, as plain integers.
 
     Raises:
         InvalidValueError: There are none, or one is outside the window.
@@ -383,8 +383,8 @@ def resample_positions(
 
     Args:
         embedding: (1 + N, D): class token, then patches row by row.
-        trained_hw: Patches down and across that they were trained for.
-        grid_hw: Patches down and across that are wanted.
+        trained_hw: Rows and columns of the grid that they were trained for.
+        grid_hw: Rows and columns of the wanted grid.
 
     Returns:
         (1 + grid_h * grid_w, D); the class token's row unchanged.
@@ -405,7 +405,7 @@ def join_features(parts: Sequence[Features], frames: Sequence[int]) -> Features:
 
     Args:
         parts: Features of the same backbone and input size.
-        frames: Place in the window of every frame of the parts, in order.
+        frames: Index in the window of each of the parts' frames, in order.
 
     Returns:
         The features of all frames.

@@ -1,6 +1,6 @@
-"""Which steps of an encoder pass a GPU does in own kernels, and work beside the main path.
+"""Which steps of an encoder pass run in own GPU kernels, and work on a second CUDA stream.
 
-Without them the same steps run in torch's operators; nothing but speed depends on it.
+Without the kernels the same steps run in torch's operators; only speed depends on it.
 """
 
 from __future__ import annotations
@@ -21,38 +21,38 @@ if TYPE_CHECKING:
     from videogem_ros.core.tower import Norm
 
 HOPPER = (9, 0)
-"""Compute capability of the GPUs that own attention was made for."""
+"""Compute capability of the GPUs that the own attention kernel is made for."""
 
 HEAD_DIM = 64
-"""Of CLIP's towers up to L."""
+"""Head size of CLIP's towers up to L, the only one that the own attention kernel is used for."""
 
 _logger = logging.getLogger(__name__)
 
 
 def own_kernels(x: Tensor) -> Any | None:
-    """:mod:`.triton_kernels`, where they can take a tensor's place.
+    """:mod:`.triton_kernels`, where it can process a tensor.
 
     Args:
-        x: What a step is done to.
+        x: The input of a step.
 
     Returns:
-        The module; None on a CPU, of float64, where gradients are wanted, and where Triton does
-        not run: that is logged once.
+        The module; None on a CPU, for float64, where gradients are wanted, and where Triton does
+        not run, which is logged once.
     """
     taken = x.device.type == "cuda" and x.dtype != torch.float64 and not torch.is_grad_enabled()
     return _module(x.device) if taken else None
 
 
 def own_attention(*heads: Tensor) -> Any | None:
-    """:mod:`.triton_attention`, where it can take the place of torch's attention.
+    """:mod:`.triton_attention`, where it can replace torch's attention.
 
     Args:
         heads: Queries, keys and values, each (..., d).
 
     Returns:
-        The module; None where :func:`own_kernels` are not used, on other GPUs than Hopper's, in
-        another dtype than bfloat16, for another d than 64, for which alone it is known to be the
-        faster one, and for rows that the copy engine cannot read.
+        The module; None where :func:`own_kernels` gives None, on GPUs other than Hopper, for
+        dtypes other than bfloat16, for d other than 64, the only size at which it is known to be
+        faster, and for rows that the copy engine cannot read.
     """
     x = heads[0]
     if x.dtype != torch.bfloat16 or x.shape[-1] != HEAD_DIM or own_kernels(x) is None:
@@ -62,15 +62,16 @@ def own_attention(*heads: Tensor) -> Any | None:
 
 
 def product_in_halves(x: Tensor, weight: Tensor, dtype: torch.dtype) -> Tensor | None:
-    """A float32 product x W^T from bfloat16 ones, where blocks are bfloat16 anyway.
+    """A float32 product x W^T computed from bfloat16 products, where the blocks are bfloat16.
 
     Args:
         x: (..., K) float32.
         weight: (D, K) float32.
-        dtype: Of the blocks.
+        dtype: The blocks' dtype.
 
     Returns:
-        (..., D) float32, to 2^-16; None where it is to be made otherwise.
+        (..., D) float32, with a relative error of 2^-16; None where it has to be computed
+        otherwise.
     """
     own = own_kernels(x)
     if own is None or dtype != torch.bfloat16 or {x.dtype, weight.dtype} != {torch.float32}:
@@ -124,18 +125,18 @@ def _module(device: torch.device) -> Any | None:
 
 
 def _what_runs(otherwise: str, try_out: Callable[[], Any]) -> Any | None:
-    """What a device can do: whether kernels compile for it shows when they do.
+    """Try kernels out, as only compiling them shows whether a device can run them.
 
     Args:
         otherwise: What is logged where it cannot.
-        try_out: Does all of it once.
+        try_out: Runs each kernel once.
 
     Returns:
-        What trying gives; None where it fails.
+        What ``try_out`` returns; None where it fails.
     """
     try:
         return try_out()
-    except Exception as error:  # of torch, Triton, a C compiler, the driver
+    except Exception as error:  # from torch, Triton, a C compiler, the driver
         _logger.warning("%s: %s", otherwise, said(error)[:200])
         return None
 
@@ -143,17 +144,17 @@ def _what_runs(otherwise: str, try_out: Callable[[], Any]) -> Any | None:
 def add_and_norm(
     x: Tensor, added: Tensor | None, norm: Norm, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """A sum and its norm.
+    """A sum and its layer norm.
 
     Args:
         x: (B, N, D).
-        added: The same, or nothing.
-        norm: A tower's.
-        dtype: That the norm is wanted in.
+        added: (B, N, D); None for nothing.
+        norm: The layer norm.
+        dtype: The wanted dtype of the norm's output.
 
     Returns:
-        x + added and its norm, both (B, N, D), and where they come along with it the norm's
-        lengths by token, (B, N) float32. Without own kernels the norm is in x's dtype still.
+        x + added and the norm of it, both (B, N, D), and the length |y| of each token's norm,
+        (B, N) float32. Without own kernels the norm has x's dtype and the lengths are None.
     """
     own = own_kernels(x)
     if own is None or x.dtype != torch.float32:
@@ -166,13 +167,14 @@ def add_and_norm(
 
 
 class Beside:
-    """Work that the main path does not wait for: on a GPU in a stream of its own, else at once.
+    """Runs work beside the main path: on a GPU in a CUDA stream of its own, else at once.
 
-    One window's main path leaves much of a GPU idle. It is ahead of the work by one piece at most,
-    as what a piece reads lives until it is done. Can be recorded in a CUDA graph.
+    The main path of a single window leaves much of a GPU idle. It runs ahead of the work by at
+    most one piece, since a piece's inputs stay in memory until it is done. Can be recorded in a
+    CUDA graph.
 
     Args:
-        device: Where.
+        device: The device of the work's tensors.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -181,11 +183,11 @@ class Beside:
         self._last: tuple[Any, tuple[object, ...]] | None = None
 
     def run(self, work: Callable[..., None], *arguments: object) -> None:
-        """Begin a piece of work, after all that was begun before, on either path.
+        """Start a piece of work, which waits for everything started before on either path.
 
         Args:
-            work: Writes into tensors that are there already, and gives back nothing.
-            arguments: What it is called with; all other tensors it reads must outlive the work.
+            work: Writes to tensors that exist already.
+            arguments: Its arguments; all other tensors that it reads must outlive the work.
         """
         if self._stream is None:
             work(*arguments)
@@ -200,7 +202,7 @@ class Beside:
             main.wait_event(before[0])
 
     def join(self) -> None:
-        """Have the main path wait for all work."""
+        """Let the main path wait for all work."""
         if self._stream is not None:
             torch.cuda.current_stream(self._stream.device).wait_stream(self._stream)
             self._last = None

@@ -22,12 +22,13 @@ NAMES = (*PROMPT_KINDS, "fused")
 def fuse_points(points: Tensor, weights: tuple[float, ...]) -> Tensor:
     """Weighted mean of the prompts' points, truncated to whole pixels as the official code does.
 
-    The official code divides (verb + object + 3 action) by 5, which is exact; sums of 0.2, 0.2 and
-    0.6 can fall short of a whole number by a rounding error, and must not lose a pixel by it.
+    The official code divides (verb + object + 3 action) by 5, which is exact. A mean with weights
+    0.2, 0.2 and 0.6 can fall short of a whole number by a rounding error, which must not cost a
+    pixel.
 
     Args:
         points: (..., K, 2) int64, x and y of verb, object and action.
-        weights: K fusion weights; what their sum lacks of 1 is made up for.
+        weights: K fusion weights; divided by their sum.
 
     Returns:
         (..., 2) int64.
@@ -56,12 +57,12 @@ def locate_points(
 ) -> Located:
     """Patch similarities to heatmaps and points.
 
-    Bilinear upsampling to the network's input, the padding cut off, min-max per prompt and frame;
-    a prompt's point is its heatmap's first maximum.
+    Similarities are upsampled bilinearly to the network's input, padding is cut off, and each
+    prompt's map is min-max normalised per frame. A prompt's point is its heatmap's first maximum.
 
     Args:
         similarity: (F, M * K, N) cosines, the K prompts of an action side by side.
-        grid_hw: Patches down and across.
+        grid_hw: Rows and columns of patches.
         placement: Where the source image lies in the network's input.
         config: Fusion and its weights.
 
@@ -93,12 +94,12 @@ def in_source(
     similarity: npt.NDArray[np.float32],
     image_hw: tuple[int, int],
 ) -> tuple[dict[str, Point], dict[str, Heatmap]]:
-    """What was located of one frame and action by name, in source pixels.
+    """Points and heatmaps by name of one frame and action, in source pixels.
 
     Args:
-        heatmaps: (4, h, w), see :class:`Located`.
-        points: (4, 2), the same.
-        similarity: (4,), the same.
+        heatmaps: (4, h, w) float32, see :class:`Located`.
+        points: (4, 2) int64, likewise.
+        similarity: (4,) float32, likewise.
         image_hw: Height and width of the source image.
 
     Returns:

@@ -38,13 +38,13 @@ from videogem_ros.datatypes import (
 from videogem_ros.errors import InvalidValueError, VideoGemError
 
 FrameChoice = Literal["newest", "all"] | Sequence[int]
-"""Whose heatmaps are wanted: the newest frame's, all frames', or those at these places."""
+"""Which frames of a window are grounded: the newest, all, or those at these indices."""
 
 TEXT_CACHE = 1024
-"""Texts whose embeddings are kept; three an action."""
+"""Most texts whose embeddings are kept; an action needs three."""
 
 PREPARED_FRAMES = 512
-"""Most frames whose network input a GPU keeps while they may come again in a later window."""
+"""Most frames whose preprocessed input is kept on a GPU for later windows."""
 
 
 class Grounder:
@@ -58,8 +58,8 @@ class Grounder:
 
     Attributes:
         encoder: Of the backbone's tower.
-        graphs: The recorded encoder passes, and why there are none where that is so.
-        comparisons: The same of what comes after the encoder.
+        graphs: Runs encoder passes, as CUDA graphs where possible.
+        comparisons: Runs what follows the encoder, likewise.
         input_hw: Height and width of the network's input in pixels.
 
     Raises:
@@ -91,7 +91,7 @@ class Grounder:
     def with_config(self, config: GroundingConfig) -> Grounder:
         """A grounder with another configuration that shares the backbone and all that is cached.
 
-        Features of one serve the other, so only what happens after the encoder may differ.
+        Both use the same features, so only what happens after the encoder may differ.
 
         Args:
             config: With this one's :data:`~videogem_ros.core.configuration.FEATURE_FIELDS`.
@@ -133,33 +133,33 @@ class Grounder:
         actions: Sequence[Sequence[Action]],
         frames: FrameChoice = "newest",
     ) -> list[list[Grounding]]:
-        """Ground windows that have nothing to do with each other, say of several cameras.
+        """Ground unrelated windows, for example of several cameras.
 
-        One encoder pass over all of them and one wait for the GPU; each window's groundings are
-        those that :meth:`ground` finds, within 1e-5 in float32. Their heatmaps may share an array,
-        which lives as long as any of them: copy what is to outlive the others.
+        Takes one encoder pass and one wait for the GPU. Each window's groundings are those that
+        :meth:`ground` finds, within 1e-5 in float32. Their heatmaps may share an array, which
+        stays in memory as long as any of them: copy those that are kept longer than the others.
 
         Args:
             windows: B windows, of any image sizes; see :meth:`encode_windows`.
-            actions: Each window's own.
-            frames: In every window the same choice.
+            actions: The actions of each window.
+            frames: As for :meth:`ground`, the same for every window.
 
         Returns:
             For each window what :meth:`ground` returns.
 
         Raises:
-            InvalidValueError: As for :meth:`ground`, or not one sequence of actions a window.
+            InvalidValueError: As for :meth:`ground`, or not one sequence of actions per window.
         """
         return self.locate_each(self.encode_windows(windows, frames), windows, actions)
 
     def warm_up(self, window: Window, actions: Sequence[Action]) -> None:
-        """Ground a window for nothing, so that the first real one of its kind does not wait.
+        """Ground a window and drop the result, so that the first real window is not slow.
 
         Args:
-            window: Of as many frames as will come; their content and size do not matter.
-            actions: One or more.
+            window: Has as many frames as the real ones; their content and size do not matter.
+            actions: One action or more.
         """
-        # Where passes are recorded, the second one is.
+        # The second pass is the one that is recorded as a CUDA graph.
         for _ in range(2 if self.graphs.used_on(self.device) else 1):
             self.ground(window, actions)
 
@@ -169,7 +169,7 @@ class Grounder:
         chosen = self._chosen(window, frames)
         if self.backbone.window_frames > 1:
             return self._encode(self._pixels(window.frames), chosen)
-        # Frames of an image backbone do not see each other: only the wanted ones are prepared.
+        # An image backbone encodes each frame on its own, so only the wanted ones.
         features = self._encode_images([window.frames[index] for index in chosen])
         return replace(features, frames=chosen)
 
@@ -180,12 +180,12 @@ class Grounder:
         """The encoder pass over several windows at once; see :meth:`ground_each`.
 
         Args:
-            windows: Of as many frames as a video backbone encodes jointly, or of any numbers for
-                an image backbone; image sizes may differ between windows.
-            frames: In every window the same choice.
+            windows: Each has as many frames as a video backbone encodes jointly, or any number
+                for an image backbone; image sizes may differ between windows.
+            frames: As for :meth:`ground`, the same for every window.
 
         Returns:
-            Of each window what :meth:`encode` returns.
+            For each window what :meth:`encode` returns.
 
         Raises:
             InvalidValueError: A window of another length, or frames outside one.
@@ -194,10 +194,10 @@ class Grounder:
             return [self.encode(window, frames) for window in windows]
         choices = [self._chosen(window, frames) for window in windows]
         if self.backbone.window_frames > 1:
-            chosen = choices[0]  # windows are all of one length
+            chosen = choices[0]  # all windows have the same length
             pixels = self._pixels([frame for window in windows for frame in window.frames])
             pixels = pixels.view(len(windows), -1, *pixels.shape[1:])
-            encoder = self.encoder  # which a recording holds, and not the grounder
+            encoder = self.encoder  # so that a CUDA graph does not keep the grounder alive
             patch_terms, class_terms = self.graphs.run(
                 chosen, lambda pixels: encoder.terms(pixels, chosen), pixels
             )
@@ -218,13 +218,13 @@ class Grounder:
 
     @torch.inference_mode()
     def encode_each(self, frames: Sequence[Frame]) -> list[Features]:
-        """Encode frames that have nothing to do with each other, of any sizes, in one pass.
+        """Encode unrelated frames of any sizes in one pass of an image backbone.
 
         Args:
-            frames: For an image backbone.
+            frames: The frames.
 
         Returns:
-            Of each frame the features of a window that is this frame alone.
+            For each frame the features of a window of this frame alone.
 
         Raises:
             InvalidValueError: The backbone encodes several frames jointly.
@@ -238,7 +238,7 @@ class Grounder:
         return self.encode_windows([Window((frame,)) for frame in frames])
 
     def _chosen(self, window: Window, frames: FrameChoice) -> tuple[int, ...]:
-        """The places in a window that the backbone can take."""
+        """Indices of the wanted frames in a window, whose length is checked."""
         joint = self.backbone.window_frames
         if joint > 1 and len(window) != joint:
             raise InvalidValueError(
@@ -247,7 +247,7 @@ class Grounder:
         return _places(frames, len(window))
 
     def _encode(self, pixels: Tensor, chosen: tuple[int, ...]) -> Features:
-        """One window (T, 3, H, W), by a recorded pass where there is one."""
+        """Features of one window (T, 3, H, W)."""
         encoder = self.encoder
 
         def passed(pixels: Tensor) -> tuple[Tensor, ...]:
@@ -258,15 +258,15 @@ class Grounder:
         return Features(patch_terms, class_terms, self._grid_hw, chosen)
 
     def _encode_images(self, frames: Sequence[Frame]) -> Features:
-        """Frames that do not see each other, in one pass; their places are counted through."""
+        """Features of frames that are encoded each on its own, in one pass."""
         return self._encode(self._pixels(frames), tuple(range(len(frames))))
 
     def _pixels(self, frames: Sequence[Frame]) -> Tensor:
         """Frames of any sizes as the network's input, (T, 3, H, W).
 
-        A video window shares most of its frames with those before and after it. A GPU keeps them
-        prepared as long as somebody holds the frame; a CPU prepares one in a fraction of a percent
-        of the time that it spends on a window, and would rather have the memory.
+        A video window shares most of its frames with those before and after it. On a GPU, inputs
+        are kept as long as the frame lives. On a CPU preprocessing takes a fraction of a percent
+        of a window's time, so memory is saved instead.
         """
         if self.device.type != "cuda" or self.backbone.window_frames == 1:
             return self._prepare(frames)
@@ -306,7 +306,7 @@ class Grounder:
 
         Args:
             features: Of this window, from :meth:`encode`.
-            window: Where the features come from; gives stamps and image size.
+            window: The window that the features are of; gives stamps and image size.
             actions: M actions.
 
         Returns:
@@ -324,15 +324,15 @@ class Grounder:
         """:meth:`locate` for several windows, with one wait for the GPU.
 
         Args:
-            features: Of each window.
-            windows: Where they come from.
-            actions: Each window's own.
+            features: Those of each window.
+            windows: The windows.
+            actions: The actions of each window.
 
         Returns:
             For each window what :meth:`locate` returns.
 
         Raises:
-            InvalidValueError: Not as many windows, features and sequences of actions.
+            InvalidValueError: Windows, features and sequences of actions differ in number.
         """
         if not len(features) == len(windows) == len(actions):
             raise InvalidValueError(
@@ -340,34 +340,34 @@ class Grounder:
                 f"a sequence of actions for each of {len(windows)} windows",
                 f"{len(actions)}, and features of {len(features)}",
             )
-        asked = [place for place, some in enumerate(actions) if some]
-        # Those that are asked the same and look alike are compared in one pass.
-        alike: dict[Hashable, list[int]] = {}
-        for place_ in asked:
-            like = (features[place_].grid_hw, windows[place_].hw, tuple(actions[place_]))
-            alike.setdefault(like, []).append(place_)
-        together = [
-            self._compare(_joined(features, places), windows[places[0]].hw, actions[places[0]])
-            for places in alike.values()
+        # Windows of one size with the same actions are compared in one pass.
+        groups: dict[Hashable, list[int]] = {}
+        for i, asked in enumerate(actions):
+            if asked:
+                alike = (features[i].grid_hw, windows[i].hw, tuple(asked))
+                groups.setdefault(alike, []).append(i)
+        compared = [
+            self._compare(
+                _joined([features[i] for i in group]), windows[group[0]].hw, actions[group[0]]
+            )
+            for group in groups.values()
         ]
-        landed = iter(to_host([tensor for compared in together for tensor in compared]))
+        on_host = iter(to_host([tensor for tensors in compared for tensor in tensors]))
         groundings: list[list[Grounding]] = [[] for _ in windows]
-        for places, compared in zip(alike.values(), together):
-            found = Found.of(tuple(itertools.islice(landed, len(compared))))
+        for group, tensors in zip(groups.values(), compared):
+            found = Found.of(tuple(itertools.islice(on_host, len(tensors))))
             scores = self._scores(found)
             first = 0
-            for place_ in places:
-                frames = dict(enumerate(features[place_].frames, first))
-                groundings[place_] = self._groundings(
-                    found, scores, frames, windows[place_], actions[place_]
-                )
+            for i in group:
+                frames = dict(enumerate(features[i].frames, first))
+                groundings[i] = self._groundings(found, scores, frames, windows[i], actions[i])
                 first += len(frames)
         return groundings
 
     def _compare(
         self, features: Features, image_hw: tuple[int, int], actions: Sequence[Action]
     ) -> tuple[Tensor, ...]:
-        """Features of one window with its actions' texts; does not wait for the device."""
+        """Compare features with actions' texts; does not wait for the device."""
         config = self.config
         texts = [text for action in actions for text in prompts_for(action, config.prompts).texts]
         embeddings = self._embed_texts([*texts, *config.presence.neutral])
@@ -382,7 +382,7 @@ class Grounder:
         """Presence scores (F, M) of what was found.
 
         Raises:
-            VideoGemError: Some of it is no number.
+            VideoGemError: A score or heatmap is NaN.
         """
         margins = presence_margin(
             found.cosines[..., PROMPT_KINDS.index("action")],
@@ -391,7 +391,7 @@ class Grounder:
         )
         slope, offset = self.backbone.presence_fit
         scores = presence_score(slope * margins + offset, self.config.presence)
-        # One patch that is no number leaves none in its heatmap.
+        # A NaN in one patch makes the whole min-max normalised heatmap NaN.
         corners = found.heatmaps[..., 0, 0]
         if not (np.isfinite(scores).all() and np.isfinite(corners).all()):
             raise VideoGemError(
@@ -408,12 +408,12 @@ class Grounder:
         window: Window,
         actions: Sequence[Action],
     ) -> list[Grounding]:
-        """What was found in one window, in the user's terms.
+        """The groundings of one window.
 
         Args:
-            found: In this window, and others.
+            found: What was found in this window and perhaps others.
             scores: (F, M) presence scores.
-            frames: This window's rows in both, and the place in the window that each is of.
+            frames: This window's rows in both, each with the index of its frame in the window.
             window: The window.
             actions: M actions.
         """
@@ -448,17 +448,17 @@ class Grounder:
 
     @torch.inference_mode()
     def choose(self, features: Features, candidates: Sequence[Action]) -> Action:
-        """The verb and the object of a free sentence that the class token fits best.
+        """The verb and the object of a free sentence that fit the class token best.
 
         The prompt probability is a softmax over all candidates' prompts, so the most probable one
-        is the one of highest cosine.
+        has the highest cosine.
 
         Args:
             features: Of the window, from :meth:`encode`.
-            candidates: One action or more, of one phrase: verbs and objects to choose from.
+            candidates: One action or more of the same phrase: verbs and objects to choose from.
 
         Returns:
-            The first candidate with the verb of one and the object of another, or the same, one.
+            The first candidate with the chosen verb and object, which may come from two others.
         """
         chosen = candidates[0]
         classes = embed_classes(features.class_terms, self.backbone.tower)
@@ -474,7 +474,7 @@ class Grounder:
         return chosen
 
     def _embed_texts(self, texts: Sequence[str]) -> Tensor:
-        """(len(texts), E) unit vectors; those not seen before are encoded."""
+        """(len(texts), E) unit vectors; only texts that are not cached are encoded."""
         known = self._embeddings
         unknown = [text for text in dict.fromkeys(texts) if text not in known]
         if unknown:
@@ -488,23 +488,22 @@ class Grounder:
 
     @property
     def recording_problem(self) -> str:
-        """Why passes, or what comes after them, could not be recorded; empty where they could."""
+        """Why something could not be recorded as a CUDA graph; empty where nothing failed."""
         return self.graphs.problem or self.comparisons.problem
 
     @property
     def device(self) -> torch.device:
-        """Where the backbone lies."""
+        """The device that the backbone is on."""
         return self.backbone.tower.class_embedding.device
 
 
-def _joined(features: Sequence[Features], places: Sequence[int]) -> Features:
-    """The features at these places, as if of one window."""
-    parts = [features[place_] for place_ in places]
+def _joined(parts: Sequence[Features]) -> Features:
+    """Features of several windows as if of one."""
     return join_features(parts, [frame for part in parts for frame in part.frames])
 
 
 def _places(frames: FrameChoice, count: int) -> tuple[int, ...]:
-    """A choice of frames as places in a window of ``count`` frames."""
+    """A choice of frames as indices into a window of ``count`` frames."""
     if frames == "newest":
         return (count - 1,)
     if frames == "all":

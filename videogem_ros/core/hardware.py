@@ -1,4 +1,4 @@
-"""Which dtypes a processor or GPU multiplies itself, as others are imitated many times slower."""
+"""Which dtypes a processor or GPU multiplies natively; emulated ones are many times slower."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ CPU_FLAGS = {
     torch.bfloat16: {"avx512_bf16", "amx_bf16", "bf16"},
     torch.float16: {"avx512_fp16", "amx_fp16", "asimdhp"},
 }
-"""What Linux calls the instructions, on x86 and on ARM; one of them is enough."""
+"""Linux's names for the CPU features, on x86 and ARM; one of them is enough."""
 
 
 @functools.cache
 def processor_fields() -> dict[str, str]:
-    """Fields of the first processor in /proc/cpuinfo; none where there is no such file."""
+    """Fields of the first processor in /proc/cpuinfo; empty where there is no such file."""
     fields: dict[str, str] = {}
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
@@ -27,14 +27,14 @@ def processor_fields() -> dict[str, str]:
 
 
 def multiplies(device: torch.device, dtype: torch.dtype) -> bool | None:
-    """Whether a device has instructions of its own for products of a dtype.
+    """Whether a device multiplies a dtype natively.
 
     Args:
         device: "cpu" or a CUDA device.
         dtype: float32, bfloat16 or float16.
 
     Returns:
-        The answer; None where the system does not tell.
+        The answer; None where the system does not report it.
     """
     if dtype not in CPU_FLAGS:
         return True
@@ -46,7 +46,7 @@ def multiplies(device: torch.device, dtype: torch.dtype) -> bool | None:
 
 
 def slowness(device: torch.device, dtype: torch.dtype) -> str:
-    """What must be said where a dtype is chosen that a device only imitates; empty elsewhere."""
+    """A warning where a device only emulates a dtype; empty where it does not."""
     if multiplies(device, dtype) is not False:
         return ""
     name = str(dtype).removeprefix("torch.")

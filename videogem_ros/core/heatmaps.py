@@ -11,7 +11,7 @@ from videogem_ros.core.tower import VisionTower
 from videogem_ros.datatypes import Features
 
 PROMPTS_TOGETHER = 3
-"""Prompts whose mixed features of a frame are there at once, where no own kernel makes them."""
+"""Prompts whose weighted features of a frame are in memory at once, without an own kernel."""
 
 
 def patch_similarity(
@@ -38,7 +38,7 @@ def patch_similarity(
     norm = (tower.ln_post.weight, tower.ln_post.bias, tower.ln_post.eps)
     if terms.dtype.itemsize > 2 or weights.shape[1] < len(text):
         return _cosines(tower.project(own.mix_and_norm(terms, weights, *norm)[0]), text)
-    # |y W|, of so many numbers, loses little in half precision: y . (W text) takes float32.
+    # y . (W text) needs float32; |y W|, a sum over many numbers, is accurate in half precision.
     directions = text @ tower.projection.float().T
     normed, along = own.mix_and_norm(terms, weights, *norm, terms.dtype, directions)
     embedded = normed @ tower.projection.to(terms.dtype)
@@ -49,7 +49,7 @@ def patch_similarity(
 def _of_frame(terms: Tensor, weights: Tensor, text: Tensor, tower: VisionTower) -> Tensor:
     """One frame's (L, N, D) terms by weights (P or 1, L) to cosines (P, N).
 
-    A few prompts at a time, as mixed features are much larger than what comes of them.
+    A few prompts at a time, as the weighted features are much larger than the cosines.
     """
     flat, similarity = terms.float().flatten(1), []
     for first in range(0, len(weights), PROMPTS_TOGETHER):
@@ -60,7 +60,7 @@ def _of_frame(terms: Tensor, weights: Tensor, text: Tensor, tower: VisionTower) 
 
 
 def _cosines(embedded: Tensor, text: Tensor) -> Tensor:
-    """Of unit vectors (F, P or 1, N, E) with those of the prompts (P, E), (F, P, N)."""
+    """Cosines (F, P, N) of unit vectors (F, P or 1, N, E) with those of the prompts (P, E)."""
     if embedded.shape[1] == 1:
         return (embedded[:, 0] @ text.T).transpose(1, 2)
     return torch.einsum("fpne,pe->fpn", embedded, text)
@@ -71,7 +71,7 @@ def upsample(similarity: Tensor, grid_hw: tuple[int, int], input_hw: tuple[int, 
 
     Args:
         similarity: (F, P, N), patches row by row.
-        grid_hw: Patches down and across.
+        grid_hw: Rows and columns of patches.
         input_hw: Network height and width in pixels.
 
     Returns:
@@ -101,5 +101,5 @@ def peaks(maps: Tensor) -> Tensor:
         (..., 2) int64, x and y.
     """
     width = maps.shape[-1]
-    first = maps.flatten(-2).argmax(dim=-1)  # torch.max documents: of several, the first
+    first = maps.flatten(-2).argmax(dim=-1)  # the first of several maxima, as torch documents
     return torch.stack([first % width, first // width], dim=-1)

@@ -1,7 +1,7 @@
-"""A vision transformer as the encoder walks it: references to a backbone's weights, in order.
+"""A vision transformer as the encoder uses it: references to a backbone's weights, in order.
 
-Backbones of any origin are described by a :class:`VisionTower`; the modules they come from stay
-untouched and usable.
+Every backbone is described by a :class:`VisionTower`; the modules that the weights belong to stay
+unchanged and usable.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from videogem_ros.core.fused import own_kernels
 
 SLOPE = 1.702
-"""Of QuickGELU's sigmoid."""
+"""QuickGELU is x sigmoid(SLOPE x)."""
 
 MLP_ROWS = 512
-"""Tokens that pass the MLP together on a CPU: its hidden layer stays near the cache."""
+"""Most tokens that pass the MLP at once on a CPU, so that its hidden layer fits the cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +72,7 @@ class Linear:
         return F.linear(x, self.weight, self.bias)
 
     def scaled(self, x: Tensor, product: float, bias: float = 1.0) -> Tensor:
-        """(..., in) to (..., out): product * x W^T + bias * b, scaled as the product is made."""
+        """(..., in) to (..., out): product * x W^T + bias * b, scaled within the product."""
         flat, weight = x.flatten(0, -2), self.weight.T
         if self.bias is None:
             out = torch.mm(flat, weight).mul_(product)
@@ -81,7 +81,7 @@ class Linear:
         return out.view(*x.shape[:-1], -1)
 
     def split(self, count: int) -> tuple[Linear, ...]:
-        """Views that give equal parts of the outputs, in order."""
+        """Layers that give equal parts of the outputs, in order; their weights are views."""
         biases = (None,) * count if self.bias is None else self.bias.chunk(count)
         return tuple(map(Linear, self.weight.chunk(count), biases))
 
@@ -97,7 +97,7 @@ class Block:
         ln_2: Norm before the MLP.
         expand: First MLP layer.
         contract: Second MLP layer.
-        activation: Between the two.
+        activation: Between the two MLP layers.
         scale_attention: (D,) layer scale of the attention, None for 1.
         scale_mlp: (D,) layer scale of the MLP, None for 1.
     """
@@ -113,7 +113,7 @@ class Block:
     scale_mlp: Tensor | None = None
 
     def project_to(self, attended: Tensor, out: Tensor) -> None:
-        """:meth:`project` (B, N, D) into (B, ..., D), of as many places."""
+        """Write :meth:`project` of (B, N, D) to ``out`` (B, ..., D), ... being N in any shape."""
         own = own_kernels(attended)
         direct = own is not None and out.is_contiguous() and out.dtype == attended.dtype
         if direct and self.out.bias is not None and self.scale_attention is None:
@@ -137,7 +137,7 @@ class Block:
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
     def feed_forward(self, y: Tensor) -> Tensor:
-        """What the MLP makes of its normalised input y, (B, N, D) in the weights' dtype."""
+        """The MLP's output for its normalised input y, (B, N, D) in the weights' dtype."""
         own = own_kernels(y)
         if not isinstance(self.activation, QuickGELU) or torch.is_grad_enabled():
             out = self.contract(self.activation(self.expand(y)))
@@ -157,7 +157,7 @@ class VisionTower:
         patch_embedding: (D, 3, p_h, p_w), a convolution without bias whose stride is its size.
         class_embedding: (D,).
         position_embedding: (1 + N, D): class token, then patches row by row on ``grid_hw``.
-        grid_hw: Patches down and across that the position embedding was trained for.
+        grid_hw: Rows and columns of patches that the position embedding was trained for.
         temporal_embedding: (T, D) of a video tower, whose T frames attend jointly; None for
             images.
         ln_pre: Norm before the first block, None where there is none.
@@ -190,12 +190,12 @@ class VisionTower:
 
     @property
     def frames(self) -> int:
-        """T, how many frames attend jointly; 1 for an image tower."""
+        """T, the number of frames that attend jointly; 1 for an image tower."""
         return 1 if self.temporal_embedding is None else self.temporal_embedding.shape[0]
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the blocks' products; what comes before and after them may be wider."""
+        """The dtype of the blocks' weights; what precedes and follows the blocks may be wider."""
         return self.blocks[0].qkv.weight.dtype
 
     @property
@@ -215,12 +215,12 @@ class VisionTower:
         return self.project(self.ln_post(x.float()))
 
     def project(self, y: Tensor) -> Tensor:
-        """What follows LN_post in :meth:`embed`: (..., D) float32 to (..., P)."""
+        """The part of :meth:`embed` after LN_post: (..., D) float32 to (..., P)."""
         return F.normalize(y @ self.projection.float(), dim=-1)
 
 
 def narrow(resblocks: nn.Module, dtype: torch.dtype) -> None:
-    """Round the weights of blocks' products; norms are computed in float32 and keep theirs."""
+    """Convert the weights of the blocks to a dtype, except the norms', which stay float32."""
     for block in resblocks.children():
         for part in block.children():
             if not isinstance(part, nn.LayerNorm):
@@ -228,7 +228,7 @@ def narrow(resblocks: nn.Module, dtype: torch.dtype) -> None:
 
 
 def blocks_of(resblocks: nn.Module) -> tuple[Block, ...]:
-    """Blocks of a transformer whose submodules are named as CLIP's.
+    """The blocks of a transformer whose submodules are named like CLIP's.
 
     Args:
         resblocks: Its blocks, with ``ln_1``, ``attn`` (in_proj_weight, in_proj_bias, out_proj),

@@ -24,18 +24,18 @@ def layer_weights(
     Returns:
         (F, P, L) float32; (1, 1, L) where the weights depend on neither frame nor prompt.
     """
-    if not config.uses_dynamic:  # and so need not look at the frames
+    if not config.uses_dynamic:
         return base_weights(class_terms.shape[1], config, text.device)
     return weights_from(leave_one_out(class_terms, text, tower), config)
 
 
 def base_weights(terms: int, config: GroundingConfig, device: torch.device) -> Tensor:
-    """Uniform weights, which are 1, or the configuration's static ones.
+    """The configuration's static weights, or uniform ones, which are 1.
 
     Args:
         terms: L.
         config: Weighting and static weights.
-        device: Where the weights are wanted.
+        device: The device of the result.
 
     Returns:
         (1, 1, L) float32.
@@ -45,7 +45,7 @@ def base_weights(terms: int, config: GroundingConfig, device: torch.device) -> T
 
 
 def leave_one_out(class_terms: Tensor, text: Tensor, tower: VisionTower) -> Tensor:
-    """What each prompt keeps of the video without each term.
+    """Similarity of each prompt with the class token without each term.
 
     e_l = LN_post(sum c - c_l) W_proj of unit length, sim_l = e_l . text.
 
@@ -63,10 +63,10 @@ def leave_one_out(class_terms: Tensor, text: Tensor, tower: VisionTower) -> Tens
 
 
 def weights_from(similarity: Tensor, config: GroundingConfig) -> Tensor:
-    """Weights from what the prompts keep; see :func:`layer_weights`.
+    """Layer weights from leave-one-out similarities; see :func:`layer_weights`.
 
-    Dynamic weights are w_d = softmax(-20 sim) over the last D terms, which replaces the mean 1 / D
-    of the base weights there; so the sum of the weights stays that of the base.
+    The dynamic weights softmax(-20 sim) over the last D terms, less their mean 1 / D, are added to
+    the base weights there, so the sum of the weights does not change.
 
     Args:
         similarity: (F, P, L) of :func:`leave_one_out`.

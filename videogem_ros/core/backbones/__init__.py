@@ -27,8 +27,8 @@ class Backbone(Protocol):
         preprocessing: How RGB pixels become the tower's input.
         input_hw: Default height and width of the network's input in pixels.
         logit_scale: Inverse temperature of the contrastive loss (CLIP: 100).
-        presence_fit: Platt's slope and offset of its margins on scenes such as it was trained on;
-            (1, 0) where they were not fitted. See :mod:`videogem_ros.core.presence`.
+        presence_fit: Platt's slope and offset, fitted to presence margins on scenes like those it
+            was trained on; (1, 0) where not fitted. See :mod:`videogem_ros.core.presence`.
         untrained: Whether the weights are random, so that points mean nothing.
     """
 
@@ -46,10 +46,10 @@ class Backbone(Protocol):
 
     @property
     def window_frames(self) -> int:
-        """T, how many frames are encoded jointly: 1 for images, 8 for ViCLIP."""
+        """T, the number of frames that are encoded jointly: 1 for images, 8 for ViCLIP."""
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
-        """Texts to unit vectors, to the last bit the same whatever other texts are beside them.
+        """Encode texts to unit vectors; each is bit for bit independent of the others.
 
         Args:
             texts: K texts; one longer than the context is cut and ends in the end token.
@@ -71,7 +71,7 @@ def load_backbone(
     device: str | torch.device = "cpu",
     dtype: str = "float32",
 ) -> Backbone:
-    """Load a backbone, from the hub's cache where it is there.
+    """Load a backbone; published weights come from the hub's cache, or are downloaded.
 
     Args:
         name: ``openclip:MODEL`` with a model name of open_clip or the path of a model
@@ -80,9 +80,9 @@ def load_backbone(
             ``.pt``, ``.pth`` or ``.bin`` file, or ``random:SEED`` for an untrained model. The
             family's usual weights where None.
         device: "cpu", "cuda", "cuda:1", ...
-        dtype: "float32", "bfloat16" or "float16", of the products and attention of the vision
-            tower's blocks. Embeddings, norms, the residual stream and the projection are float32
-            always, and so is the text tower.
+        dtype: "float32", "bfloat16" or "float16", for the products and attention of the vision
+            tower's blocks. Embeddings, norms, the residual stream, the projection and the text
+            tower are always float32.
 
     Returns:
         The backbone, in evaluation mode.
@@ -101,7 +101,7 @@ def load_backbone(
 
 
 def caveat(backbone: Backbone) -> str:
-    """What must be said wherever a backbone's points are shown; empty where nothing must."""
+    """A warning to show with a backbone's points; empty where there is none."""
     if backbone.untrained:
         return "untrained weights: the points mean nothing"
     if backbone.name.endswith(f":{TABLETOP}"):

@@ -1,4 +1,4 @@
-"""Weights from local files, checked against the module that is to hold them."""
+"""Weights from local files or the hub, checked against the module that they are loaded into."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from torch import Tensor, nn
 from videogem_ros.errors import InvalidValueError, WeightsError
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
-"""Endings of weight files; all but the first are pickles, read with ``weights_only=True``."""
+"""Suffixes of weight files; all but the first are pickles, read with ``weights_only=True``."""
 
 TABLETOP = "tabletop"
 """Model name of the small backbones that are part of the package, in either family."""
 SHIPPED = Path(__file__).parent / "shipped"
-"""Folder of their configuration and weights."""
+"""Folder of the small backbones' configuration and weights."""
 
 UNFITTED = (1.0, 0.0)
 """Platt's slope and offset that leave presence margins as they are."""
 PRESENCE_FIT = "presence_fit"
-"""Name of both in a safetensors file's metadata, "SLOPE OFFSET"."""
+"""Key of slope and offset in a safetensors file's metadata; the value is "SLOPE OFFSET"."""
 
 _Module = TypeVar("_Module", bound=nn.Module)
 
 
 def is_file_name(weights: str) -> bool:
-    """Whether a weights argument means a local file, be it there or not."""
+    """Whether a weights argument means a local file, which need not exist."""
     return Path(weights).suffix in SUFFIXES or Path(weights).is_file()
 
 
@@ -40,7 +40,7 @@ def random_seed(weights: str) -> int | None:
     """The seed of ``random:SEED``, None for any other weights.
 
     Raises:
-        InvalidValueError: What follows ``random:`` is no whole number of 64 bits.
+        InvalidValueError: What follows ``random:`` is not a whole number below 2^64.
     """
     kind, _, seed = weights.partition(":")
     if kind != "random":
@@ -52,25 +52,25 @@ def random_seed(weights: str) -> int | None:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Draw from a seed inside, and leave the generator outside as it was."""
+    """A context in which random numbers follow from a seed; the generator is restored after it."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
 
 
 def hub_file(repository: str, names: Sequence[str], tag: str) -> str:
-    """A file of a hub repository, from the cache where it is there.
+    """A file of a hub repository, from the cache or downloaded into it.
 
     Args:
         repository: "owner/name".
-        names: File names under which it may be there, the preferred one first.
+        names: Possible names of the file, the preferred one first.
         tag: What was asked for, for the error.
 
     Returns:
         The file's path in the cache.
 
     Raises:
-        WeightsError: It is neither cached nor to be had.
+        WeightsError: It is not cached and cannot be downloaded.
     """
     from huggingface_hub import (  # noqa: PLC0415 - only for published weights
         get_hf_file_metadata,
@@ -86,7 +86,7 @@ def hub_file(repository: str, names: Sequence[str], tag: str) -> str:
             return cached
 
     def is_there(name: str) -> bool:
-        # Asks once, without the client's retries: no network is an error at once, not in a minute.
+        # Without the client's retries, so that a missing network is an error at once.
         with suppress(EntryNotFoundError):
             get_hf_file_metadata(hf_hub_url(repository, name))
             return True
@@ -108,15 +108,15 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     """The tensors of a weight file.
 
     Args:
-        path: ``.safetensors``, or a pickle (``.pt``, ``.pth``, ``.bin``) that holds a state dict,
-            itself or under "state_dict" or "model"; a "module." before every name is taken off.
+        path: ``.safetensors``, or a pickle (``.pt``, ``.pth``, ``.bin``) that is a state dict or
+            holds one under "state_dict" or "model"; a prefix "module." of all names is removed.
 
     Returns:
         Tensors by name, on the CPU.
 
     Raises:
-        WeightsError: The file is not there, truncated, not a weight file, a TorchScript program,
-            or a pickle with more than tensors in it.
+        WeightsError: The file does not exist, is truncated, is not a weight file, is a
+            TorchScript program, or is a pickle that holds more than tensors.
     """
     path = Path(path)
     if not path.is_file():
@@ -136,13 +136,13 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
 
 
 def read_presence_fit(path: str | Path) -> tuple[float, float]:
-    """Platt's slope and offset that a weight file brings along; ``UNFITTED`` where none.
+    """Platt's slope and offset in a weight file's metadata; ``UNFITTED`` where there are none.
 
     Args:
-        path: A readable weight file; only ``.safetensors`` holds such numbers.
+        path: A readable weight file; only ``.safetensors`` has metadata.
 
     Raises:
-        WeightsError: What is there is no slope above zero and a finite offset.
+        WeightsError: They are not a slope above zero and a finite offset.
     """
     path = Path(path)
     if path.suffix != ".safetensors":
@@ -214,7 +214,7 @@ def _unreadable(path: Path, error: Exception) -> WeightsError:
 
 
 def fill(module: _Module, state: Mapping[str, Tensor], source: str) -> _Module:
-    """Copy a state dict into a module that must fit it exactly.
+    """Copy a state dict into a module; names and shapes must match exactly.
 
     Args:
         module: The module, any dtype.

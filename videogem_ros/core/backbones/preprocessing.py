@@ -19,8 +19,8 @@ class Preprocessing:
     """A backbone's resampling filter and normalisation.
 
     Attributes:
-        mean: Of the RGB channels, in [0, 1].
-        std: Of the RGB channels.
+        mean: Mean of the RGB channels, in [0, 1].
+        std: Standard deviation of the RGB channels.
         interpolation: "bicubic" or "bilinear".
         antialias: Whether the filter widens when it shrinks an image, as Pillow's does and
             OpenCV's does not.
@@ -65,7 +65,8 @@ def place(image_hw: tuple[int, int], input_hw: tuple[int, int], resize: str) -> 
     Args:
         image_hw: Source height and width in pixels.
         input_hw: Network height and width in pixels.
-        resize: "stretch" fills the input; "letterbox" keeps the aspect (to whole pixels), centred.
+        resize: "stretch" fills the input; "letterbox" keeps the aspect ratio (to whole pixels) and
+            centres the image.
 
     Returns:
         The placement.
@@ -82,9 +83,9 @@ def place(image_hw: tuple[int, int], input_hw: tuple[int, int], resize: str) -> 
 def to_source(
     x: float, y: float, content_hw: tuple[int, int], image_hw: tuple[int, int]
 ) -> tuple[float, float]:
-    """A pixel of the content to the source image's pixels.
+    """Map a pixel of the content to the source image.
 
-    Both count from the centre of the top left pixel, so centres map to centres:
+    Both coordinates are 0 at the centre of the top left pixel, and edges map to edges:
     x_source = (x + 1/2) W / w - 1/2.
 
     Args:
@@ -111,21 +112,21 @@ def to_pixels(
 ) -> Tensor:
     """Resample, round to whole levels as image libraries do, and normalise.
 
-    Images go to the device as they are. To a GPU they go through page-locked memory and nobody
-    waits for their arrival; the images may be changed as soon as this returns.
+    Images are uploaded as they are, to a GPU through page-locked memory without waiting; they may
+    be changed as soon as this returns.
 
     Args:
         images: T images (H, W, 3) uint8 RGB of one size, in any layout; read-only views are fine.
         placement: Where they go; the padding is the mean colour, which is zero after normalising.
         preprocessing: Filter, mean and standard deviation.
-        device: Where the resampling runs and the result lies.
-        dtype: Of the result.
+        device: Where the resampling runs and the result is.
+        dtype: Dtype of the result.
 
     Returns:
         (T, 3, input_h, input_w).
     """
     levels = _upload(images, device).permute(0, 3, 1, 2)
-    # In one layout, whatever the images': so no frame depends on how it came or what is beside it.
+    # One memory layout for all, so that results do not depend on the images' own or on the batch.
     x = levels.to(torch.float32, memory_format=torch.channels_last)
     height, width = placement.content_hw
     if tuple(x.shape[-2:]) != placement.content_hw:
@@ -153,7 +154,7 @@ def to_pixels(
 
 
 def _upload(images: Sequence[npt.NDArray[np.uint8]], device: torch.device) -> Tensor:
-    """Images of one size on a device, (T, H, W, 3) uint8; one of the CPU's is not copied."""
+    """Images of one size on a device, (T, H, W, 3) uint8; on a CPU a single one is not copied."""
     if device.type == "cuda":
         shape = (len(images), *images[0].shape)
         locked = torch.empty(shape, dtype=torch.uint8, pin_memory=True)
@@ -166,16 +167,16 @@ def _upload(images: Sequence[npt.NDArray[np.uint8]], device: torch.device) -> Te
 
 
 class _Writable:
-    """Says of a read-only array, which torch warns of, that it is not; nobody here writes."""
+    """Presents a read-only array as writable, as torch would warn; nothing here writes to it."""
 
     def __init__(self, array: npt.NDArray[np.uint8]) -> None:
         interface = array.__array_interface__
         self.__array_interface__ = interface | {"data": (interface["data"][0], False)}
-        self.array = array  # lives as long as what is made of it
+        self.array = array  # keeps its memory alive
 
 
 def _as_tensor(image: npt.NDArray[np.uint8]) -> Tensor:
-    """An image's memory as a tensor to read; a copy where torch has no strides for it."""
+    """An image's memory as a tensor to read; a copy where strides are negative."""
     if min(image.strides) < 0:
         # NumPy takes one row or column for contiguous, whichever way it runs.
         return torch.from_numpy(image.copy(order="C"))
