@@ -1,10 +1,10 @@
 """What to ground next: camera frames and commands go in, groundings of the newest window come out.
 
-A session owns no thread, no socket and no clock. It is not safe for threads by itself, but made to
-be shared by two: whatever callbacks may call (:meth:`Session.push`, the commands,
-:meth:`Session.reset`, :meth:`Session.take` and all that reads) returns at once and belongs under
-one lock; :meth:`Session.run`, which takes the time, touches none of their state and needs no lock
-while a single worker calls it.
+A session owns no thread, no socket and no clock. It does not lock, but two threads can share it:
+what callbacks call (:meth:`Session.push`, the commands, :meth:`Session.reset`,
+:meth:`Session.take` and everything that only reads) returns at once and has to be guarded by one
+lock; :meth:`Session.run`, the slow part, touches none of that state and needs no lock as long as
+a single worker calls it.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from videogem_ros.window import FrameBuffer, Push, WindowConfig, check_range
 
 @dataclass(frozen=True)
 class SessionConfig(WindowConfig):
-    """What a session grounds; the attributes of :class:`WindowConfig` and these.
+    """What a session grounds: the attributes of :class:`WindowConfig`, and these.
 
     Attributes:
         ground: Which frames of a window get heatmaps and points: the ``newest`` or ``all``.
-        max_actions: Most actions that may stand at once, at least 1.
-        max_feature_bytes: Most bytes to keep of frames that a later window can take again (image
-            backbones), at least 0: of their features and, where all frames are grounded, their
-            heatmaps. Heatmaps go first, of each the least recently used ones.
+        max_actions: Most actions that are grounded at once, at least 1.
+        max_feature_bytes: Most bytes of features and, where all frames are grounded, heatmaps
+            that are cached for frames of later windows (image backbones), at least 0. Heatmaps
+            are dropped before features, the least recently used first.
 
     Raises:
-        InvalidValueError: a value is outside what it may be.
+        InvalidValueError: A value is outside its range.
     """
 
     ground: Literal["newest", "all"] = "newest"
@@ -54,15 +54,15 @@ class SessionConfig(WindowConfig):
 
 
 class Status(enum.Enum):
-    """Whether there is something to ground, and if not, why; the value is its description."""
+    """Whether there is something to ground, and if not, why; the values are descriptions."""
 
     READY = "ready"
     NO_FRAMES = "no frames"
     WAITING_FOR_FRAMES = "waiting for frames"
-    """Frames do not span the window yet, and the session is to wait for that."""
+    """Frames do not span the window yet, and ``start`` is "wait"."""
     NO_COMMAND = "no command"
     NOTHING_NEW = "nothing new"
-    """The newest window has been taken for the standing command."""
+    """The newest window has been taken for the current command already."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,8 +72,8 @@ class Job:
     Attributes:
         window: The frames.
         actions: The actions, at least one.
-        command_id: Number of the command that the actions are of; see :attr:`Session.command_id`.
-        choosable: The frames that later windows may take again.
+        command_id: Number of the command that was current; see :attr:`Session.command_id`.
+        choosable: The buffered frames, which later windows may contain.
     """
 
     window: Window
@@ -87,15 +87,15 @@ class Counts:
     """What a session has seen and done so far.
 
     Attributes:
-        pushes: Frames pushed, by what became of them.
+        pushes: Number of pushed frames by outcome.
         resets: Calls of :meth:`Session.reset`.
-        commands: Commands given, stops included.
+        commands: Commands given, including those that stop.
         windows_superseded: Windows that were ready to be grounded when a newer one replaced them.
-        windows_grounded: Windows grounded, for the standing command or others.
-        encoder_passes: Passes of the backbone over a window, or over one frame of it where it
-            encodes each frame on its own.
-        encoder_passes_saved: Passes that were not needed because the features were known.
-        buffered_frames: Frames held at this moment.
+        windows_grounded: Windows grounded, for commands or by :meth:`Session.take_for`.
+        encoder_passes: Passes of the backbone over a window, or over one frame of it for an image
+            backbone.
+        encoder_passes_saved: Passes that were not needed because the features were cached.
+        buffered_frames: Frames in the buffer now.
         buffered_bytes: Bytes of their images.
     """
 
@@ -121,20 +121,21 @@ class Counts:
 
     @property
     def restarts(self) -> int:
-        """How many times a frame started the window anew, whatever the cause."""
+        """Number of frames that restarted the window, for any reason."""
         return sum(count for push, count in self.pushes.items() if push.restarted)
 
 
 class Session:
-    """One camera's sliding window and the command that stands for it.
+    """The sliding window of one camera and the current command.
 
     Args:
         grounder: Grounds the windows.
-        config: How windows are put together and what of them is grounded; the default where None.
-        parse: Splits one line of a command into actions, none where it holds no words.
+        config: How windows are formed and which frames are grounded; the default where None.
+        parse: Splits one line of a command into actions; returns none where it has no words.
 
     Raises:
-        InvalidValueError: ``config.frames`` is not what a video backbone encodes jointly.
+        InvalidValueError: ``config.frames`` is not the number that a video backbone encodes
+            jointly.
     """
 
     def __init__(
@@ -173,45 +174,45 @@ class Session:
         return outcome
 
     def set_action(self, text: str) -> tuple[Action, ...]:
-        """Replace the standing command.
+        """Replace the current command.
 
         Args:
-            text: One action or several, on lines of their own or joined in one sentence; without
-                any words at all ("", blanks) the session stops grounding.
+            text: One action or several, on separate lines or joined in one sentence; an empty or
+                blank text stops grounding.
 
         Returns:
-            The actions that stand now.
+            The current actions.
 
         Raises:
-            InvalidValueError: a line has characters but no words, or there are more actions than
-                ``max_actions``; the command that stood before still stands.
+            InvalidValueError: A line has characters but no words, or there are more actions than
+                ``max_actions``; the command before stays current.
         """
         return self.set_actions(text.splitlines())
 
     def set_actions(self, texts: Iterable[str]) -> tuple[Action, ...]:
-        """Replace the standing command by several texts; see :meth:`set_action`.
+        """Replace the current command by several texts; see :meth:`set_action`.
 
         Returns:
-            The actions that stand now, each once.
+            The current actions, each once.
 
         Raises:
-            InvalidValueError: as for :meth:`set_action`.
+            InvalidValueError: As for :meth:`set_action`.
         """
         self._actions = self.parse(texts)
         self._commands += 1
         return self._actions
 
     def add_actions(self, text: str) -> tuple[Action, ...]:
-        """Let actions stand beside those that do; beyond ``max_actions`` the oldest ones go.
+        """Add actions to the current ones; beyond ``max_actions`` the oldest are dropped.
 
         Args:
-            text: As for :meth:`set_action`; without any words nothing stands any more.
+            text: As for :meth:`set_action`; an empty or blank text stops grounding.
 
         Returns:
-            The actions that stand now.
+            The current actions.
 
         Raises:
-            InvalidValueError: as for :meth:`set_action`.
+            InvalidValueError: As for :meth:`set_action`.
         """
         added = self.parse(text.splitlines())
         standing = tuple(dict.fromkeys((*self._actions, *added)))
@@ -220,10 +221,10 @@ class Session:
         return self._actions
 
     def parse(self, texts: Iterable[str]) -> tuple[Action, ...]:
-        """The actions that texts hold, each once; the standing command is left alone.
+        """The actions in texts, each once; the current command does not change.
 
         Raises:
-            InvalidValueError: as for :meth:`set_action`.
+            InvalidValueError: As for :meth:`set_action`.
         """
         actions: dict[Action, None] = {}
         for text in filter(None, map(str.strip, texts)):
@@ -238,7 +239,7 @@ class Session:
         return tuple(actions)
 
     def use(self, grounder: Grounder) -> None:
-        """Ground with another grounder from the next run on; nothing that is known is lost.
+        """Ground with another grounder from the next run on; cached features are kept.
 
         Args:
             grounder: From :meth:`~videogem_ros.core.Grounder.with_config` of the one before.
@@ -246,23 +247,23 @@ class Session:
         self._worker.grounder = grounder
 
     def reset(self) -> None:
-        """Forget all frames; the standing command stays."""
+        """Forget all frames; the command stays current."""
         self._buffer.clear()
         self._resets += 1
 
     @property
     def actions(self) -> tuple[Action, ...]:
-        """The standing actions; none where no command stands."""
+        """The actions of the current command; none where there is no command."""
         return self._actions
 
     @property
     def command_id(self) -> int:
-        """Number of the standing command: 0 before the first, one more with each."""
+        """Number of the current command: 0 before the first, and one more with each."""
         return self._commands
 
     @property
     def status(self) -> Status:
-        """Whether :meth:`take` has something to give; frames are looked at before commands."""
+        """Whether :meth:`take` returns a job; missing frames are reported before other reasons."""
         if not self._buffer.ready:
             return Status.WAITING_FOR_FRAMES if len(self._buffer) else Status.NO_FRAMES
         if not self._actions:
@@ -273,7 +274,7 @@ class Session:
 
     @property
     def counts(self) -> Counts:
-        """What the session has seen and done so far, as of now."""
+        """What the session has seen and done so far."""
         return Counts(
             pushes={outcome: self._pushes[outcome] for outcome in Push},
             resets=self._resets,
@@ -295,10 +296,10 @@ class Session:
         return self._buffer.window()
 
     def take(self) -> Job | None:
-        """The newest window for the standing command, once for each newest frame and command.
+        """The newest window for the current command, once per newest frame and command.
 
         Returns:
-            What to :meth:`run`; None where :attr:`status` is not ``READY``.
+            A job for :meth:`run`; None where :attr:`status` is not ``READY``.
         """
         if self.status is not Status.READY:
             return None
@@ -306,13 +307,13 @@ class Session:
         return self.take_for(self._actions)
 
     def take_for(self, actions: Sequence[Action]) -> Job | None:
-        """The newest window for any actions; what the standing command gets does not change.
+        """The newest window for any actions; does not affect :meth:`take`.
 
         Args:
-            actions: At least one, for example of :meth:`parse`.
+            actions: At least one, for example from :meth:`parse`.
 
         Returns:
-            What to :meth:`run`; None where there is no window.
+            A job for :meth:`run`; None where there is no window.
         """
         window = self._buffer.window()
         if window is None:
@@ -324,12 +325,12 @@ class Session:
 
         Returns:
             One grounding for each action and wanted frame: by action, then by time. Where an image
-            backbone grounds all frames their arrays are read-only, as later windows share them.
+            backbone grounds all frames, the arrays are read-only, as later windows share them.
         """
         return self._worker.run(job)
 
     def ground(self) -> list[Grounding]:
-        """Ground the newest window for the standing command: :meth:`take`, then :meth:`run`.
+        """Ground the newest window for the current command: :meth:`take`, then :meth:`run`.
 
         Returns:
             The groundings; none where :attr:`status` is not ``READY``.
@@ -341,22 +342,22 @@ class Session:
 class _Worker:
     """Grounds windows, and encodes and grounds nothing twice.
 
-    What is encoded by itself, and so can be used again, is a window of a video backbone or a
-    frame of an image backbone: the pieces. The features of a piece are kept while a job can ask
-    for it again: those of the newest window, and of an image backbone's frames that later windows
-    may choose. So are those frames' groundings, by action, where all frames are grounded.
+    A piece is what is encoded on its own: a window of a video backbone, or a frame of an image
+    backbone. Features of a piece are cached while a later job can need them: those of the newest
+    window, and of an image backbone's frames that later windows may contain. Where all frames are
+    grounded, so are these frames' groundings by action.
     """
 
     def __init__(self, grounder: Grounder, config: SessionConfig) -> None:
         self.grounder = grounder  # set by callbacks, read once a run
-        self._finder = grounder  # of all that was found
+        self._finder = grounder  # which found all that is in _found
         self.windows = self.passes = self.passes_saved = 0
         self._config = config
         self._known: dict[tuple[Frame, ...], Features] = {}  # least recently used first
         self._found: dict[tuple[Frame, Action], Grounding] = {}  # the same
 
     def run(self, job: Job) -> list[Grounding]:
-        grounder = self.grounder  # which may be another one before this run is over
+        grounder = self.grounder  # read once, as a callback may replace it during this run
         if grounder is not self._finder:
             self._finder, self._found = grounder, {}
         by_frame = self._config.ground == "all" and grounder.backbone.window_frames == 1
@@ -413,7 +414,7 @@ class _Worker:
         ]
 
     def _keep(self, pieces: set[tuple[Frame, ...]]) -> None:
-        """Forget all others; before encoding, so that they make room for what is new."""
+        """Forget all other pieces; before encoding, to free their memory first."""
         self._known = {piece: self._known[piece] for piece in self._known if piece in pieces}
         self._found = {
             (frame, action): found
@@ -422,7 +423,7 @@ class _Worker:
         }
 
     def _make_room(self) -> None:
-        """Forget groundings, then features, beyond what may be kept."""
+        """Forget groundings, then features, beyond ``max_feature_bytes``."""
         excess = sum(map(_nbytes, self._known.values())) - self._config.max_feature_bytes
         excess += sum(map(_nbytes_of_maps, self._found.values()))
         while self._found and excess > 0:
@@ -450,7 +451,7 @@ def _nbytes_of_maps(grounding: Grounding) -> int:
 
 
 def _frozen(grounding: Grounding) -> Grounding:
-    """The same in memory of its own, that nobody can write to: later windows hold it as well."""
+    """A copy with read-only arrays, as later windows share it."""
     return replace(
         grounding,
         heatmaps={
@@ -463,7 +464,7 @@ def _frozen(grounding: Grounding) -> Grounding:
 
 
 def _fixed(array: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """A copy that cannot be written to, and keeps nothing else of a window's in memory."""
+    """A read-only copy, which keeps no larger array alive."""
     copied: npt.NDArray[np.float32] = array.copy()
     copied.setflags(write=False)
     return copied

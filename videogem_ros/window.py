@@ -1,9 +1,9 @@
 """The sliding window: which camera frames are grounded together, chosen by their header stamps.
 
-T frames stand ``frame_interval_s`` apart, counted back from the newest one; for each place the
-frame nearest in time is taken from a buffer of bounded memory, so the camera's rate does not
-matter: between places of a fast camera frames are passed over, a slow camera's frames stand in
-several places. Only stamps are looked at, never a clock.
+A window has T slots ``frame_interval_s`` apart, counted back from the newest frame. Each slot gets
+the frame nearest in time from a buffer of bounded memory, so the camera's rate does not matter:
+frames of a fast camera between slots are skipped, frames of a slow camera fill several slots.
+Only stamps count, never a clock.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from videogem_ros.errors import InvalidValueError, check_choice
 NS_PER_S = 1_000_000_000
 
 LONGEST_INTERVAL_S = 1e6
-"""Of what has a limit for no other reason than that nanoseconds must stay whole numbers."""
+"""Limit of durations that need none but for exact arithmetic in nanoseconds."""
 
 
 class Push(enum.Enum):
-    """What became of a pushed frame; the value is its description."""
+    """What became of a pushed frame; the values are descriptions."""
 
     ACCEPTED = "accepted"
     """It is the newest frame now."""
     OUT_OF_ORDER = "out of order"
-    """Older than the newest frame; kept in its place, the newest frame stays the newest."""
+    """Older than the newest frame; inserted by its stamp."""
     DUPLICATE = "duplicate stamp"
-    """A frame of this stamp is there already; dropped (a driver that stamps nothing ends here)."""
+    """A frame of this stamp exists already; dropped (as from a driver that sets no stamps)."""
     LATE = "too late"
-    """Out of order and older than anything a window can still choose; dropped."""
+    """Out of order and older than anything a window can still contain; dropped."""
     GAP = "restarted after a gap"
     """More than the longest gap after the newest frame; the frames before were dropped."""
     TIME_JUMP = "restarted after a jump back in time"
@@ -52,34 +52,34 @@ class Push(enum.Enum):
 
     @property
     def restarted(self) -> bool:
-        """Whether the frames before were dropped, so that the window starts anew."""
+        """Whether the frames before were dropped, so that the window restarts."""
         return self in (Push.GAP, Push.TIME_JUMP, Push.RESOLUTION, Push.CAMERA)
 
 
 @dataclass(frozen=True)
 class WindowConfig:
-    """How a window is put together.
+    """How windows are formed.
 
     Attributes:
         frames: T, frames in a window, at least 1; None for as many as the backbone encodes
-            jointly (a buffer used without a backbone takes 1).
-        frame_interval_s: Seconds between the places of a window; 0.25 in the paper's evaluation.
-        start: What happens before the frames span the whole window: ``fill`` lets the oldest
-            frame stand in the places before it, ``wait`` gives no window until then.
-        tolerance_intervals: How far, in frame intervals, a chosen frame may be from its place
-            where a nearer one was pushed, in [0, 0.5]; frames that lie closer together than
-            this needs are thinned out. 0 keeps every frame.
-        max_gap_intervals: The longest hole between two frames, in frame intervals, at least 1; a
-            longer one starts the window anew. 8 is the paper's window.
-        time_jump_s: A frame older than the newest by more than this many seconds is taken for
-            time having jumped back (looping bag, restarted clock), by less for one out of order.
+            jointly (1 for a buffer without a backbone).
+        frame_interval_s: Seconds between the slots of a window; 0.25 in the paper's evaluation.
+        start: What happens before the frames span the whole window: ``fill`` repeats the oldest
+            frame in the slots before it, ``wait`` gives no window until then.
+        tolerance_intervals: How far, in frame intervals, a chosen frame may be from its slot
+            although a nearer one was pushed, in [0, 0.5]; frames that are denser than this
+            requires are thinned out. 0 keeps every frame.
+        max_gap_intervals: The longest gap between two frames, in frame intervals, at least 1; a
+            longer one restarts the window. 8 is the paper's window.
+        time_jump_s: A frame that is older than the newest by more than this many seconds means
+            that time has jumped back (looping bag, restarted clock); by less, that it is out of
+            order.
         max_buffer_frames: Most frames to hold, at least ``frames``.
-        max_buffer_bytes: Most bytes of images to hold. Where either bound is reached, frames are
-            thinned out beyond the tolerance; the oldest and the newest are held whatever their
-            size.
+        max_buffer_bytes: Most bytes of images to hold. Beyond either limit, frames are thinned out
+            regardless of the tolerance; the oldest and the newest frame are always held.
 
     Raises:
-        InvalidValueError: a value is outside what it may be.
+        InvalidValueError: A value is outside its range.
     """
 
     frames: int | None = None
@@ -106,10 +106,10 @@ class WindowConfig:
 def check_range(
     field: str, value: Any, least: float, most: float = math.inf, kind: type[Any] = Real
 ) -> None:
-    """Refuse what is not a finite number (of a kind) in [least, most].
+    """Refuse a value that is not a finite number of this kind in [least, most].
 
     Raises:
-        InvalidValueError: it is not.
+        InvalidValueError: It is not.
     """
     if isinstance(value, kind) and math.isfinite(value) and least <= value <= most:
         return
@@ -119,15 +119,15 @@ def check_range(
 
 
 class FrameBuffer:
-    """The frames that the newest window, or a later one, can choose from.
+    """The frames that the newest window, or a later one, can contain.
 
-    A chosen frame is the nearest to its place of all frames pushed since the last restart, or is
-    within the tolerance of its place; of two equally near the newer one is taken. That holds
-    whatever the order of arrival while no bound is reached; beyond a bound the tolerance grows,
-    but the window's span stays covered.
+    The frame in a slot is the nearest of all frames pushed since the last restart, or is within
+    the tolerance of its slot; of two equally near ones the newer is taken. This holds for any
+    order of arrival while no limit is reached; beyond a limit the tolerance grows, but the
+    window's span stays covered.
 
     Args:
-        config: How windows are put together.
+        config: How windows are formed.
     """
 
     def __init__(self, config: WindowConfig) -> None:
@@ -135,7 +135,7 @@ class FrameBuffer:
         interval_ns = config.frame_interval_s * NS_PER_S
         self._ages_ns = [round(k * interval_ns) for k in reversed(range(config.frames or 1))]
         self._tolerance_ns = round(config.tolerance_intervals * interval_ns)
-        # A window of one frame has no span that a hole could lie in.
+        # A window of one frame has no span in which a gap could be.
         single = len(self._ages_ns) == 1
         self._max_gap_ns = math.inf if single else config.max_gap_intervals * interval_ns
         self._time_jump_ns = config.time_jump_s * NS_PER_S
@@ -154,7 +154,7 @@ class FrameBuffer:
 
     @property
     def newest(self) -> Frame | None:
-        """The frame with the latest stamp; None when there is no frame."""
+        """The frame with the latest stamp; None where there is no frame."""
         return self._frames[-1] if self._frames else None
 
     @property
@@ -162,24 +162,24 @@ class FrameBuffer:
         """Whether there is a window: any frame, or with ``start="wait"`` the whole span."""
         if not self._frames or self._config.start == "fill":
             return bool(self._frames)
-        return self._frames[0].stamp_ns <= self._oldest_place_ns + self._tolerance_ns
+        return self._frames[0].stamp_ns <= self._oldest_slot_ns + self._tolerance_ns
 
     @property
-    def _oldest_place_ns(self) -> int:
+    def _oldest_slot_ns(self) -> int:
         return self._frames[-1].stamp_ns - self._ages_ns[0]
 
     def push(self, frame: Frame) -> Push:
-        """Take a frame in, in its place by its stamp.
+        """Take a frame in and insert it by its stamp.
 
         Returns:
             What became of it.
         """
-        place = bisect_left(self._frames, frame.stamp_ns, key=_stamp_ns)
-        outcome = self._judge(frame, place)
+        index = bisect_left(self._frames, frame.stamp_ns, key=_stamp_ns)
+        outcome = self._judge(frame, index)
         if outcome.restarted:
-            self._frames, place = [], 0
+            self._frames, index = [], 0
         if outcome.kept:
-            self._frames.insert(place, frame)
+            self._frames.insert(index, frame)
             self._forget_outlived()
             self._thin_out()
         return outcome
@@ -189,7 +189,7 @@ class FrameBuffer:
         self._frames = []
 
     def window(self) -> Window | None:
-        """The T frames nearest to their places, counted back from the newest frame.
+        """The T frames nearest to their slots, counted back from the newest frame.
 
         Returns:
             The window; None where :attr:`ready` is False.
@@ -204,7 +204,7 @@ class FrameBuffer:
         around = self._frames[max(after - 1, 0) : after + 1]
         return min(reversed(around), key=lambda frame: abs(frame.stamp_ns - time_ns))
 
-    def _judge(self, frame: Frame, place: int) -> Push:
+    def _judge(self, frame: Frame, index: int) -> Push:
         if not self._frames:
             return Push.ACCEPTED
         newest = self._frames[-1]
@@ -212,7 +212,7 @@ class FrameBuffer:
         if ahead_ns < -self._time_jump_ns:
             return Push.TIME_JUMP
         if ahead_ns <= 0:
-            return self._judge_older(frame, place)
+            return self._judge_older(frame, index)
         changes = {
             Push.RESOLUTION: frame.hw != newest.hw,
             Push.CAMERA: frame.frame_id != newest.frame_id,
@@ -220,42 +220,42 @@ class FrameBuffer:
         }
         return next((change for change, seen in changes.items() if seen), Push.ACCEPTED)
 
-    def _judge_older(self, frame: Frame, place: int) -> Push:
-        following = self._frames[place]
+    def _judge_older(self, frame: Frame, index: int) -> Push:
+        following = self._frames[index]
         if following.stamp_ns == frame.stamp_ns:
             return Push.DUPLICATE
-        outlived = place == 0 and following.stamp_ns <= self._oldest_place_ns
-        # What was restarted from must not come back with a straggler.
+        outlived = index == 0 and following.stamp_ns <= self._oldest_slot_ns
+        # A late frame from before a restart must not get in.
         severed = following.stamp_ns - frame.stamp_ns > self._max_gap_ns
         foreign = (frame.hw, frame.frame_id) != (following.hw, following.frame_id)
         return Push.LATE if outlived or severed or foreign else Push.OUT_OF_ORDER
 
     def _forget_outlived(self) -> None:
-        """Drop what no window can choose: all but one of the frames up to the oldest place."""
-        while len(self._frames) > 1 and self._frames[1].stamp_ns <= self._oldest_place_ns:
+        """Drop what no window can contain: all but the last frame up to the oldest slot."""
+        while len(self._frames) > 1 and self._frames[1].stamp_ns <= self._oldest_slot_ns:
             del self._frames[0]
 
     def _thin_out(self) -> None:
         """Drop frames whose neighbours can stand in for them.
 
-        Where b lies between a and c, any place in between is within (c - a) / 2 of a or c. So b
-        is not needed while c - a is at most twice the tolerance; beyond a bound, the frame goes
-        that is missed least. The outermost frames stay.
+        For a frame b between a and c, any time in between is within (c - a) / 2 of a or c. So b
+        is not needed while c - a is at most twice the tolerance. Beyond a limit, the frame is
+        dropped whose neighbours are closest to each other. The oldest and newest stay.
         """
         while len(self) > 2:
-            hole_ns, dropped = min(
-                (self._hole_ns(place), place) for place in range(1, len(self) - 1)
+            gap_ns, dropped = min(
+                (self._gap_without_ns(index), index) for index in range(1, len(self) - 1)
             )
-            if hole_ns > 2 * self._tolerance_ns and not self._over_bounds:
+            if gap_ns > 2 * self._tolerance_ns and not self._over_limits:
                 return
             del self._frames[dropped]
 
-    def _hole_ns(self, place: int) -> int:
-        """How long a hole the frame at a place between others would leave."""
-        return self._frames[place + 1].stamp_ns - self._frames[place - 1].stamp_ns
+    def _gap_without_ns(self, index: int) -> int:
+        """The gap that dropping the frame at an index between others would leave."""
+        return self._frames[index + 1].stamp_ns - self._frames[index - 1].stamp_ns
 
     @property
-    def _over_bounds(self) -> bool:
+    def _over_limits(self) -> bool:
         config = self._config
         return len(self) > config.max_buffer_frames or self.nbytes > config.max_buffer_bytes
 
