@@ -1,8 +1,8 @@
 """Image messages to RGB arrays and back, with NumPy and OpenCV alone.
 
 Works on the plain fields of ``sensor_msgs/Image`` and ``sensor_msgs/CompressedImage`` and, duck
-typed, on their messages, whoever made them: rclpy, rosbags or a DDS binding. Encodings have the
-names of ``sensor_msgs/image_encodings.hpp``. What cannot be converted raises EncodingError.
+typed, on the messages of rclpy, rosbags or a DDS binding. Encodings have the names of
+``sensor_msgs/image_encodings.hpp``. What cannot be converted raises EncodingError.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ class _Layout:
     """How an encoding's pixels lie in memory, and what makes RGB (or metres) of them.
 
     Attributes:
-        channels: Samples of a pixel, in a row that holds ``width`` pixels.
+        channels: Samples per pixel, in rows of ``width`` pixels.
         convert: From (rows, width, channels) samples, of 8 bits for RGB, to the image.
         sample: NumPy type of a sample, without its byte order.
-        rows: Numerator and denominator of rows in memory to rows of the image: planar encodings
-            keep their chroma below the luma.
-        multiple_hw: What height and width must be multiples of.
-        least_px: The fewest pixels either way that can be converted.
+        rows: Rows in memory per row of the image, as numerator and denominator: planar encodings
+            store chroma below luma.
+        multiple_hw: Height and width must be multiples of these.
+        least_px: Least height and width that can be converted.
     """
 
     channels: int
@@ -138,10 +138,10 @@ def decode_image(
 ) -> npt.NDArray[np.uint8]:
     """RGB pixels of a ``sensor_msgs/Image``'s fields.
 
-    16-bit samples v become round(v / 257): the whole range onto the whole range, as cv_bridge
-    does it, and not each image's own range, so that brightness stays comparable between frames.
-    YUV is BT.601 with luma in [16, 235]. Alpha is left out. Bytes after the last row's pixels may
-    be missing or too many, since drivers hand over whole buffers.
+    16-bit samples v become round(v / 257), as in cv_bridge: the full range is mapped, not each
+    image's own range, so that brightness stays comparable between frames. YUV is BT.601 with luma
+    in [16, 235]. Alpha is dropped. Padding after the last row may be missing or longer than a
+    row's, since drivers hand over whole buffers.
 
     Args:
         encoding: Name out of ``sensor_msgs/image_encodings.hpp``: rgb, bgr, rgba, bgra and mono
@@ -233,10 +233,14 @@ def decode_compressed(
     return np.asarray(cv2.cvtColor(_eight_bits(bgr), cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
+def time_ns(time: Any) -> int:
+    """A ``builtin_interfaces/Time`` in nanoseconds."""
+    return int(time.sec) * 10**9 + int(time.nanosec)
+
+
 def header_stamp_ns(message: Any) -> int:
     """Header stamp of any message that has one, nanoseconds."""
-    stamp = message.header.stamp
-    return int(stamp.sec) * 10**9 + int(stamp.nanosec)
+    return time_ns(message.header.stamp)
 
 
 def frame_from_message(message: Any) -> Frame:

@@ -1,4 +1,4 @@
-"""From what a node publishes back to frames with their groundings: for who listens to one."""
+"""From a node's messages back to frames with their groundings, for subscribers."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from videogem_ros.adapters.encodings import (
     frame_from_message,
     header_stamp_ns,
     heatmap_from_message,
+    time_ns,
 )
 from videogem_ros.datatypes import (
     PROMPT_KINDS,
@@ -25,25 +26,24 @@ from videogem_ros.datatypes import (
 )
 from videogem_ros.language import parse_actions
 from videogem_ros.live.messages import Status
-from videogem_ros.window import NS_PER_S
 
 IMAGES_KEPT = 64
-"""Images that wait for their groundings; a node that is slower than so many is not joined."""
+"""Most images that wait for their groundings; a node that is further behind is not joined."""
 
 RESULTS_KEPT = 64
-"""Images whose groundings or heatmaps wait for the rest."""
+"""Most images whose groundings or heatmaps wait for the rest."""
 
 GROUNDED = (Status.FOUND, Status.NOT_PRESENT, Status.NO_DEPTH, Status.NO_TRANSFORM)
-"""What a message says that has points."""
+"""Statuses of messages that have points."""
 
 
 @dataclass(frozen=True)
 class Received:
-    """A message and when it came.
+    """A message and its time of arrival.
 
     Attributes:
         message: ``videogem_ros/ActionGrounding``.
-        received_ns: Nanoseconds since 1970.
+        received_ns: When it arrived, nanoseconds since 1970.
     """
 
     message: Any
@@ -52,12 +52,12 @@ class Received:
 
 @dataclass(eq=False)
 class _Result:
-    """Messages about one image and one command, by the action's place in it."""
+    """Messages about one image and one command, by the action's index in it."""
 
     stamp_ns: int
-    seen: int  # images that had come before its first message
-    frame: Frame | None  # the image, when it is there
-    command_id: int | None = None  # until a grounding tells
+    seen: int  # images that had arrived before its first message
+    frame: Frame | None  # the image, once it has arrived
+    command_id: int | None = None  # None until a grounding has arrived
     answers: dict[int, Received] = field(default_factory=dict)
     heatmaps: dict[int, Heatmap] = field(default_factory=dict)
 
@@ -67,11 +67,11 @@ class _Result:
 
 
 class ResultJoiner:
-    """Puts images, ``ActionGrounding`` and heatmap messages together by their stamps.
+    """Joins images, ``ActionGrounding`` and heatmap messages by their stamps.
 
-    They may come in any order, and stamps may go back (a bag that plays in a loop): what has
-    waited longest is given up first. Heatmaps do not tell their command, so one that comes anew
-    for an image all of whose groundings are there belongs to the next command for it.
+    They may arrive in any order, and stamps may go back (a bag that plays in a loop): what has
+    waited longest is given up first. Heatmaps do not name their command, so a further one for an
+    image whose groundings are complete belongs to the next command.
     """
 
     def __init__(self) -> None:
@@ -113,7 +113,7 @@ class ResultJoiner:
         result.answers[message.action_index] = Received(message, received_ns)
 
     def on_heatmap(self, index: int, message: Any) -> None:
-        """Takes the heatmap of the action at a place in the command.
+        """Takes the heatmap of the action with this index in the command.
 
         Raises:
             EncodingError: See :func:`~videogem_ros.adapters.encodings.heatmap_from_message`.
@@ -126,7 +126,7 @@ class ResultJoiner:
         result.heatmaps[index] = Heatmap(values, values.shape)
 
     def _result(self, stamp_ns: int) -> _Result:
-        """The latest for an image."""
+        """The latest result of an image; a new one where there is none."""
         known = (result for result in reversed(self._results) if result.stamp_ns == stamp_ns)
         return next(known, None) or self._begin(stamp_ns)
 
@@ -142,16 +142,17 @@ class ResultJoiner:
 
     @property
     def not_joined(self) -> int:
-        """Groundings whose image or heatmap did not come in time, or has not come yet."""
+        """Number of groundings whose image or heatmap has not arrived, or arrived too late."""
         return self._given_up + sum(len(result.answers) for result in self._results)
 
     def results(
         self, *, last: bool = False
     ) -> Iterator[tuple[Frame, list[Grounding], list[Received]]]:
-        """What is complete, as it came: the frame, its groundings, and their messages.
+        """Complete results in order of arrival: the frame, its groundings, and their messages.
 
         Args:
-            last: Whether nothing more will come; before, the newest image's groundings may.
+            last: Whether no more messages will arrive. Otherwise the newest image is held back, as
+                more of its groundings may follow.
         """
         for result in self._results[: None if last else -1]:
             frame = result.frame
@@ -162,11 +163,11 @@ class ResultJoiner:
                 messages = [answer.message for answer in answers]
                 yield frame, list(map(_grounding, messages, _actions(messages), heatmaps)), answers
             elif frame is None and self._seen - result.seen >= IMAGES_KEPT:
-                self._give_up(result)  # its image is gone, or never came
+                self._give_up(result)  # its image was dropped, or never arrived
 
 
 def _grounding(message: Any, action: Action, heatmap: Heatmap) -> Grounding:
-    """The grounding in a message; its prompts, which are not told, are empty."""
+    """The grounding in a message; its prompts, which messages do not hold, are empty."""
     hw = (message.image_height, message.image_width)
     fused = Heatmap(heatmap.values, hw)
     return Grounding(
@@ -176,8 +177,8 @@ def _grounding(message: Any, action: Action, heatmap: Heatmap) -> Grounding:
         stamp_ns=header_stamp_ns(message),
         frame_id=message.header.frame_id,
         image_hw=hw,
-        window_start_ns=_ns(message.window_start),
-        window_end_ns=_ns(message.window_end),
+        window_start_ns=time_ns(message.window_start),
+        window_end_ns=time_ns(message.window_end),
         frames_used=message.frames_used,
         points={
             name: Point(point.x, point.y, point.similarity)
@@ -195,18 +196,19 @@ def _grounding(message: Any, action: Action, heatmap: Heatmap) -> Grounding:
 
 
 def _actions(messages: Sequence[Any]) -> Iterator[Action]:
-    """The actions that were meant: a line is told whole, and may have held several, even alike."""
-    told: Counter[tuple[str, str | None, str | None]] = Counter()
+    """The actions of messages: each has its whole line of the command, verb and object.
+
+    A line may hold several actions, even with the same verb and object; these are taken in order.
+    """
+    seen: Counter[tuple[str, str | None, str | None]] = Counter()
     for message in messages:
-        text, verb, target = meant = message.action, message.verb or None, message.object or None
-        alike = [one for one in parse_actions(text) if (one.verb, one.object) == (verb, target)]
-        unnamed = Action(text, text, verb=verb, object=target)
-        yield alike[min(told[meant], len(alike) - 1)] if alike else unnamed
-        told[meant] += 1
-
-
-def _ns(time: Any) -> int:
-    return int(time.sec) * NS_PER_S + int(time.nanosec)
+        text, verb, target = key = message.action, message.verb or None, message.object or None
+        matching = [one for one in parse_actions(text) if (one.verb, one.object) == (verb, target)]
+        if matching:
+            yield matching[min(seen[key], len(matching) - 1)]
+        else:
+            yield Action(text, text, verb=verb, object=target)
+        seen[key] += 1
 
 
 def milliseconds(duration: Any) -> float:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from videogem_ros.adapters.dds.participant import DdsError, Participant, Publisher
 from videogem_ros.adapters.dds.qos import CLOCK, STATIC_TRANSFORMS, QosProfile
 from videogem_ros.adapters.dds.transforms import TransformBuffer
+from videogem_ros.adapters.encodings import time_ns
 from videogem_ros.live.middleware import TransformUnavailable
 from videogem_ros.live.topics import ACTION_OUTPUTS, SHARED_OUTPUTS, outputs
 from videogem_ros.live.types import typestore
@@ -111,7 +112,7 @@ class Graph:
             return self._transforms
 
     def _on_clock(self, message: Any) -> None:
-        before_ns, now_ns = self.now_ns(), message.clock.sec * 10**9 + message.clock.nanosec
+        before_ns, now_ns = self.now_ns(), time_ns(message.clock)
         self._sim_time_ns = now_ns
         if now_ns < before_ns and self._transforms is not None:
             self._transforms.clear()  # a simulation or recording starts over
