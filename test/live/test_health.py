@@ -39,7 +39,7 @@ def test_a_rate_is_over_a_sliding_window(health: Health, clock: Clock):
     assert health.rate_hz("images") == pytest.approx(5, rel=0.02)
     clock.now_s += SPAN_S
     assert health.rate_hz("images") == 0
-    assert health.counted("images") == 300
+    assert health.counts["images"] == 300
 
 
 def test_a_young_node_does_not_dilute_its_rate(health: Health, clock: Clock):

@@ -764,7 +764,7 @@ def test_diagnostics_tell_rates_ages_and_what_stands(make_node: MakeNode, graph:
     for step in range(4):
         node.on_image(image(step * 0.1))
         graph.wait("grounding", step + 1)
-    eventually(lambda: node._health.counted("latency") == 4)
+    eventually(lambda: node._health.counts.get("latency") == 4)
     node.tick()
     (status,) = graph.published["/diagnostics"][-1].status
     assert status.name == "videogem: grounding"

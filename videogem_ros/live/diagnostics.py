@@ -10,16 +10,15 @@ from videogem_ros.session import Session
 from videogem_ros.window import Push
 
 STREAMS = ("images", "depth images", "camera infos", "windows grounded")
-"""Events whose rate and age are told."""
+"""Events whose rate and age are reported."""
 
 
 def describe(health: Health, session: Session) -> dict[str, str]:
-    """Everything there is to know, as keys and values of a diagnostic status.
+    """The node's work in numbers, as keys and values of a diagnostic status.
 
-    Rates are per second of wall time and means over the last seconds
-    (:data:`videogem_ros.live.health.SPAN_S`).
+    Rates and means are over the last :data:`videogem_ros.live.health.SPAN_S` seconds of wall time.
     """
-    counts, pushes = health.counts, session.counts
+    counts, session_counts = health.counts, session.counts
     window = session.window()
     values = {
         "command": "; ".join(action.phrase for action in session.actions),
@@ -34,15 +33,15 @@ def describe(health: Health, session: Session) -> dict[str, str]:
         "compute time [s]": _shown(health.mean("windows grounded")),
         "latency [s]": _shown(health.mean("latency")),
         "session status": session.status.value,
-        "images held": str(pushes.buffered_frames),
-        "images held [B]": str(pushes.buffered_bytes),
-        "encoder passes": str(pushes.encoder_passes),
-        "encoder passes saved": str(pushes.encoder_passes_saved),
+        "images held": str(session_counts.buffered_frames),
+        "images held [B]": str(session_counts.buffered_bytes),
+        "encoder passes": str(session_counts.encoder_passes),
+        "encoder passes saved": str(session_counts.encoder_passes_saved),
     }
     counts.pop("latency", None)
     values |= {
         f"images {push.value}": str(count)
-        for push, count in pushes.pushes.items()
+        for push, count in session_counts.pushes.items()
         if count or push is Push.ACCEPTED
     }
     values |= {name: str(count) for name, count in sorted(counts.items())}
@@ -50,9 +49,9 @@ def describe(health: Health, session: Session) -> dict[str, str]:
 
 
 def graphs(grounder: Grounder) -> dict[str, str]:
-    """What came of CUDA graphs on a grounder's device; nothing where they are of no use.
+    """State of the CUDA graphs; empty where the grounder's device uses none.
 
-    Counts are of encoder passes, a problem may be of what comes after them, too.
+    Counts are of encoder passes; a problem may also be of what follows them.
     """
     counts = grounder.graphs
     if not counts.used_on(grounder.device):
@@ -67,7 +66,7 @@ def graphs(grounder: Grounder) -> dict[str, str]:
 
 
 def conditions(health: Health) -> dict[str, str]:
-    """The conditions that are there, the worst first, and how often those that were had come."""
+    """Current conditions, the worst first, and how many episodes past conditions had."""
     now = health.conditions
     values = {
         f"now: {name}": f"{condition.level.name} {condition.text} (x{condition.count})"
@@ -78,7 +77,7 @@ def conditions(health: Health) -> dict[str, str]:
 
 
 def summary(health: Health, otherwise: str) -> str:
-    """What is wrong, in a line; ``otherwise`` where nothing is."""
+    """Names of the conditions above OK, in one line; ``otherwise`` where there are none."""
     wrong = [name for name, condition in health.conditions.items() if condition.level > Level.OK]
     return "; ".join(wrong) or otherwise
 

@@ -1,8 +1,9 @@
-"""What goes on and what goes wrong: counts, rates, and conditions that are logged once an episode.
+"""What a node does and what goes wrong: counts, rates, and conditions, logged once an episode.
 
-A condition (no images, stale stamps, ...) is reported for as long as it lasts. Its first report
-logs it; it is over when it is resolved, or when it was not reported for a while, so that single
-good messages between bad ones do not fill the log. All of it stays visible in diagnostics.
+A condition (no images, stale stamps, ...) is reported repeatedly as long as it lasts. Only the
+first report of an episode is logged. The episode ends when the condition is resolved, or is not
+reported for a while, so that good messages between bad ones do not fill the log. Diagnostics show
+all of it.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 SPAN_S = 10.0
-"""Rates and means are over so many seconds."""
+"""Rates and means are over the last so many seconds."""
 
 HOLD_S = 5.0
-"""A condition that was not reported for so long is over."""
+"""A condition that was not reported for this long is over."""
 
-_MOST_EVENTS = 8192  # in the span: what a flood beyond costs is accuracy, not memory
+_MOST_EVENTS = 8192  # that are kept of each name; more in the span make rates too low
 
 
 class Level(enum.IntEnum):
@@ -42,8 +43,8 @@ class Condition:
     """A condition in one of its episodes.
 
     Attributes:
-        text: What is the matter, as it was reported last.
-        level: How bad that is.
+        text: Description, as it was reported last.
+        level: How bad it is, as it was reported last.
         since_s: First report, seconds of the monotonic clock.
         last_s: Last report.
         hold_s: Over when not reported for so many seconds.
@@ -59,11 +60,11 @@ class Condition:
 
 
 class Health:
-    """Collects what happens in all threads of a node.
+    """Collects what happens in all threads of a node; safe for threads.
 
     Args:
-        log: Takes the level (info, warn, error) and a line.
-        clock: Seconds that only increase.
+        log: Takes a level (info, warn, error) and a line.
+        clock: Monotonic time in seconds.
     """
 
     def __init__(
@@ -89,11 +90,6 @@ class Health:
             self._counts[name] += 1
             events = self._events.setdefault(name, deque(maxlen=_MOST_EVENTS))
             events.append((self._clock(), value))
-
-    def counted(self, name: str) -> int:
-        """How often something was counted or happened."""
-        with self._lock:
-            return self._counts[name]
 
     @property
     def counts(self) -> dict[str, int]:
@@ -126,14 +122,14 @@ class Health:
     def report(
         self, name: str, text: str, level: Level = Level.WARN, hold_s: float = HOLD_S
     ) -> None:
-        """Say that a condition is there; the first report of an episode is logged.
+        """Report that a condition holds; the first report of an episode is logged.
 
         Args:
             name: Which condition.
-            text: What is the matter, with what to do about it where that is known.
-            level: How bad that is.
-            hold_s: The episode ends when it is not reported for so many seconds; infinite for
-                what nobody can see the end of.
+            text: What is wrong, with a remedy where one is known.
+            level: How bad it is.
+            hold_s: The episode ends when it is not reported for so many seconds; infinite where
+                only :meth:`resolve` ends it.
         """
         with self._lock:
             now_s = self._clock()
@@ -149,7 +145,7 @@ class Health:
             self._log(_LOG_LEVELS[level], f"{name}: {text}")
 
     def resolve(self, name: str) -> None:
-        """Say that a condition is not, or no longer, there."""
+        """Report that a condition does not, or no longer, hold."""
         with self._lock:
             condition = self._conditions.pop(name, None)
             now_s = self._clock()
@@ -159,10 +155,10 @@ class Health:
             self._log("info", f"{name}: over after {lasted_s:.1f} s{seen}")
 
     def settle(self, *, at_once: bool = False) -> None:
-        """End what was not reported for long enough.
+        """End conditions that have not been reported for their ``hold_s``.
 
         Args:
-            at_once: End all that can end by itself: nobody is there any more who would report it.
+            at_once: End all with a finite ``hold_s``, because nothing reports them any more.
         """
         with self._lock:
             now_s = self._clock()
@@ -177,7 +173,7 @@ class Health:
 
     @property
     def conditions(self) -> dict[str, Condition]:
-        """What is the matter now, the worst first."""
+        """Current conditions by name, the worst first."""
         with self._lock:
             return dict(
                 sorted(self._conditions.items(), key=lambda item: -_SEVERITY.index(item[1].level))
@@ -185,13 +181,13 @@ class Health:
 
     @property
     def episodes(self) -> dict[str, int]:
-        """How many episodes each condition had, those that last included."""
+        """Number of episodes of each condition, including current ones."""
         with self._lock:
             return dict(self._episodes)
 
     @property
     def level(self) -> Level:
-        """The worst level of the conditions that are there."""
+        """The worst level of the current conditions."""
         return max(
             (condition.level for condition in self.conditions.values()),
             key=_SEVERITY.index,
