@@ -1,9 +1,9 @@
-"""A pixel and the camera's calibration make a ray.
+"""From a pixel and the camera's calibration to a ray.
 
-What a ``sensor_msgs/CameraInfo`` tells depends on the image it is asked for. A rectified one
-(``image_rect``) is a pinhole's, and its pinhole is P; the one that the sensor took (``image_raw``)
-has K, and D for what the lens bends. ROI and binning act on both as in ROS's image_geometry, but
-for the half pixel: a pixel's edges scale here, and not its centre.
+Which fields of a ``sensor_msgs/CameraInfo`` apply depends on the image. A rectified image
+(``image_rect``) follows the pinhole model with the camera matrix P; the raw image (``image_raw``)
+has the camera matrix K and the distortion D. ROI and binning act on both as in ROS's
+image_geometry, except that pixel edges are scaled here, not pixel centres.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ import numpy.typing as npt
 from videogem_ros.errors import InvalidValueError, VideoGemError
 
 ASPECT_TOLERANCE = 0.01
-"""How far the aspects of two images of one camera may differ through rounding of their sizes."""
+"""How far the aspect ratios of two images of one camera may differ, as their sizes are rounded."""
 
 RAY_TOLERANCE_PX = 1e-3
-"""How near to its pixel the lens has to show a ray."""
+"""How near to the pixel its ray has to be projected."""
 
 _MOST_STEPS = 20
 _PROBES = 50  # along a ray
@@ -39,11 +39,11 @@ class PositionUnknown(VideoGemError):  # noqa: N818 - an answer, not a defect
 
 @dataclass(frozen=True)
 class Lens:
-    """What a lens bends.
+    """The distortion of a lens.
 
     Attributes:
         model: ``plumb_bob``, ``rational_polynomial`` or ``equidistant``.
-        coefficients: As many as OpenCV takes: k1, k2, p1, p2, k3, ...; of ``equidistant`` k1 to
+        coefficients: As many as OpenCV takes: k1, k2, p1, p2, k3, ...; for ``equidistant`` k1 to
             k4.
     """
 
@@ -52,7 +52,7 @@ class Lens:
 
     @classmethod
     def from_message(cls, message: Any) -> Lens | None:
-        """That of a ``sensor_msgs/CameraInfo``; None where it bends nothing or is not known."""
+        """The lens of a ``sensor_msgs/CameraInfo``; None without distortion or a known model."""
         given = [float(value) for value in message.d]
         while given and given[-1] == 0:
             given.pop()
@@ -67,14 +67,14 @@ class Lens:
     ) -> tuple[float, float]:
         """Where the ray of a pixel is at depth 1: x to the right, y down.
 
-        Newton's method from OpenCV's answer on, which may stop short of the ray.
+        Newton's method, started at OpenCV's solution, which may not have converged.
 
         Args:
             xy: The pixel.
             matrix: (3, 3) camera matrix of the image.
 
         Raises:
-            PositionUnknown: The lens shows no ray there, by its calibration.
+            PositionUnknown: By the calibration, no ray is projected to this pixel.
         """
         coefficients, pixel = np.array(self.coefficients), np.array(xy, np.float64)
         ray = self._functions.undistortPoints(
@@ -84,7 +84,7 @@ class Lens:
             shown = self._shown(ray + _STEPS, matrix)
             off, slope = pixel - shown[0], (shown[1:] - shown[0]).T / _STEP
             if not np.linalg.det(slope) > 0:
-                break  # where the polynomial folds over, which no lens does
+                break  # where the polynomial folds over, which a real lens never does
             if np.abs(off).max() < RAY_TOLERANCE_PX:
                 if self._folds_before(ray, matrix):
                     break
@@ -97,13 +97,13 @@ class Lens:
 
     @property
     def _functions(self) -> Any:
-        """OpenCV's for the model."""
+        """The OpenCV module with the model's functions."""
         return cv2.fisheye if self.model == "equidistant" else cv2
 
     def _shown(
         self, rays: npt.NDArray[np.float64], matrix: npt.NDArray[np.float64]
     ) -> npt.NDArray[np.float64]:
-        """(n, 2) pixels of rays, (n, 2) at depth 1."""
+        """The pixels (n, 2) of rays, given as (n, 2) points at depth 1."""
         points = np.concatenate([rays, np.ones((len(rays), 1))], axis=1)[:, None]
         nothing = np.zeros(3)
         shown, _ = self._functions.projectPoints(
@@ -112,7 +112,7 @@ class Lens:
         return np.asarray(shown.reshape(-1, 2), np.float64)
 
     def _folds_before(self, ray: npt.NDArray[np.float64], matrix: npt.NDArray[np.float64]) -> bool:
-        """Whether the image turns back between the optical axis and a ray: it may rise again."""
+        """Whether the projection turns back anywhere between the optical axis and a ray."""
         if np.abs(ray).max() < _STEP:
             return False
         steps = np.diff(self._shown(np.linspace(0, 1, _PROBES)[:, None] * ray, matrix), axis=0)
@@ -121,7 +121,7 @@ class Lens:
 
 @dataclass(frozen=True)
 class CameraIntrinsics:
-    """A camera; a pixel's centre has whole coordinates.
+    """A camera; pixel centres have whole coordinates.
 
     Attributes:
         fx: Focal length in pixel widths.
@@ -130,7 +130,7 @@ class CameraIntrinsics:
         cy: Principal point, pixels from the top.
         hw: Height and width of the image in pixels.
         frame_id: The optical frame.
-        lens: What bends the image; None for a pinhole's.
+        lens: The distortion; None for the pinhole model.
     """
 
     fx: float
@@ -143,18 +143,17 @@ class CameraIntrinsics:
 
     @classmethod
     def from_message(cls, message: Any, *, rectified: bool = False) -> CameraIntrinsics:
-        """Those of a ``sensor_msgs/CameraInfo``, with its region of interest and binning.
+        """The intrinsics of a ``sensor_msgs/CameraInfo``, with its region of interest and binning.
 
-        A rectified image's camera is turned by R against the one that took the image, which
-        matters for stereo pairs alone: the frame of a raw image's rays is the camera's own, that
-        of a rectified image's rays the turned one. The origin of both is the camera that took the
-        image, so P's fourth column (the place of a pair's second camera) is left out, as
-        depth_image_proc does.
+        Rays of a raw image are in the camera's own frame; rays of a rectified image are in a frame
+        that is rotated by R, which matters for stereo pairs only. The origin of both is the camera
+        that took the image, so P's fourth column (the baseline of a stereo pair) is ignored, as in
+        depth_image_proc.
 
         Args:
             message: The message.
-            rectified: Whether the images are, so that P counts (K where P is 0), instead of K and
-                D. D is left out where its model is not known.
+            rectified: Whether images are rectified, so that P applies (K where P is 0) instead of
+                K and D. D is ignored where its model is not known.
 
         Raises:
             InvalidValueError: The camera is not calibrated (K is 0), or the image has no size.
@@ -183,10 +182,10 @@ class CameraIntrinsics:
         )
 
     def scaled(self, hw: tuple[int, int]) -> CameraIntrinsics:
-        """The same camera with an image of another size (resizing).
+        """The same camera with a resized image.
 
         Raises:
-            InvalidValueError: The image has another aspect, so that it is not the same view.
+            InvalidValueError: The image has another aspect ratio, so it is not the same view.
         """
         check_view("camera_info", self.hw, hw)
         return self._scaled(hw, scales(self.hw, hw))
@@ -197,10 +196,10 @@ class CameraIntrinsics:
         return replace(self, fx=self.fx * scale_x, fy=self.fy * scale_y, cx=cx, cy=cy, hw=hw)
 
     def at_depth(self, xy: tuple[float, float], depth_m: float) -> tuple[float, float, float]:
-        """The point in metres that a pixel shows at a depth along the optical axis.
+        """The point (x, y, z) in metres of a pixel at a depth along the optical axis.
 
         Raises:
-            PositionUnknown: The lens shows nothing there, by its calibration.
+            PositionUnknown: By the calibration, no ray is projected to this pixel.
         """
         x, y = self._ray(xy)
         return x * depth_m, y * depth_m, depth_m
@@ -213,14 +212,14 @@ class CameraIntrinsics:
 
 
 def doubt(message: Any, *, rectified: bool) -> str:
-    """What makes positions by a ``sensor_msgs/CameraInfo`` doubtful.
+    """Why positions from a ``sensor_msgs/CameraInfo`` may be wrong.
 
     Args:
         message: The message.
-        rectified: Whether images are taken as rectified.
+        rectified: Whether images are taken to be rectified.
 
     Returns:
-        What, with what to do about it; empty where nothing does.
+        The reason and a remedy; empty where there is no doubt.
     """
     if not np.any(message.d):
         return ""
@@ -244,16 +243,16 @@ def _matrix(message: Any) -> npt.NDArray[np.float64]:
 
 
 def _pinhole(message: Any) -> npt.NDArray[np.float64]:
-    """(3, 3) camera matrix of rectified images: the left of P, or K where that was never set."""
+    """(3, 3) camera matrix of rectified images: the left part of P, or K where P is 0."""
     projection = np.asarray(message.p, np.float64).reshape(3, 4)[:, :3]
     return projection if projection.any() else _matrix(message)
 
 
 def check_view(what: str, hw: tuple[int, ...], image_hw: tuple[int, int]) -> None:
-    """Refuse an image that cannot be the colour image's view in another size.
+    """Refuse an image that cannot be a resized view of the colour image.
 
     Raises:
-        InvalidValueError: It has another aspect.
+        InvalidValueError: It has another aspect ratio.
     """
     scale_y, scale_x = scales(hw, image_hw)
     if abs(scale_x / scale_y - 1) > ASPECT_TOLERANCE:
@@ -270,6 +269,6 @@ def scales(from_hw: tuple[int, ...], to_hw: tuple[int, ...]) -> tuple[float, flo
 
 
 def rescaled(xy: tuple[float, float], scales_xy: tuple[float, float]) -> tuple[float, float]:
-    """A point of an image in the same image of another size: pixels' edges scale, not centres."""
+    """A point of an image in the resized image; pixel edges are scaled, not pixel centres."""
     (x, y), (scale_x, scale_y) = xy, scales_xy
     return (x + 0.5) * scale_x - 0.5, (y + 0.5) * scale_y - 0.5

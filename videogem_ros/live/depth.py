@@ -1,8 +1,8 @@
 """A point in the image and an aligned depth image make a point in space.
 
 Everything is in the camera's optical frame (REP-103: x right, y down, z forward), in metres along
-the optical axis (REP-118). Depth is of the very image: of a raw image as its lens bends it, of a
-rectified image rectified.
+the optical axis (REP-118). The depth image has the colour image's distortion: rectified for a
+rectified image, and distorted by the lens for a raw one.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from videogem_ros.live.camera import CameraIntrinsics, PositionUnknown, rescaled
 from videogem_ros.window import NS_PER_S
 
 HELD = 32
-"""Depth images that are held: about a second of them."""
+"""Most depth images that are held, about a second of them."""
 
 ALIVE_S = 1.0
-"""A depth stream is waited for only while it is alive: its last image came so recently."""
+"""Depth is waited for only if the last depth image arrived within this time."""
 
 TIME_JUMP_S = 0.5
-"""A depth stamp that goes back by more means that time has jumped (bag loop)."""
+"""A depth stamp that goes back by more than this means that time has jumped (bag loop)."""
 
 MAD_TO_SIGMA = 1.4826
-"""Standard deviation of normally distributed values over their median absolute deviation."""
+"""Ratio of standard deviation to median absolute deviation of a normal distribution."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class Position:
         xyz_m: x, y and z in metres.
         frame_id: The frame they are in.
         spread_m: 1.4826 times the median absolute deviation of the depths around the point, in
-            metres: their standard deviation where they are normally distributed, and untouched by
-            outliers of less than half their number.
-        samples: Valid depths around the point.
+            metres: the standard deviation for normally distributed depths, and robust to fewer
+            than half of them being outliers.
+        samples: Number of valid depths around the point.
     """
 
     xyz_m: tuple[float, float, float]
@@ -69,15 +69,15 @@ def locate_3d(
     window_px: int,
     min_samples: int,
 ) -> Position:
-    """Where in space a pixel of the colour image is: at the median depth around it.
+    """The position of a pixel of the colour image in space, at the median depth around it.
 
     Args:
         xy: The point, in pixels of the colour image.
-        depth_m: (h, w) float32 metres, NaN where unknown, of the same view as the colour image;
-            its size may be another one.
+        depth_m: (h, w) float32 metres, NaN where unknown; the same view as the colour image, in
+            any size.
         camera: Intrinsics for the colour image's size.
         window_px: Side of the square around the point, in depth pixels; cut at the borders.
-        min_samples: Fewest valid depths in it.
+        min_samples: Fewest valid depths in the square.
 
     Returns:
         The position in the camera's optical frame; see :meth:`CameraIntrinsics.from_message`.
@@ -111,7 +111,7 @@ class _Held:
 class DepthBuffer:
     """The latest depth messages, found by their stamps; safe for threads.
 
-    Messages are decoded by who asks for one, so that a stream nobody asks for costs nothing.
+    Messages are not decoded here, so that depth that is never used costs nothing.
     """
 
     def __init__(self) -> None:
@@ -142,11 +142,11 @@ class DepthBuffer:
             self._held, self._expected, self._newest_ns = [], {}, -math.inf
 
     def expect(self, what: str, stamp_ns: int) -> None:
-        """Hold on to the message nearest to a stamp, however much comes after it.
+        """Keep the message nearest to a stamp, however many arrive after it.
 
         Args:
-            what: Why it may be asked for; a later stamp for the same reason takes its place.
-            stamp_ns: Of a colour image.
+            what: Why it may be needed; a later stamp for the same reason replaces this one.
+            stamp_ns: Stamp of a colour image.
         """
         with self._changed:
             self._expected[what] = stamp_ns
@@ -180,7 +180,7 @@ class DepthBuffer:
         return found.message
 
     def _settled(self, stamp_ns: int, tolerance_s: float) -> bool:
-        """Whether there is one, and no later one can be nearer (stamps come in their order)."""
+        """Whether a message is near enough and no later one can be nearer, as stamps increase."""
         if not any(stamp_ns <= held.stamp_ns <= self._newest_ns for held in self._held):
             return False
         return abs(self._nearest(stamp_ns).stamp_ns - stamp_ns) <= tolerance_s * NS_PER_S
@@ -189,5 +189,5 @@ class DepthBuffer:
         return min(self._held, key=lambda held: abs(held.stamp_ns - stamp_ns))
 
     def _kept(self) -> set[_Held]:
-        """What is held on to."""
+        """The messages nearest to the expected stamps."""
         return {self._nearest(stamp_ns) for stamp_ns in self._expected.values()}

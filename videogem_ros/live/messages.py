@@ -1,4 +1,4 @@
-"""Every outgoing message, built field by field for whatever makes the messages."""
+"""Every outgoing message, built field by field, with the message classes of any middleware."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MARKER_SIZE_M = 0.04
 """Least diameter of a marker's sphere; it grows with the position's spread."""
 
 LONGEST_DURATION_NS = (2**31 - 1) * NS_PER_S
-"""What a ``builtin_interfaces/Duration`` holds."""
+"""The longest ``builtin_interfaces/Duration``."""
 
 
 class Status(enum.IntEnum):
@@ -53,15 +53,15 @@ class _Marker(enum.IntEnum):
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What is to be said about one action.
+    """An answer about one action.
 
     Attributes:
         status: Whether it was found, or why not.
         reason: The status in words; empty where found.
-        action: The action; None where there is none to name.
-        index: Its place in the command, from 0.
+        action: The action; None where there is none.
+        index: Its index in the command, from 0.
         grounding: Where it is in the image; None where nothing was grounded.
-        position: Where it is in space, if that is known.
+        position: Where it is in space; None where that is not known.
     """
 
     status: Status
@@ -77,13 +77,14 @@ class Circumstances:
     """What the answers to one command about one window have in common.
 
     Attributes:
-        stamp_ns: Stamp of the grounded image; without one, of the newest image or of now.
+        stamp_ns: Stamp of the grounded image; where none was grounded, of the newest image, or
+            the time of publication.
         frame_id: Optical frame of that image.
-        now_ns: Time of publication, of the node's clock.
+        now_ns: Time of publication by the node's clock.
         command_id: Number of the command, 0 for a request.
         compute_s: Seconds that grounding the window took.
         backbone: Name of the backbone.
-        text: The command as it was given, where it holds no action.
+        text: The command as it was given, where it has no actions.
     """
 
     stamp_ns: int
@@ -99,8 +100,8 @@ class MessageBuilder:
     """Builds messages.
 
     Args:
-        make: Makes a message of a ROS type name and all of its fields, as
-            :meth:`videogem_ros.live.middleware.Middleware.make` does.
+        make: Makes a message from a ROS type name and all of its fields, see
+            :meth:`videogem_ros.live.middleware.Middleware.make`.
     """
 
     def __init__(self, make: Callable[..., Any]) -> None:
@@ -156,7 +157,7 @@ class MessageBuilder:
     def markers(self, answers: Sequence[Answer]) -> Any:
         """``visualization_msgs/MarkerArray``: a sphere and the phrase at each position.
 
-        What an earlier array put up is taken down first, so an array without positions clears.
+        Markers of earlier arrays are deleted first, so an array without positions clears all.
         """
         markers = [self._marker(_Marker.DELETEALL, 0)]
         for answer, colour in zip(answers, itertools.cycle(PALETTE)):
@@ -185,7 +186,7 @@ class MessageBuilder:
         return self._make("visualization_msgs/msg/MarkerArray", markers=markers)
 
     def grounding(self, answer: Answer, about: Circumstances) -> Any:
-        """``videogem_ros/msg/ActionGrounding``; what is not known is 0 or empty."""
+        """``videogem_ros/msg/ActionGrounding``; unknown values are 0 or empty."""
         action, found, position = answer.action, answer.grounding, answer.position
         start_ns, end_ns = (
             (found.window_start_ns, found.window_end_ns) if found else (about.stamp_ns,) * 2

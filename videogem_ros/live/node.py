@@ -1,13 +1,13 @@
 """The node: callbacks convert and push, one worker grounds the newest window and publishes.
 
-However many images arrive, the worker takes the newest window when it is free: a window that is
-still pending when a newer one is there is replaced and counted. So latency stays below the time
-of two windows. All state that callbacks and worker share is behind one lock, which neither holds
-while it converts, grounds or publishes.
+However many images arrive, the worker takes the newest window when it is free: a pending window is
+replaced by a newer one, and counted. So latency stays below the time of two windows. All state
+that callbacks and worker share is guarded by one lock, which neither holds while it converts,
+grounds or publishes.
 
-Image messages of every encoding, Bayer and YUV among them, are converted by
-:mod:`videogem_ros.adapters.encodings`; cv_bridge, which does the same with the same OpenCV calls
-and breaks where its NumPy is not ours, is not needed.
+Image messages of every encoding, including Bayer and YUV, are converted by
+:mod:`videogem_ros.adapters.encodings`, and not by cv_bridge, which makes the same OpenCV calls but
+breaks where it was built for another NumPy.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ from videogem_ros.window import NS_PER_S, Push
 __all__ = ["GroundOutcome", "GroundingNode", "Middleware", "State", "TransformUnavailable"]
 
 WARM_UP_HW = (480, 640)
-"""Size of the blank image that warms the model up."""
+"""Height and width in pixels of the blank image that warms the model up."""
 
 WARM_UP_COMMAND = "pick up the cup"
 _PUSH_CONDITIONS = {
@@ -63,7 +63,7 @@ _PUSH_CONDITIONS = {
     Push.RESOLUTION: ("resolution change", "images have another size; the window starts anew"),
     Push.CAMERA: ("camera change", "images have another frame_id; the window starts anew"),
 }
-"""Condition and text of what becomes of an image that is not simply the next one."""
+"""Name and text of the condition that an image which is not simply the next one is reported as."""
 
 
 class State(enum.Enum):
@@ -81,9 +81,9 @@ class GroundOutcome:
 
     Attributes:
         success: Whether every action of the request was found, in space too where depth is used.
-        reason: Why not, in words; empty on success.
-        groundings: ``videogem_ros/msg/ActionGrounding`` of each action, in order; none where none
-            was grounded.
+        reason: Why not; empty on success.
+        groundings: ``videogem_ros/msg/ActionGrounding`` of each action, in order; empty where
+            nothing was grounded.
     """
 
     success: bool
@@ -93,7 +93,7 @@ class GroundOutcome:
 
 @dataclass(eq=False)
 class _Request:
-    """Somebody waits for these actions to be grounded once."""
+    """Actions that a caller waits for to be grounded once."""
 
     actions: tuple[Action, ...]
     answered: threading.Event = field(default_factory=threading.Event)
@@ -106,7 +106,7 @@ class _Request:
 
 @dataclass(frozen=True, eq=False)
 class _Task:
-    """What the worker does next: a window for the standing command, or for a request."""
+    """A window to ground for the current command, or for a request."""
 
     session: Session
     job: Job
@@ -119,14 +119,14 @@ _DEACTIVATED = GroundOutcome(False, "the node was deactivated")
 
 
 class GroundingNode:
-    """A node's life and work.
+    """The node's life cycle and work, without its middleware.
 
     Every method may be called from any thread. Those named ``on_`` return at once and never raise:
-    what is wrong with a message is logged, counted and seen in diagnostics.
+    problems with a message are logged, counted and shown in diagnostics.
 
     Args:
-        middleware: The graph.
-        parameters: As they are at the start; :meth:`set_parameters` changes them.
+        middleware: The graph to publish on.
+        parameters: Initial values; :meth:`set_parameters` changes them.
         name: The node's full name, for diagnostics.
     """
 
@@ -150,16 +150,16 @@ class GroundingNode:
         self._requests: list[_Request] = []
         self._answered_command = 0
         self._renewed_s = -math.inf  # when the newest window's newest image came
-        self._taken_s = -math.inf  # when the standing command last got a window
+        self._taken_s = -math.inf  # when the current command last got a window
 
     @property
     def parameters(self) -> Parameters:
-        """As they are now."""
+        """The current parameters."""
         return self._parameters
 
     @property
     def state(self) -> State:
-        """Where in its life the node is."""
+        """The node's lifecycle state."""
         return self._state
 
     # Life
@@ -167,11 +167,11 @@ class GroundingNode:
     def configure(self) -> None:
         """Load the backbone and ground a blank window with it, so that the first real one is fast.
 
-        Weights are read (downloaded, where the hub's cache lacks them) here and nowhere else.
+        Weights are read, or downloaded where the hub's cache lacks them, here and nowhere else.
 
         Raises:
-            VideoGemError: Parameters do not go together, one does not suit the machine or the
-                backbone, or the weights cannot be loaded.
+            VideoGemError: Parameters are inconsistent, or do not suit the machine or the backbone,
+                or the weights cannot be loaded.
         """
         self._enter(State.CONFIGURING, after=State.UNCONFIGURED)
         try:
@@ -182,7 +182,7 @@ class GroundingNode:
             raise
         with self._wake:
             self._grounder, self._session = grounder, session
-            self._use_parameters()  # which may have changed meanwhile
+            self._use_parameters()  # they may have changed meanwhile
         self._enter(State.INACTIVE, after=State.CONFIGURING)
         if said := caveat(grounder.backbone):
             self._health.report("backbone", said, hold_s=math.inf)
@@ -195,10 +195,10 @@ class GroundingNode:
         self._middleware.log("info", f"{grounder.backbone.name} is ready on {grounder.device}")
 
     def activate(self) -> None:
-        """Start to take images in and to ground them; a command that stood still stands.
+        """Start to accept and ground images; an earlier command is still current.
 
         Raises:
-            VideoGemError: The node is not configured, or is active.
+            VideoGemError: The node is not configured, or is active already.
         """
         with self._wake:
             self._enter(State.ACTIVE, after=State.INACTIVE)
@@ -209,10 +209,10 @@ class GroundingNode:
             self._worker.start()
 
     def deactivate(self) -> None:
-        """Stop all work; without effect where the node is not active.
+        """Stop all work; does nothing where the node is not active.
 
-        Waits for the window that is being grounded, and drops what comes of it, so that its
-        command is still to be answered. Images are forgotten; the standing command is not.
+        Waits for the window that is being grounded and drops its result, so that its command is
+        still to be answered. Images are forgotten; the current command is kept.
         """
         with self._wake:
             if self._state is not State.ACTIVE:
@@ -231,7 +231,7 @@ class GroundingNode:
             self._renewed_s = -math.inf
         self._positions.clear()
         self._health.settle(at_once=True)
-        for topic in INPUTS:  # which are unsubscribed
+        for topic in INPUTS:  # they are no longer subscribed to
             self._health.resolve(_qos_of(topic))
         with self._guarded("answer failed"):
             self._outputs.clear_markers()
@@ -243,7 +243,7 @@ class GroundingNode:
             self._grounder = self._session = None
             self._answered_command = 0
             self._state = State.UNCONFIGURED
-        # Of what was loaded, and of outputs that are no longer advertised.
+        # Conditions of what was loaded, and of outputs that are no longer advertised.
         gone = [_qos_of(topic) for topic in outputs(self._parameters["max_actions"])]
         gone.remove(_qos_of(DIAGNOSTICS))
         for condition in ("backbone", "dtype", "cuda graphs", *gone):
@@ -336,9 +336,9 @@ class GroundingNode:
             self._report_if(bool(said), "lens", said)
 
     def on_action(self, text: str) -> None:
-        """Take in a command: one action or several; without words it stops all.
+        """Take in a command: one action or several; an empty or blank text stops grounding.
 
-        A command that is refused leaves the one that stands, and is answered on ``grounding``.
+        A refused command leaves the current one, and is answered on ``grounding``.
         """
         self._health.count("commands")
         with self._guarded("command refused"):
@@ -355,7 +355,7 @@ class GroundingNode:
                 self._outputs.clear_markers()
 
     def _take_command(self, text: str) -> tuple[tuple[Action, ...], tuple[Action, ...]]:
-        """The actions that stood before a command, and those that stand now."""
+        """Pass a command to the session; returns the current actions before and after it."""
         with self._wake:
             session = self._session
             if session is None:
@@ -367,14 +367,15 @@ class GroundingNode:
         return before, actions
 
     def on_qos_incompatible(self, topic: str, policy: str) -> None:
-        """Take in that a peer on a topic asks for, or offers, an incompatible QoS policy.
+        """Take in that a peer on a topic requests, or offers, an incompatible QoS policy.
 
-        Nobody tells when the peer goes: it is over with the subscription or publication, an
-        input's on :meth:`deactivate`, an output's on :meth:`cleanup`.
+        The middleware does not report when the peer disappears, so the condition ends with the
+        subscription or publication: for inputs on :meth:`deactivate`, for outputs on
+        :meth:`cleanup`.
 
         Args:
-            topic: Its name: one of :mod:`videogem_ros.live.topics` where the node's life has such
-                transitions before its end.
+            topic: Its name, as in :mod:`videogem_ros.live.topics` where an adapter has these
+                transitions before the node's end.
             policy: Name of the policy.
         """
         self._health.count(f"incompatible QoS on {topic}")
@@ -390,7 +391,7 @@ class GroundingNode:
         self._health.report(f"messages on {topic}", f"they cannot be deserialized: {reason}")
 
     def on_messages_lost(self, topic: str, count: int) -> None:
-        """Take in that the middleware lost messages of a topic on their way."""
+        """Take in that the middleware lost messages of a topic."""
         self._health.count(f"lost of {topic}", count)
         self._health.report(
             f"lost messages of {topic}",
@@ -398,7 +399,7 @@ class GroundingNode:
         )
 
     def on_images_skipped(self, count: int) -> None:
-        """Take in that images were passed over, since newer ones waited to be taken in."""
+        """Take in that images were skipped because newer ones were waiting."""
         self._health.count("images skipped", count)
         self._health.report(
             "slow images",
@@ -407,11 +408,11 @@ class GroundingNode:
         )
 
     def request(self, text: str, timeout_s: float = 0.0) -> GroundOutcome:
-        """Ground actions once, in the newest window; blocks. The standing command is left alone.
+        """Ground actions once, in the newest window; blocks, and keeps the current command.
 
         Args:
             text: As for :meth:`on_action`.
-            timeout_s: Longest wait in seconds; ``request_timeout_s`` where not above 0.
+            timeout_s: Longest wait in seconds; ``request_timeout_s`` where 0 or less.
         """
         self._health.count("requests")
         default_s = self._parameters["request_timeout_s"]
@@ -448,14 +449,14 @@ class GroundingNode:
         return request
 
     def set_parameters(self, changes: Mapping[str, Any]) -> None:
-        """Change parameters, from the next window on; all of them or, where refused, none.
+        """Change parameters, from the next window on; all of them or, where one is refused, none.
 
         Args:
-            changes: Flat name to value.
+            changes: Values by flat name.
 
         Raises:
-            InvalidValueError: Unknown, out of range, or, while the node is configured, not
-                together with the others or not to be changed; the error names the parameter.
+            InvalidValueError: A parameter is unknown or out of range or, while the node is
+                configured, inconsistent with the others or not live; the error names it.
         """
         with self._wake:
             before = self._parameters
@@ -465,7 +466,7 @@ class GroundingNode:
             self._wake.notify_all()
 
     def _use_parameters(self) -> None:
-        """Hand the parameters on to what is loaded: same backbone, known features and texts."""
+        """Apply the parameters to the grounder; cached features and texts are kept."""
         if self._grounder is None or self._session is None:
             return
         config = self._parameters.grounding_config()
@@ -474,14 +475,14 @@ class GroundingNode:
             self._session.use(self._grounder)
 
     def tick(self) -> None:
-        """Notice what does not happen, and publish diagnostics; to be called once a second."""
+        """Report what is missing, and publish diagnostics; to be called once a second."""
         with self._guarded("tick failed"):
             now_ns = self._middleware.now_ns()
             self._report_if(
                 now_ns == 0, "no clock", "use_sim_time is set, but no /clock has arrived"
             )
             if self._state is State.ACTIVE:
-                self._look_around()
+                self._report_missing()
             self._health.settle()
             self._diagnose(now_ns)
 
@@ -500,15 +501,15 @@ class GroundingNode:
         name = f"{self._name.strip('/')}: grounding"
         self._outputs.diagnose(now_ns, self._health.level, name, message, values)
 
-    def _look_around(self) -> None:
-        """Report what is missing, in the log and to those who wait for an answer."""
+    def _report_missing(self) -> None:
+        """Report missing inputs as conditions, and as answers to an unanswered command."""
         timeout_s, positions = self._parameters["image_timeout_s"], self._positions
         with self._wake:
             session = self._session
             if session is None:
                 return
-            standing, unanswered = bool(session.actions), self._unanswered
             actions, command_id = session.actions, session.command_id
+            unanswered = self._unanswered
             image_age_s, obstacle = self._image_age_s, self._obstacle
             up_s = time.monotonic() - self._activated_s
         self._report_if(
@@ -517,10 +518,10 @@ class GroundingNode:
             f"no new image for {image_age_s:.1f} s",
             Level.STALE,
         )
-        self._report_if(not standing, "no command", "there is nothing to look for", Level.OK)
+        self._report_if(not actions, "no command", "there is nothing to look for", Level.OK)
         depth_age_s = min(self._health.age_s("depth images"), up_s)
         in_space = positions.wanted(self._parameters)
-        # Where depth is used if it is there, that it is not is worth a line, but no fault.
+        # With depth.use "auto", missing depth is logged, but is no fault.
         self._report_if(
             self._parameters["depth.use"] != "never" and depth_age_s > timeout_s,
             "no depth",
@@ -543,7 +544,7 @@ class GroundingNode:
             self._health.resolve(name)
 
     def _say(self, answer: Answer, *, text: str = "", command_id: int = 0) -> None:
-        """Publish an answer without a grounding, with the header of the newest image."""
+        """Publish an answer without a grounding, stamped as the newest image, or now."""
         now_ns = self._middleware.now_ns()
         with self._wake:
             window = self._session.window() if self._session is not None else None
@@ -553,7 +554,7 @@ class GroundingNode:
         self._outputs.say(answer, Circumstances(stamp_ns, frame_id, now_ns, command_id, text=text))
 
     def _stamp(self, stamp_ns: int, what: str) -> int:
-        """The stamp, or the time of arrival in place of one that was never set."""
+        """The stamp; the time of arrival where it was never set."""
         if stamp_ns:
             return stamp_ns
         self._health.count(f"{what} stamps replaced")
@@ -563,11 +564,11 @@ class GroundingNode:
         return self._middleware.now_ns()
 
     def _judge_stamp(self, stamp_ns: int) -> None:
-        """Report a stamp that is far from the node's clock; the image is used all the same."""
+        """Report a stamp that is far from the node's clock; the image is used anyway."""
         now_ns = self._middleware.now_ns()
         behind_s = (now_ns - stamp_ns) / NS_PER_S
         if now_ns == 0:
-            return  # said by tick
+            return  # reported by tick
         if behind_s > self._parameters["max_stamp_age_s"]:
             self._health.report(
                 "stale stamps",
@@ -581,18 +582,18 @@ class GroundingNode:
 
     @contextlib.contextmanager
     def _guarded(self, problem: str) -> Iterator[None]:
-        """Counts and reports what goes wrong, whatever it is: a bad message ends no node."""
+        """A context that counts and reports any exception, so that a bad message ends no node."""
         try:
             yield
         except Exception as error:
             self._health.count(problem)
             self._health.report(problem, _in_words(error))
 
-    # What stands in the way. The lock is held.
+    # What prevents grounding. The lock is held.
 
     @property
     def _unanswered(self) -> bool:
-        """Whether the standing command is still to be answered (in continuous mode, forever)."""
+        """Whether the current command is still to be answered (in continuous mode, always)."""
         session = self._session
         if session is None or not session.actions:
             return False
@@ -601,7 +602,7 @@ class GroundingNode:
 
     @property
     def _pending(self) -> bool:
-        """Whether there is a window that the standing command waits for."""
+        """Whether there is a new window for the current command."""
         session = self._session
         return session is not None and self._unanswered and session.status is SessionStatus.READY
 
@@ -612,7 +613,7 @@ class GroundingNode:
 
     @property
     def _obstacle(self) -> tuple[Status, str] | None:
-        """Why there is no window to ground, if there is none."""
+        """Why there is no window to ground; None where there is one."""
         age_s = self._image_age_s
         if age_s > self._parameters["image_timeout_s"]:
             return Status.NO_IMAGES, f"no new image for {age_s:.1f} s"
@@ -622,7 +623,7 @@ class GroundingNode:
 
     @property
     def _due_in_s(self) -> float:
-        """Seconds until the rate limit allows the next window; none left where it is 0 or less."""
+        """Seconds until the rate limit allows the next window; 0 or less where it does now."""
         rate_hz = self._parameters["max_rate_hz"]
         return self._taken_s + 1 / rate_hz - time.monotonic() if rate_hz else 0.0
 
@@ -636,7 +637,7 @@ class GroundingNode:
                 self._fail(task, error)
 
     def _next(self) -> _Task | None:
-        """Waits for the next thing to do; None when the worker is to end."""
+        """Waits for the next task; None when the worker is to end."""
         with self._wake:
             self._busy = False
             while self._is_working:
@@ -650,11 +651,11 @@ class GroundingNode:
 
     @property
     def _is_working(self) -> bool:
-        """Whether the thread that asks is (still) the worker."""
+        """Whether the calling thread is (still) the worker."""
         return self._worker is threading.current_thread()
 
     def _choose(self) -> _Task | None:
-        """The next thing to do, if there is any. The lock is held."""
+        """The next task; None where there is none. The lock is held."""
         session, grounder = self._session, self._grounder
         if session is None or grounder is None or self._obstacle is not None:
             return None
@@ -697,7 +698,10 @@ class GroundingNode:
             self._health.event("latency", (now_ns - frame.stamp_ns) / NS_PER_S)
 
     def _goes_on(self, task: _Task) -> bool:
-        """Whether what came of a window may still be told: the node works, or it is undone."""
+        """Whether a window's answers may be published; after a deactivation they are not.
+
+        Then the window's command counts as unanswered.
+        """
         with self._wake:
             working = self._is_working
             if not working and self._answered_command == task.job.command_id:
@@ -750,12 +754,12 @@ def _load(parameters: Parameters) -> tuple[Grounder, Session]:
 def _free_memory() -> None:
     gc.collect()
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        torch._C._cuda_clearCublasWorkspaces()  # which recorded passes leave for their streams
+        torch._C._cuda_clearCublasWorkspaces()  # left by recorded passes for their streams
     torch.cuda.empty_cache()  # does nothing where CUDA was never used
 
 
 def _qos_of(topic: str) -> str:
-    """The condition of a topic that has incompatible peers."""
+    """Name of the condition that a topic has incompatible peers."""
     return f"QoS of {topic}"
 
 

@@ -1,4 +1,4 @@
-"""Publishes answers on the topics that somebody subscribes to, and computes nothing for others."""
+"""Publishes answers on topics that have subscribers, and computes nothing for the others."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Outputs:
     """The node's publications.
 
     Args:
-        middleware: Where to.
+        middleware: Where messages are published.
     """
 
     def __init__(self, middleware: Middleware) -> None:
@@ -26,7 +26,7 @@ class Outputs:
         self._middleware = middleware
 
     def want_positions(self, actions: int) -> bool:
-        """Whether anybody would see a position of so many actions."""
+        """Whether any topic with positions of so many actions has a subscriber."""
         topics = ["grounding", "markers", *(action_topic("point", i) for i in range(actions))]
         return any(map(self._middleware.subscribers, topics))
 
@@ -37,10 +37,10 @@ class Outputs:
         about: Circumstances,
         parameters: Parameters,
     ) -> None:
-        """Publish what is known of a grounded frame, what is quick to build first.
+        """Publish the answers about a grounded frame, those that are quick to build first.
 
-        The points are published where the action is present only, ``point`` where its position is
-        in the frame that is asked for only: who just follows a point is never sent elsewhere.
+        Points are published only if the action is present, and ``point`` only if its position is
+        in the target frame, so that a robot that just follows a point is never sent elsewhere.
         """
         for answer in answers:
             self.say(answer, about)
@@ -55,7 +55,7 @@ class Outputs:
         self._publish("grounding", lambda: self.build.grounding(answer, about))
 
     def clear_markers(self) -> None:
-        """Take down what RViz shows."""
+        """Delete the markers that RViz shows."""
         self._publish("markers", lambda: self.build.markers(()))
 
     def diagnose(

@@ -1,7 +1,7 @@
 """The node's parameters in one table: names, defaults, ranges, meaning, and what may change live.
 
-Names are flat and dotted, as ROS 2 has them. Whatever configures the grounder or the session takes
-its default and its validation from there.
+Names are flat and dotted, as in ROS 2. Parameters of the grounder and the session take their
+default and validation from there.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from videogem_ros.session import SessionConfig
 
 Value = str | bool | int | float | tuple[float, ...] | tuple[str, ...]
-"""What a parameter holds; the type of the default decides which of these."""
+"""A parameter's value; the default has the same type."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ class Parameter:
     Attributes:
         name: Flat and dotted.
         default: Decides the type: str, bool, int, float, tuple of float or tuple of str.
-        description: For people, with what special values mean.
-        choices: What a text may be; anything where empty.
+        description: For users, including the meaning of special values.
+        choices: Allowed texts; any where empty.
         minimum: Least number allowed.
         maximum: Greatest number allowed.
         live: Whether it may change while the node is configured.
@@ -67,10 +67,10 @@ class Parameter:
     unit: str = ""
 
     def check(self, value: Any) -> Value:
-        """The value as the parameter's type, whole numbers taken for floats and lists for tuples.
+        """The value in the parameter's type: whole numbers become floats, lists become tuples.
 
         Raises:
-            InvalidValueError: Another type, or outside the range or choices.
+            InvalidValueError: It has another type, or is outside the range or choices.
         """
         converted: Value | None = _CONVERTERS[self.kind](value)
         if converted is not None:
@@ -499,7 +499,7 @@ PARAMETERS: tuple[Parameter, ...] = (
 """Every parameter, in the order of ``config/ground.yaml``."""
 
 _OF_EVERY_NODE = ("start_type_description_service", "qos_overrides.")
-"""Other parameters that ``ros2 param dump`` writes, and beginnings of such."""
+"""Prefixes of other parameters that ``ros2 param dump`` writes."""
 
 _BY_NAME = {parameter.name: parameter for parameter in PARAMETERS}
 
@@ -525,12 +525,12 @@ _TOGETHER = (
     *("self_self_depth", "dynamic_depth", "static_weights"),
     *("window.frames", "window.max_buffer_frames"),
 )
-"""What each may be depends on others, beyond its range."""
+"""Parameters whose allowed values depend on other parameters."""
 
 
 @contextlib.contextmanager
 def parameter_names() -> Iterator[None]:
-    """Has errors of the grounder and the session name the parameter, not their own field."""
+    """A context in which errors of grounder and session name the parameter instead of a field."""
     try:
         yield
     except InvalidValueError as error:
@@ -539,10 +539,10 @@ def parameter_names() -> Iterator[None]:
 
 
 class Parameters:
-    """A set of all parameters, each of them valid by itself; never changes.
+    """Values of all parameters, each of them valid by itself; immutable.
 
     Attributes:
-        values: Name to value, every parameter in it.
+        values: Every parameter's value by name.
     """
 
     def __init__(self) -> None:
@@ -555,11 +555,11 @@ class Parameters:
         """The defaults with changes.
 
         Args:
-            changes: Flat name to value.
+            changes: Values by flat name.
 
         Raises:
-            InvalidValueError: An unknown name, a value outside its range, or values that do not
-                go together; the error's field is the parameter's name.
+            InvalidValueError: An unknown name, a value outside its range, or values that are
+                inconsistent; the error's field is the parameter's name.
         """
         parameters = cls().updated(changes, running=False)
         parameters.check_together()
@@ -569,16 +569,17 @@ class Parameters:
         return self.values[name]
 
     def updated(self, changes: Mapping[str, Any], *, running: bool = True) -> Parameters:
-        """This set with changes.
+        """A copy with changes.
 
         Args:
-            changes: Flat name to value.
-            running: Whether the node is configured, so that only what may change live may, and
-                values have to go together; else that is left to :meth:`check_together`, as
-                parameters may come one by one.
+            changes: Values by flat name.
+            running: Whether the node is configured. Then only live parameters may change, and
+                values have to be consistent. Otherwise consistency is left to
+                :meth:`check_together`, as parameters may be set one by one.
 
         Raises:
-            InvalidValueError: As for :meth:`from_mapping`, or the change has to wait.
+            InvalidValueError: As for :meth:`from_mapping`, or the parameter cannot change while
+                the node is configured.
         """
         values = dict(self.values)
         for name, value in changes.items():
@@ -598,16 +599,16 @@ class Parameters:
         updated = _holding(values)
         if running:
             updated.check_together()
-        else:  # all that have no part in what others may be
+        else:  # only parameters that do not depend on others
             alone = {name: value for name, value in values.items() if name not in _TOGETHER}
             _holding({**Parameters().values, **alone}).check_together()
         return updated
 
     def check_together(self) -> None:
-        """Refuse values that do not go together.
+        """Refuse inconsistent values.
 
         Raises:
-            InvalidValueError: They do not; the error's field is a parameter's name.
+            InvalidValueError: Values are inconsistent; the error's field is a parameter's name.
         """
         with parameter_names():
             self.grounding_config()
@@ -618,7 +619,7 @@ class Parameters:
             )
 
     def grounding_config(self) -> GroundingConfig:
-        """What configures the grounder."""
+        """The grounder's configuration."""
         height, width = self["input_height"], self["input_width"]
         return GroundingConfig(
             **{field: self[name] for name, field in _GROUNDING_FIELDS.items()},
@@ -628,13 +629,13 @@ class Parameters:
         )
 
     def session_config(self) -> SessionConfig:
-        """What configures the session; the newest image of a window is grounded."""
+        """The session's configuration, which grounds the newest image of a window."""
         from videogem_ros.session import SessionConfig  # noqa: PLC0415 - brings torch
 
         return SessionConfig(**self._window_fields, max_actions=self["max_actions"])
 
     def parse(self, text: str) -> tuple[Action, ...]:
-        """Splits a command into actions, as ``spacy_model`` says."""
+        """The actions of a command, parsed with ``spacy_model``."""
         from videogem_ros.language import parse_actions  # noqa: PLC0415 - brings spaCy
 
         return parse_actions(text, spacy_model=self["spacy_model"] or None)
@@ -653,20 +654,22 @@ class Parameters:
 
 
 def _holding(values: Mapping[str, Value]) -> Parameters:
-    """A set of these values, every parameter's."""
+    """Parameters with these values, which must be complete and valid."""
     parameters = Parameters()
     parameters.values = MappingProxyType(dict(values))
     return parameters
 
 
 def grounding_parameters(config: GroundingConfig) -> dict[str, Value]:
-    """The parameters that configure a grounder so: :meth:`Parameters.grounding_config`'s inverse.
+    """The parameters of a grounder's configuration.
+
+    The inverse of :meth:`Parameters.grounding_config`.
 
     Args:
-        config: Of a grounder.
+        config: The configuration.
 
     Returns:
-        Flat name to value, in the order of ``PARAMETERS``.
+        Values by flat name, in the order of ``PARAMETERS``.
     """
     height, width = config.image_hw or (0, 0)
     values = {
@@ -682,19 +685,19 @@ def grounding_parameters(config: GroundingConfig) -> dict[str, Value]:
 def load_parameter_file(path: Path, node_name: str = NODE_NAME) -> dict[str, Any]:
     """Parameters of one node in a ROS 2 parameter file.
 
-    Sections apply in their order in the file, where their name matches: the node's full name,
-    with ``*`` for one part and ``**`` for any number of parts, namespaces nested or not, the
-    leading slash left out or not.
+    Sections whose name matches the node's full name apply, in the order of the file. In names,
+    ``*`` stands for one part and ``**`` for any number of parts, namespaces may be nested, and the
+    leading slash may be omitted.
 
     Args:
         path: YAML file with ``<node>: ros__parameters: ...``.
         node_name: The node's name with its namespace.
 
     Returns:
-        Flat name to value, unchecked; see :meth:`Parameters.from_mapping`.
+        Values by flat name, unchecked; see :meth:`Parameters.from_mapping`.
 
     Raises:
-        InvalidValueError: No such file, no YAML, or not of that form.
+        InvalidValueError: The file cannot be read, or is not a parameter file.
     """
     import yaml  # noqa: PLC0415 - only who has a file needs YAML
 
@@ -713,10 +716,10 @@ def load_parameter_file(path: Path, node_name: str = NODE_NAME) -> dict[str, Any
 
 
 def take_common(values: dict[str, Any]) -> bool:
-    """Take out what every ROS 2 node declares for itself, or our lifecycle node does.
+    """Remove parameters that every ROS 2 node, or our lifecycle node, declares by itself.
 
     Args:
-        values: Flat name to value, as :func:`load_parameter_file` gives them; loses those.
+        values: Values by flat name, from :func:`load_parameter_file`; changed in place.
 
     Returns:
         ``use_sim_time``.
@@ -736,7 +739,7 @@ def take_common(values: dict[str, Any]) -> bool:
 def _sections(
     tree: Mapping[Any, Any], parents: str = ""
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Full node names of a parameter file, with what stands below their ros__parameters."""
+    """Full node names of a parameter file, each with its ros__parameters."""
     for key, below in tree.items():
         if not isinstance(below, Mapping):
             raise InvalidValueError("parameter file", "node names above ros__parameters", str(key))

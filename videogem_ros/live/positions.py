@@ -23,10 +23,10 @@ Transform = Callable[[str, str, int], npt.NDArray[np.float64]]
 
 
 class Positions:
-    """Takes depth images and camera information in, gives positions to what was grounded.
+    """Takes depth images and camera information in, and finds the positions of groundings.
 
     Args:
-        transform: Looks up the target frame.
+        transform: Looks up transforms into the target frame.
     """
 
     def __init__(self, transform: Transform) -> None:
@@ -35,7 +35,7 @@ class Positions:
         self.depth_seen = False
         """Whether a depth image has arrived."""
         self.camera_info: Any = None
-        """What tells the colour camera, ``sensor_msgs/CameraInfo``; None without a calibration."""
+        """The colour camera's ``sensor_msgs/CameraInfo``; None without a calibration."""
         self._transform = transform
 
     def push_depth(self, stamp_ns: int, message: Any) -> None:
@@ -47,7 +47,7 @@ class Positions:
         """Take camera information in.
 
         Raises:
-            InvalidValueError: It tells no camera; no position is known from then on.
+            InvalidValueError: It holds no calibration; positions are unknown from then on.
         """
         self.camera_info = None
         _camera(message, parameters)
@@ -59,14 +59,14 @@ class Positions:
         self.depth_seen, self.camera_info = False, None
 
     def wanted(self, parameters: Parameters) -> bool:
-        """Whether positions are to be looked for at all (``depth.use``)."""
+        """Whether positions are to be found at all (``depth.use``)."""
         use = parameters["depth.use"]
         return use == "always" or (use == "auto" and self.depth_seen)
 
     def answers(
         self, groundings: Sequence[Grounding], parameters: Parameters, *, in_space: bool
     ) -> list[Answer]:
-        """What is to be said about the groundings of one frame.
+        """Answers about the groundings of one frame.
 
         Args:
             groundings: One per action, in their order.
@@ -156,7 +156,7 @@ def _camera(info: Any, parameters: Parameters) -> CameraIntrinsics:
 
 
 def _check_frame(what: str, frame_id: str, image_frame_id: str) -> None:
-    """Refuses a stream of another camera; an empty frame says nothing."""
+    """Refuses a stream of another camera; an empty frame_id matches any."""
     if frame_id and image_frame_id and frame_id != image_frame_id:
         raise PositionUnknown(
             f"{what} is in the frame {frame_id}, the image in {image_frame_id}: depth has to be "

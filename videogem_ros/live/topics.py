@@ -1,7 +1,7 @@
-"""Names and types of everything on the graph, once for every adapter and recording.
+"""Names and types of all topics, defined once for every adapter and recording.
 
-Inputs are relative names, outputs private ones (``~/heatmap``), diagnostics absolute. Of several
-standing actions the first has the plain output topics, the others ``action_2/heatmap``, ...
+Inputs have relative names, outputs private ones (``~/heatmap``), diagnostics an absolute one. Of
+several current actions the first has the plain output topics, the others ``action_2/heatmap``, ...
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ ACTION_OUTPUTS = {
     "point": "geometry_msgs/msg/PointStamped",
     "point_px": "geometry_msgs/msg/PointStamped",
 }
-"""Topics that each action has of its own."""
+"""Topics that each action has one of."""
 
 DIAGNOSTICS = "/diagnostics"
 DIAGNOSTICS_TYPE = "diagnostic_msgs/msg/DiagnosticArray"
 
 
 def action_topic(topic: str, index: int) -> str:
-    """A topic of the action at a place (from 0) in the command, relative to the node."""
+    """A topic of the action with this index (from 0) in the command, relative to the node."""
     return f"action_{index + 1}/{topic}" if index else topic
 
 
 def outputs(max_actions: int) -> dict[str, str]:
-    """Topic to type of everything a node with so many actions may publish.
+    """Types by topic of everything a node with so many actions may publish.
 
-    Relative names are below the node's; ``/diagnostics`` is absolute.
+    Relative names are relative to the node's name; ``/diagnostics`` is absolute.
     """
     topics = dict(SHARED_OUTPUTS)
     for index in range(max_actions):
