@@ -1,8 +1,8 @@
 """Which DDS domain, which network, and the settings that large images need.
 
-Cyclone takes a list of configuration fragments, the later ones winning. First come ours, then
-what ``ROS_AUTOMATIC_DISCOVERY_RANGE`` or the older ``ROS_LOCALHOST_ONLY`` ask for, then the
-user's ``CYCLONEDDS_URI``.
+Cyclone takes a list of configuration fragments, of which later ones override earlier ones: first
+our defaults, then what ``ROS_AUTOMATIC_DISCOVERY_RANGE`` or the older ``ROS_LOCALHOST_ONLY``
+require, then the user's ``CYCLONEDDS_URI``, then the ``interface``.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ def configuration(
     Args:
         interface: Name of the network interface to use; "local" keeps all traffic on this
             machine; None leaves the choice to Cyclone and the environment.
-        environment: Where the user's wishes stand.
-        log_file: Where Cyclone's warnings go.
+        environment: Environment variables.
+        log_file: File that Cyclone's warnings are written to.
     """
     discovery_range = environment.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "").upper()
     local = interface == "local"

@@ -20,9 +20,9 @@ class Names:
 
     Attributes:
         node: Name of the node.
-        namespace: Its namespace, absolute; a missing slash at its begin is added.
-        remaps: Names that stand for others, both as the node knows them ("image", "~/heatmap",
-            "/tf").
+        namespace: Its namespace, absolute; a missing leading slash is added.
+        remaps: Pairs of a topic's name and its replacement, relative, private or absolute
+            ("image", "~/heatmap", "/tf").
 
     Raises:
         InvalidValueError: A name that ROS does not allow.

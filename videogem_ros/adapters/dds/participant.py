@@ -1,7 +1,7 @@
 """A node on the DDS graph, as ROS 2 peers see one: publishers, subscriptions, discovery.
 
-Nothing here calls back from Cyclone's threads: those must not wait for the interpreter's lock
-while an application thread that holds it waits for them. :meth:`Participant.spin` asks instead.
+Nothing here is called from Cyclone's threads: they must not wait for the GIL while an application
+thread that holds it waits for them. :meth:`Participant.spin` polls instead.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ from videogem_ros.adapters.dds.wire import MessageError, Wire, dds_topic, ros_to
 from videogem_ros.errors import VideoGemError
 
 GID_BYTES = 16
-"""Size of an endpoint's identifier on the graph since ROS 2 Iron."""
+"""Bytes of an endpoint's identifier on the graph since ROS 2 Iron."""
 HUMBLE_GID_BYTES = 24
 
 MAX_WAIT_S = 0.1
-"""Longest time that the newest message may wait for older ones of a topic that may skip some."""
+"""Longest time that the newest message may wait for older ones, on topics that may skip some."""
 
-_MOST_AT_ONCE = 100  # of a topic that keeps all
-_REMEMBERED_MESSAGES, _REMEMBERED_WRITERS = 256, 256  # of each, and how many
+_MOST_AT_ONCE = 100  # messages taken at a time from a topic that keeps all
+_REMEMBERED_MESSAGES, _REMEMBERED_WRITERS = 256, 256  # messages of each writer, and writers
 _GRAPH_TOPIC = "ros_discovery_info"
 _GRAPH_TYPE = "rmw_dds_common/msg/ParticipantEntitiesInfo"
 _GRAPH_TYPES = {
@@ -65,7 +65,7 @@ _dds_delete = DDS._dll_handle.dds_delete  # the binding has no close()
 
 
 class DdsError(VideoGemError):
-    """A domain cannot be joined, an endpoint not made, a message not written."""
+    """A domain cannot be joined, an endpoint cannot be made, or a message cannot be written."""
 
 
 class _Bytes(ctypes.Structure):
@@ -104,7 +104,7 @@ class Publisher:
         Raises:
             DdsError: As for :meth:`publish`.
         """
-        # The binding's own write holds the interpreter's lock while it waits for a subscriber.
+        # The binding's own write holds the GIL while it waits for a subscriber.
         padded = cdr.ljust(-(-len(cdr) // 4) * 4, b"\0")
         sample = _Bytes(np.frombuffer(padded, np.uint8).ctypes.data, len(padded))
         code = _dds_write(self.writer._ref, ctypes.byref(sample))
@@ -115,7 +115,7 @@ class Publisher:
 
     @property
     def subscribers(self) -> int:
-        """Matched subscriptions at this moment."""
+        """Number of matched subscriptions now."""
         return int(self.writer.get_publication_matched_status().current_count)
 
 
@@ -126,11 +126,11 @@ class Subscription:
         topic: Absolute name.
         msgtype: Type of the messages.
         callback: Takes a message.
-        latched: Whether what transient-local publishers sent before is taken, too.
-        readers: Cyclone's endpoints: a volatile one, and of a latched subscription perhaps a
+        latched: Whether earlier messages of transient-local publishers are taken, too.
+        readers: Cyclone's endpoints: a volatile one, and for a latched subscription perhaps a
             transient-local one.
-        backlog: What waits for its turn; None where nothing does.
-        pending: Whether there may be more to take, though nothing new arrives.
+        backlog: Messages that wait for their turn; None where all are handed over at once.
+        pending: Whether there may be more to take even if nothing new arrives.
     """
 
     def __init__(
@@ -151,11 +151,11 @@ class Subscription:
         self.backlog = backlog
         self.pending = False
         self._depth = depth or _MOST_AT_ONCE
-        # By writer, what was handed over: its stamp, and whether it may have been kept.
+        # By writer, messages handed over: source stamp, and whether by the transient-local reader.
         self._given: dict[int, deque[tuple[int, bool]]] = {}
 
     def take(self) -> list[bytes]:
-        """Serialized messages whose turn it is: what the readers hold, or one of the backlog."""
+        """Serialized messages to hand over now: all that arrived, or one from the backlog."""
         arrived: list[bytes] = []
         self.pending = False
         for place, reader in enumerate(self.readers):
@@ -174,12 +174,12 @@ class Subscription:
         return turn
 
     def _is_new(self, info: Any, *, kept: bool) -> bool:
-        """Whether no other reader of this subscription has given this message.
+        """Whether the other reader of this subscription has not delivered this message already.
 
         Args:
-            info: Of the message.
-            kept: Whether its writer may have kept it from before its reader was there; then it is
-                not new either where the other reader has given a later one.
+            info: The message's sample info.
+            kept: Whether it comes from the transient-local reader, so that it may be older than
+                the reader. Then it is not new if the other reader has delivered a later one.
         """
         if not self.latched:
             return True
@@ -188,7 +188,7 @@ class Subscription:
         self._given[writer] = given
         if len(self._given) > _REMEMBERED_WRITERS:
             del self._given[next(iter(self._given))]
-        # A stamp that goes back alone says nothing: clocks are set back.
+        # A stamp that goes back is not enough: clocks are set back, too.
         if len(self.readers) > 1 and any(
             known_ns == stamp_ns or (kept and known_ns > stamp_ns and not known_kept)
             for known_ns, known_kept in given
@@ -199,14 +199,14 @@ class Subscription:
 
 
 class Backlog:
-    """Messages whose callback is slow, each handed over in a turn of its own.
+    """Messages for a slow callback, handed over one at a time.
 
-    While the callback keeps up, all are. Where it does not, the oldest are skipped: as many as
-    would keep the newest waiting for longer than :data:`MAX_WAIT_S`.
+    While the callback keeps up, none are skipped. Otherwise the oldest are, so that the newest
+    does not wait for longer than :data:`MAX_WAIT_S`.
 
     Args:
         depth: Most messages that wait.
-        on_skipped: Takes how many were skipped.
+        on_skipped: Takes the number of skipped messages.
     """
 
     def __init__(self, depth: int, on_skipped: Callable[[int], None]) -> None:
@@ -219,7 +219,7 @@ class Backlog:
         return len(self._waiting)
 
     def turn(self, arrived: list[bytes]) -> list[bytes]:
-        """Takes in what has arrived, skips what is too much, and gives the next, if any."""
+        """Adds messages that arrived, skips what is too much, and returns the next one, if any."""
         self._waiting += arrived
         excess = len(self._waiting) - self._most
         if excess > 0:
@@ -229,15 +229,15 @@ class Backlog:
         return [self._waiting.popleft()] if self._waiting else []
 
     def took(self, duration_s: float) -> None:
-        """Takes in how long the callback took."""
+        """Notes how long the callback took."""
         self._took_s.append(duration_s)
 
     @property
     def _most(self) -> int:
-        """How many may wait: the newest, and before it what is quick enough."""
+        """Most messages that may wait: the newest, and as many others as fit into MAX_WAIT_S."""
         if len(self._took_s) < 3:
             return self._depth
-        usual_s = min(self._took_s)  # of three, so that one that was held up skips nothing
+        usual_s = min(self._took_s)  # of three, so that a single slow call skips nothing
         return min(self._depth, 1 + int(MAX_WAIT_S / max(usual_s, 1e-6)))
 
 
@@ -247,17 +247,17 @@ class Participant:
     Args:
         names: The node's name, namespace and remappings.
         typestore: Message definitions.
-        interface: See :func:`~videogem_ros.adapters.dds.configuration.configuration`; within a
-            process the first participant of a domain decides.
-        gid_bytes: :data:`GID_BYTES`, or :data:`HUMBLE_GID_BYTES` among peers of ROS 2 Humble.
-        log: Takes level and text of what a person should know.
-        on_qos_incompatible: Takes topic and policy, when a peer offers or requests QoS that
-            cannot be matched.
-        on_undecodable: Takes topic and reason, when a message cannot be deserialized.
+        interface: See :func:`~videogem_ros.adapters.dds.configuration.configuration`; the first
+            participant of a domain in a process decides.
+        gid_bytes: :data:`GID_BYTES`, or :data:`HUMBLE_GID_BYTES` among ROS 2 Humble peers.
+        log: Takes level and text of messages for the user.
+        on_qos_incompatible: Takes topic and policy when a peer offers or requests incompatible
+            QoS.
+        on_undecodable: Takes topic and reason when a message cannot be deserialized.
 
     Raises:
         DdsError: The domain cannot be joined.
-        InvalidValueError: ``ROS_DOMAIN_ID`` is none.
+        InvalidValueError: ``ROS_DOMAIN_ID`` is not a valid domain.
     """
 
     def __init__(
@@ -296,7 +296,7 @@ class Participant:
         self.close()
 
     def close(self) -> None:
-        """Leaves the domain: peers see all endpoints go."""
+        """Leaves the domain: all endpoints disappear for peers."""
         _dds_delete(self._participant._ref)
         self._subscriptions.clear()
 
@@ -338,11 +338,11 @@ class Participant:
             msgtype: ROS name of the type.
             qos: What to ask for.
             callback: Takes a message; called by :meth:`spin`.
-            latched: Whether to take what transient-local publishers sent before, too. QoS alone
-                cannot say so: who asks for it is refused by all other publishers.
-            on_skipped: For large messages whose callback may take longer than they come apart.
-                They come after all others, one a spin, and where the callback does not keep up
-                the oldest are skipped; this takes how many. Without it none are.
+            latched: Whether to take earlier messages of transient-local publishers, too. QoS alone
+                cannot express this: a transient-local reader does not match volatile writers.
+            on_skipped: For large messages whose callback may be slower than they arrive. They are
+                handed over after all others, one per spin, and where the callback does not keep
+                up, the oldest are skipped; this takes their number. Without it none are skipped.
 
         Raises:
             DdsError, MessageError: It cannot be made, or the type is not known.
@@ -358,7 +358,7 @@ class Participant:
         return subscription
 
     def offers(self, topic: str) -> dict[str, list[QosProfile]]:
-        """What peers publish on an absolute topic: QoS by message type."""
+        """QoS profiles of the peers that publish on an absolute topic, by message type."""
         found: dict[str, list[QosProfile]] = {}
         for endpoint in self._offers.values():
             msgtype = ros_type(endpoint.type_name)
@@ -372,10 +372,10 @@ class Participant:
         return sorted(filter(None, names))
 
     def spin(self, timeout_s: float) -> None:
-        """Waits for something to happen and hands it to the callbacks.
+        """Waits for messages and other events, and calls the callbacks.
 
-        However fast messages come, it returns after those that a topic's QoS keeps, and after one
-        message of a topic that may skip some.
+        However fast messages arrive, it returns after as many as a topic's QoS keeps, and after
+        one message of a topic that may skip some.
 
         Args:
             timeout_s: Longest wait.
@@ -411,7 +411,7 @@ class Participant:
             self._on_qos_incompatible(topic, policy)
 
     def _note(self, line: str) -> None:
-        """Takes up a warning of Cyclone's."""
+        """Handles a line of Cyclone's log."""
         if found := _UNDECODABLE.search(line):
             name, reason = found.groups()
             self._on_undecodable(ros_topic(name) or name, reason)
@@ -451,7 +451,7 @@ class Participant:
         return self._topics[topic]
 
     def _endpoint_qos(self, msgtype: str, qos: QosProfile) -> Qos:
-        self._wire.sample_type(msgtype)  # says so where the type is not known
+        self._wire.sample_type(msgtype)  # raises where the type is not known
         return qos.to_dds(self._wire.user_data(msgtype))
 
     def _attach(self, entity: Entity, status: int) -> None:
@@ -460,7 +460,7 @@ class Participant:
 
 
 class _Graph:
-    """Tells ROS 2 peers which endpoints belong to which node (rmw_dds_common)."""
+    """Announces to ROS 2 peers which endpoints belong to which node (rmw_dds_common)."""
 
     def __init__(self, participant: DomainParticipant, names: Names, gid_bytes: int) -> None:
         store = get_typestore(Stores.EMPTY)
@@ -486,7 +486,7 @@ class _Graph:
     def add(
         self, *, reader: DataReader[Any] | None = None, writer: DataWriter[Any] | None = None
     ) -> None:
-        """Adds an endpoint to the node, and tells."""
+        """Adds an endpoint to the node and announces it."""
         with self._lock:
             self._readers += [self._gid_of(reader)] if reader else []
             self._writers += [self._gid_of(writer)] if writer else []
@@ -500,7 +500,7 @@ class _Graph:
 
 
 class _CycloneLog:
-    """Warnings of Cyclone's, by way of a file: a callback would need the interpreter's lock."""
+    """Cyclone's warnings, read from a file, as a callback would need the GIL."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -508,19 +508,19 @@ class _CycloneLog:
         self._file.seek(0, os.SEEK_END)
 
     def new_lines(self) -> Iterator[str]:
-        """What was written since the last call, without time and thread."""
+        """Lines written since the last call, without time and thread."""
         begin = self._file.tell()
         while (line := self._file.readline()).endswith("\n"):
             begin = self._file.tell()
             yield line.partition("] ")[2].partition(":")[2].strip()
-        self._file.seek(begin)  # of a line under way, the rest is still to come
+        self._file.seek(begin)  # an unfinished line is read again once it is complete
         if begin > _MAX_LOG_BYTES:
             os.truncate(self._path, 0)
             self._file.seek(0)
 
 
 _JOINED: dict[int, tuple[Domain, IO[bytes]]] = {}
-"""Domains that this process is in, each with the file of Cyclone's warnings."""
+"""Domains that this process has joined, each with the file of Cyclone's warnings."""
 
 
 def _join(domain: int, interface: str | None) -> _CycloneLog:
@@ -534,7 +534,7 @@ def _join(domain: int, interface: str | None) -> _CycloneLog:
 
 @contextlib.contextmanager
 def _readable(what: str) -> Iterator[None]:
-    """Makes one error of what the binding raises."""
+    """A context that turns errors of the binding into DdsError."""
     try:
         yield
     except (DDSException, UnicodeError) as error:

@@ -53,7 +53,7 @@ def ros_topic(name: str) -> str | None:
 
 
 def ros_type(name: str) -> str | None:
-    """ROS name of a DDS type (``sensor_msgs::msg::dds_::Image_``); None where it is none."""
+    """ROS name of a DDS type (``sensor_msgs::msg::dds_::Image_``); None where it is not ROS's."""
     parts = name.split("::")
     if len(parts) == 4 and parts[2] == "dds_" and parts[3].endswith("_"):
         return "/".join((*parts[:2], parts[3][:-1]))
@@ -61,7 +61,7 @@ def ros_type(name: str) -> str | None:
 
 
 class _Carrier:
-    """What makes of Cyclone's class for a type a mere envelope of serialized messages."""
+    """Methods that turn Cyclone's class for a type into an envelope of serialized messages."""
 
     def __init__(self, cdr: bytes) -> None:
         self.cdr = cdr
@@ -100,10 +100,10 @@ class Wire:
             raise MessageError(f"{name} cannot be serialized: {error}") from error
 
     def decode(self, cdr: bytes, msgtype: str) -> Any:
-        """The message in a CDR; its arrays are views.
+        """Deserialize a message; its arrays are views of ``cdr``.
 
         Raises:
-            MessageError: The bytes are no such message.
+            MessageError: The bytes are not a message of this type.
         """
         try:
             return self.typestore.deserialize_cdr(memoryview(cdr), msgtype)
@@ -111,11 +111,11 @@ class Wire:
             raise MessageError(str(error)) from error
 
     def user_data(self, msgtype: str) -> str:
-        """What an endpoint tells ROS peers of its type: the definition's hash (REP-2011)."""
+        """User data by which an endpoint tells ROS peers its type's hash (REP-2011)."""
         return f"typehash={self.typestore.hash_rihs01(msgtype)};"
 
     def sample_type(self, msgtype: str) -> type[Any]:
-        """Cyclone's class for a type: announces its layout, carries the CDR untouched.
+        """Cyclone's class for a type, which announces its layout and carries the CDR unchanged.
 
         Raises:
             MessageError: The type is not known.
