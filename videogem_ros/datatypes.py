@@ -27,7 +27,7 @@ PROMPT_KINDS = ("verb", "object", "action")
 
 
 def describe_array(value: object) -> str:
-    """Type, shape and dtype of an array (or just the type), for error messages."""
+    """Shape and dtype of an array, or the type of anything else, for error messages."""
     if isinstance(value, np.ndarray):
         return f"array of shape {value.shape} and dtype {value.dtype}"
     return type(value).__name__
@@ -43,8 +43,8 @@ class Frame:
         frame_id: The camera's optical frame (REP-103), may be empty.
 
     Raises:
-        InvalidValueError: image is not a non-empty (H, W, 3) uint8 array, or the stamp is
-            negative or no whole number.
+        InvalidValueError: The image is not a non-empty (H, W, 3) uint8 array, or the stamp is
+            negative or not a whole number.
     """
 
     image: npt.NDArray[np.uint8]
@@ -83,14 +83,14 @@ class Frame:
 class Window:
     """The T frames that are grounded together, oldest first.
 
-    A frame may stand in a window more than once: before T frames have arrived, the oldest one
-    fills the empty places.
+    A frame may occur in a window more than once: before T frames have arrived, the oldest one
+    fills the empty slots.
 
     Attributes:
         frames: T frames of one size, stamps not decreasing.
 
     Raises:
-        InvalidValueError: no frames, frames of different sizes, or decreasing stamps.
+        InvalidValueError: No frames, frames of different sizes, or decreasing stamps.
     """
 
     frames: tuple[Frame, ...]
@@ -133,16 +133,16 @@ class Action:
 
     Attributes:
         text: What the user said, whole and unchanged.
-        phrase: The action as the action template takes it: lower case, no punctuation, politeness
-            or adverbs of continuation ("pour the milk", "pick up the red mug").
+        phrase: The action as the action template takes it: lower case, without punctuation,
+            "please" or "still" ("pour the milk", "pick up the red mug").
         verb: The verb as the verb template takes it, with its particle ("pour", "pick up"); None
-            where the text holds no verb.
+            where the text has no verb.
         verb_lemma: The head verb's lemma alone ("pick"); None where there is no verb.
         object: The object phrase without its determiner ("red mug"); None where there is none.
         object_head: Lemma of the object phrase's head noun ("mug"); None where there is none.
 
     Raises:
-        InvalidValueError: text or phrase is empty.
+        InvalidValueError: Text or phrase is empty.
     """
 
     text: str
@@ -185,11 +185,14 @@ class Features:
     Attributes:
         patch_terms: (F, L, N, D), the encoder's dtype: s_0 ... s_K of the N = grid_h * grid_w
             patch tokens of each chosen frame, row by row.
-        class_terms: (F, L, D) float32: c_0 ... c_K, what the class token held before the first of
-            the K blocks and what each block added to it. For a video backbone, which has one class
-            token a window, the same values for every frame.
-        grid_hw: Patches down and across.
-        frames: The F chosen places in the window (0 is the oldest).
+        class_terms: (F, L, D) float32: c_0 ... c_K, the class token before the first of the K
+            blocks and what each block added to it. A video backbone has one class token per
+            window, so its values are the same for every frame.
+        grid_hw: Rows and columns of patches.
+        frames: Indices of the F chosen frames in the window (0 is the oldest).
+
+    Raises:
+        InvalidValueError: The shapes do not match.
     """
 
     patch_terms: Tensor
@@ -218,12 +221,12 @@ class Heatmap:
     """Where in one frame a prompt's action is.
 
     Attributes:
-        values: (h, w) float32 in [0, 1], at the resolution of the network's input; covers the
-            whole source image and nothing else (a letterboxed input's padding is cut off).
+        values: (h, w) float32 in [0, 1], at the resolution of the network's input; covers exactly
+            the source image (the padding of a letterboxed input is cut off).
         image_hw: Height and width of the source image in pixels.
 
     Raises:
-        InvalidValueError: values are not a two-dimensional float32 array.
+        InvalidValueError: The values are not a two-dimensional float32 array.
     """
 
     values: npt.NDArray[np.float32]
@@ -243,7 +246,7 @@ class Heatmap:
             hw: Another height and width to resample to, say half the source's.
 
         Returns:
-            (H, W) float32 in [0, 1]; pixel (x, y) belongs to pixel (x, y) of the source image.
+            (H, W) float32 in [0, 1]; at the source's size, pixel (x, y) is that of the image.
         """
         import cv2  # noqa: PLC0415 - only who asks for pixels needs OpenCV
 
@@ -277,23 +280,23 @@ class Grounding:
     Attributes:
         action: The action that was asked for.
         prompts: The texts it was grounded with.
-        frame_index: Place of the grounded frame in the window (0 is the oldest).
+        frame_index: Index of the grounded frame in the window (0 is the oldest).
         stamp_ns: Header stamp of the grounded frame, nanoseconds.
         frame_id: Optical frame of the grounded frame.
         image_hw: Height and width of the source image in pixels.
         window_start_ns: Stamp of the window's oldest frame.
         window_end_ns: Stamp of the window's newest frame.
-        frames_used: Number of different frames in the window, which their stamps tell apart.
+        frames_used: Number of frames with different stamps in the window.
         points: Points by "verb", "object", "action" and "fused", in source pixels.
         heatmaps: Heatmaps by the same names; the fused one is the prompts' mean with the fusion's
             weights.
         layer_weights: (K, L) float32, prompts in the order of :data:`PROMPT_KINDS`.
         prompt_probabilities: (K,) float32, softmax over the three prompts of 100 x cosine of
             class token and text.
-        score: In [0, 1], how much likelier the class token finds the action than the neutral
-            prompts.
-        present: Whether score reaches the configured threshold; when False the points say where
-            the action would be if it were there.
+        score: Presence score in [0, 1]: how much better the class token fits the action prompt
+            than the neutral prompts; see :mod:`videogem_ros.core.presence`.
+        present: Whether the score reaches the configured threshold. Where it does not, the points
+            are where the action would be if it were there.
     """
 
     action: Action
