@@ -1,8 +1,8 @@
 """Encoded samples with boxes, on which a setting is judged without the encoder.
 
-Samples are encoded once for each K: s_0 is where the self-self path begins, so another K has
-another s_0. What stays of them (:mod:`videogem_ros.evaluation.gram`) judges a setting in about a
-tenth of a millisecond a sample.
+Samples are encoded once for each K, since s_0 is the residual stream where the self-self path
+begins. What is kept of them (:mod:`videogem_ros.evaluation.gram`) suffices to judge a setting in
+about a tenth of a millisecond per sample.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from videogem_ros.evaluation.runner import Place, boxes_in_source, load_window, 
 from videogem_ros.files import whole_file
 
 CHUNK = 64
-"""Samples that are judged together; what they need stays near the processor."""
+"""Samples that are judged together; few enough to fit the processor's cache."""
 
 Mask = npt.NDArray[np.bool_]
 
@@ -48,11 +48,11 @@ class Example:
     """A sample with a box, encoded.
 
     Attributes:
-        video: It comes from.
-        boxes: In pixels of the source image.
+        video: The video that it comes from.
+        boxes: Boxes in pixels of the source image.
         image_hw: Height and width of the source image.
         placement: Where the image lies in the network's input.
-        grams: By K, of its one frame and the prompts of its action.
+        grams: By K, the inner products of its frame and its action's prompts.
     """
 
     video: str
@@ -63,7 +63,7 @@ class Example:
 
 
 def with_depth(setting: GroundingConfig, depth: int) -> GroundingConfig:
-    """A setting with another K: the last layers keep their weights, new ones the first's."""
+    """A setting with another K: last terms keep their weights, new ones get the first's."""
     weights = setting.static_weights
     missing = max(0, depth + 1 - len(weights))
     return replace(
@@ -88,7 +88,7 @@ class _Kept:
 
     @classmethod
     def read(cls, path: Path) -> _Kept | None:
-        """From a file; None where there is none or it is torn."""
+        """Reads it from a file; None where the file does not exist or is incomplete."""
         try:
             with safe_open(path, framework="pt") as file:
                 patches, without, bias = map(file.get_tensor, ("patches", "without", "bias"))
@@ -99,7 +99,7 @@ class _Kept:
         return cls(tuple(about["image_hw"]), grams)
 
     def write(self, path: Path) -> None:
-        """To a file, whole or not at all.
+        """Writes it to a file, completely or not at all.
 
         Raises:
             RecordingError: It cannot be written.
@@ -120,9 +120,9 @@ class _Loaded:
     """What a sample's example is made of.
 
     Attributes:
-        paths: By K, where the cache keeps it; empty without one.
-        kept: By K, what the cache had.
-        frames: The sample's, where that is not all.
+        paths: By K, the file in the cache; empty without a cache.
+        kept: By K, what was found in the cache.
+        frames: The sample's frames, where that was not everything; else None.
     """
 
     paths: Mapping[int, Path]
@@ -137,17 +137,17 @@ class ExampleEncoder:
         dataset: Samples and their frames.
         backbone: Encodes them.
         default: Gives what all settings share: resize, input size and prompts.
-        depths: Every K that is to be tried; each costs an encoder pass a sample.
-        cache: Folder in which what was encoded is found again, as long as the files that the
-            frames are in do not change; made if it is not there. None for no such folder.
-        stretch_s: Seconds of a recording that count as a video of their own, for who has few
-            recordings; None where a video is a video.
-        loaders: Threads that decode the next windows meanwhile.
+        depths: Every K to try; each costs an encoder pass per sample.
+        cache: Folder that keeps what was encoded, valid as long as the files with the frames do
+            not change; made if it does not exist. None for no cache.
+        stretch_s: Seconds of a recording that count as a video of their own, where there are few
+            recordings; None where each recording is one video.
+        loaders: Threads that decode the next windows in the meantime.
 
     Attributes:
-        samples: Those with a box, which examples are made of.
-        videos: Of the samples.
-        skipped: Why samples could not be encoded.
+        samples: The samples with a box, which examples are made of.
+        videos: The samples' videos.
+        skipped: Number of samples that could not be encoded, by reason.
         passes: Encoder passes so far.
 
     Raises:
@@ -172,7 +172,7 @@ class ExampleEncoder:
         self._dataset = dataset
         self._backbone = backbone
         self._loaders = loaders
-        # Of a grounder's configuration, all that features and prompts depend on but for K.
+        # The parts of the configuration that features and prompts depend on, except K.
         fields = {name: getattr(default, name) for name in FEATURE_FIELDS if name != "depth"}
         self._config = GroundingConfig(**fields, prompts=default.prompts)
         self._input_hw = default.image_hw or backbone.input_hw
@@ -190,7 +190,7 @@ class ExampleEncoder:
             }
 
     def __iter__(self) -> Iterator[Example]:
-        """Examples in the samples' order; of what cannot be decoded the reason is counted.
+        """Examples in the samples' order; those that cannot be decoded are counted by reason.
 
         Raises:
             RecordingError: The cache cannot be written.
@@ -274,13 +274,12 @@ class Trial:
 
 
 class Examples:
-    """Examples side by side, to judge settings on.
+    """Many examples, to judge settings on.
 
     Args:
         examples: Taken one by one; all of one backbone and input size.
-        count: How many there are at most.
-        folder: For temporary files with what is computed on, so that memory need not hold it; in
-            memory where None.
+        count: Most examples that there may be.
+        folder: Folder for temporary files that hold the examples; in memory where None.
         device: Where settings are judged.
 
     Attributes:
@@ -357,7 +356,7 @@ class Examples:
 
     @cached_property
     def _chunks(self) -> list[tuple[slice, Corners]]:
-        """Runs of examples that lie alike in the network's input."""
+        """Slices of consecutive examples with the same placement in the network's input."""
         grid_hw = self._grams[self.depths[0]].grid_hw
         chunks: list[tuple[slice, Corners]] = []
         start = 0
@@ -373,7 +372,7 @@ class Examples:
 
 
 def _room(count: int, one: Tensor, folder: Path | None) -> Tensor:
-    """(count, ...) for many like (1, ...), in memory or in a file without a name."""
+    """An uninitialised tensor (count, ...) for many like (1, ...), in memory or in a file."""
     shape = (count, *one.shape[1:])
     if folder is None:
         return torch.empty(shape, dtype=one.dtype)

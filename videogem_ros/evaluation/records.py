@@ -2,7 +2,7 @@
 
 A data set gives :class:`Sample` objects and, for each, the frames to ground it in. A runner makes
 one :class:`Record` of each sample, with one :class:`Outcome` for every method that was asked for.
-Metrics, report and tuning read records only, whichever way they came about.
+Metrics, report and tuning read records only, however they were made.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ class Sample:
         key: Unique in its data set, the same in every run ("9Jm1FwbPHuA/12.5/0").
         video: The video or recording it comes from.
         label: Class for per-class means.
-        actions: The decomposed action; several where a free sentence leaves a choice, of which
-            the verb and the object of the highest prompt probability are taken.
-        time_ns: Of the annotated frame in its video, nanoseconds.
-        boxes: A point is right in any of them; empty where the action is not in the frame, which
-            counts for the presence score alone.
-        boxes_hw: Height and width of the image that the boxes' pixels belong to; those of the
+        actions: The decomposed action. Several for a free sentence with several verbs or objects,
+            of which those with the highest prompt probability are taken.
+        time_ns: Time of the annotated frame in its video, nanoseconds.
+        boxes: A point in any of them is a hit. Empty where the action is not in the frame; such
+            samples count for the presence score only.
+        boxes_hw: Height and width of the image that the boxes are in pixels of; those of the
             loaded frame where None.
         groups: Further names under which the sample is counted in tables ("motion", "twins").
     """
@@ -75,8 +75,8 @@ class Dataset(Protocol):
 
     Attributes:
         name: As reports show it.
-        missing: Samples whose video or frames are not there, by video.
-        skipped: Annotations that cannot be used, by reason.
+        missing: Number of samples whose video or frames do not exist, by video.
+        skipped: Number of annotations that cannot be used, by reason.
     """
 
     name: str
@@ -85,13 +85,13 @@ class Dataset(Protocol):
 
     @property
     def samples(self) -> Sequence[Sample]:
-        """Those whose frames are there, in a fixed order."""
+        """Samples whose frames exist, in a fixed order."""
 
     def sources(self, sample: Sample) -> Sequence[Path | str]:
-        """Files (or folders) that a sample's frames are in, and in words how they are chosen.
+        """What a sample's frames depend on: files or folders, and texts that say how to choose.
 
-        None where they are in memory and nothing chooses. Cached results are valid as long as the
-        words, and the files' sizes and modification times, stay.
+        Empty where frames are in memory. Cached results are valid as long as the texts, and the
+        sizes and modification times of the files, stay the same.
         """
 
     def window(self, sample: Sample, frames: int) -> tuple[Window, int]:
@@ -99,10 +99,10 @@ class Dataset(Protocol):
 
         Args:
             sample: One of ``samples``.
-            frames: How many the backbone encodes jointly.
+            frames: T, the number of frames that the backbone encodes jointly.
 
         Returns:
-            A window of so many frames, and the place of the annotated frame in it.
+            A window of T frames, and the index of the annotated frame in it.
 
         Raises:
             RecordingError: The frames cannot be decoded.
@@ -114,12 +114,13 @@ class Outcome:
     """What one method said of one sample.
 
     Attributes:
-        x: Point in pixels of the source image, from the left.
-        y: From the top.
-        hit: Whether the point is in a box; None where the sample has none.
-        distance: To the nearest box, 0 inside, over the image's diagonal; None without a box.
-        iou: Of the heatmap at half its maximum or more with the boxes; None where the method has
-            no heatmap or the sample no box.
+        x: The point's distance from the left in pixels of the source image.
+        y: The point's distance from the top.
+        hit: Whether the point is in a box; None where the sample has no box.
+        distance: Distance to the nearest box, 0 inside, over the image's diagonal; None without a
+            box.
+        iou: Intersection over union of the boxes and the heatmap's part at half its maximum or
+            more; None where the method has no heatmap or the sample no box.
         score: Presence score in [0, 1]; None where the method has none.
     """
 
@@ -216,10 +217,10 @@ class Run:
         dataset: Name of the data set.
         backbone: Name of the backbone, or of the recorded node.
         main: The method that the run is about, as its name in the records' outcomes.
-        records: In the data set's order.
-        missing: Samples without frames, by video.
-        skipped: Samples or annotations left out, by reason.
-        settings: What else was set, by name, as text.
+        records: Records in the data set's order.
+        missing: Number of samples without frames, by video.
+        skipped: Number of samples or annotations left out, by reason.
+        settings: Other settings by name, as text.
         notes: Lines that the report must show (untrained weights, how a baseline was made).
         timing: Figures by name with unit in the name (encode_ms_median, latency_ms_p99,
             dropped_frames).

@@ -1,4 +1,4 @@
-"""From a data set and a grounder to a run: one encoder pass a sample, however many methods."""
+"""From a data set and a grounder to a run: one encoder pass per sample for all methods."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from videogem_ros.evaluation.metrics import judge, judge_centre
 from videogem_ros.evaluation.records import CENTRE, Box, Dataset, Record, Run, Sample
 
 Place = tuple[Window, int]
-"""A window and the place of the annotated frame in it."""
+"""A window and the index of the annotated frame in it."""
 
 _Item = TypeVar("_Item")
 _Loaded = TypeVar("_Loaded")
@@ -36,14 +36,14 @@ _Loaded = TypeVar("_Loaded")
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """What is compared, and how samples go through the encoder.
+    """What is compared, and how samples are encoded.
 
     Attributes:
         main: The method that the evaluation is about.
         ablate: Whether the whole grid of methods is compared.
-        batch: Samples that are encoded in one pass, frames of an image backbone or windows of a
-            video backbone.
-        loaders: Threads that decode the next windows meanwhile.
+        batch: Samples per encoder pass: frames for an image backbone, windows for a video
+            backbone.
+        loaders: Threads that decode the next windows in the meantime.
 
     Raises:
         InvalidValueError: A number below one.
@@ -61,17 +61,17 @@ class EvaluationConfig:
 
     @cached_property
     def methods(self) -> tuple[Method, ...]:
-        """All that is compared, beside the image's centre."""
+        """All compared methods except the image's centre."""
         return compared(self.main, ablate=self.ablate)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Samples that went through the encoder together.
+    """Results of samples that were encoded together.
 
     Attributes:
-        results: By the samples' keys, a record, or which sample has none and why.
-        encode_s: Seconds in the encoder; 0 where all frames had passed it for samples before.
+        results: By the samples' keys, a record, or a text that says why there is none.
+        encode_s: Seconds in the encoder; 0 where all frames had been encoded before.
     """
 
     results: Mapping[str, Record | str]
@@ -103,9 +103,9 @@ class Bench:
         self._encoded: dict[tuple[tuple[Frame, ...], int], Features] = {}
 
     def run(self, samples: Sequence[Sample]) -> Generator[Batch, None, None]:
-        """Records of samples, in their order; the next ones are decoded meanwhile.
+        """Records of samples, in their order; the next ones are decoded in the meantime.
 
-        What cannot be decoded is told in the sample's place and stops nothing.
+        For a sample that cannot be decoded, the reason takes the place of its record.
         """
         size = self.config.batch
         with closing(
@@ -158,9 +158,9 @@ class Bench:
         return Batch(results, encode_s)
 
     def _encode(self, places: Sequence[Place]) -> tuple[list[Features], float]:
-        """Features of the annotated frames, and the seconds that took.
+        """Features of the annotated frames, and how many seconds they took.
 
-        Samples of the same frames, one after another, are encoded once.
+        Consecutive samples of the same frames are encoded once.
         """
         keys = [(window.frames, place) for window, place in places]
         new = [key for key in dict.fromkeys(keys) if key not in self._encoded]
@@ -179,7 +179,7 @@ class Bench:
         return [known[key] for key in keys], time.perf_counter() - begin
 
     def _features(self, chosen: Sequence[tuple[tuple[Frame, ...], int]]) -> list[Features]:
-        """Of one frame of each window."""
+        """Features of one frame of each window."""
         if self.grounder.backbone.window_frames == 1:
             return self.grounder.encode_each([frames[place] for frames, place in chosen])
         features: dict[int, Features] = {}
@@ -218,12 +218,12 @@ class Bench:
 
 
 def load_window(dataset: Dataset, sample: Sample, frames: int) -> Place:
-    """The frames to ground a sample in; one frame alone where it has no neighbours.
+    """The frames to ground a sample in; for an image backbone the annotated frame alone.
 
     Args:
-        dataset: The sample's.
-        sample: Its boxes are checked against the frame.
-        frames: How many the backbone encodes jointly.
+        dataset: The sample's data set.
+        sample: The sample, whose boxes are checked against the frame.
+        frames: T, the number of frames that the backbone encodes jointly.
 
     Raises:
         VideoGemError: The frames cannot be decoded, or a box lies outside of them.
@@ -245,10 +245,10 @@ def boxes_in_source(sample: Sample, image_hw: tuple[int, int]) -> tuple[Box, ...
 
 
 def check_boxes(boxes: Iterable[Box], image_hw: tuple[int, int]) -> None:
-    """Whether a point could hit each of the boxes.
+    """Refuse boxes that no point can hit.
 
     Args:
-        boxes: In pixels of the image.
+        boxes: Boxes in pixels of the image.
         image_hw: The image's height and width.
 
     Raises:
@@ -265,13 +265,13 @@ def check_boxes(boxes: Iterable[Box], image_hw: tuple[int, int]) -> None:
 def prefetch(
     load: Callable[[_Item], _Loaded], items: Iterable[_Item], threads: int, ahead: int
 ) -> Generator[_Loaded, None, None]:
-    """Loads items in threads before they are asked for.
+    """Loads items in threads before they are needed.
 
     Args:
         load: Called once for each item.
-        items: In the order in which they will be wanted.
-        threads: That load.
-        ahead: How many items may be loaded or loading at a time.
+        items: Items in the order in which they are needed.
+        threads: Number of threads.
+        ahead: Most items that are loading or loaded at a time.
 
     Yields:
         What was loaded, in the items' order.
@@ -303,13 +303,13 @@ def evaluate(
     Args:
         dataset: Samples and their frames.
         grounder: Backbone and the configuration that all methods share.
-        config: What is compared; VideoGEM beside its baselines where None.
-        cache: Folder of results; what is in it already is not computed again, and what is
-            computed is added as it comes, so that an interrupted run continues.
-        progress: Told how many samples are done and how many there are: once with those from the
-            cache, then after each batch.
-        work: What makes the records (:func:`videogem_ros.evaluation.cluster.ray_work`); this
-            process where None.
+        config: What is compared; VideoGEM and its baselines where None.
+        cache: Folder of results. Results in it are not computed again, and new ones are added as
+            they are computed, so that an interrupted run can continue.
+        progress: Called with the number of samples that are done and their total: once with those
+            from the cache, then after each batch.
+        work: Makes the records, for example
+            :func:`videogem_ros.evaluation.cluster.ray_work`; this process where None.
 
     Returns:
         The run. Samples that could not be decoded are in its ``skipped``, by key.
@@ -353,7 +353,7 @@ def _run(
     results: Mapping[str, Record | str],
     timing: Mapping[str, float],
 ) -> Run:
-    """The results in the data set's order, and how they came about."""
+    """The run: results in the data set's order, and the settings that led to them."""
     records = []
     skipped = Counter(dataset.skipped)
     for sample in dataset.samples:

@@ -1,7 +1,7 @@
 """How fast a machine grounds: latency, memory, and agreement with float32, setting by setting.
 
-What is timed is what a camera's frame costs a running session: ``push`` and ``ground``, from
-pixels on the host to points and heatmaps on the host, with the standing actions' texts known.
+The time measured is that of a new camera frame in a running session: ``push`` and ``ground``, from
+pixels on the host to points and heatmaps on the host, with the actions' texts already encoded.
 Frames are drawn tabletop scenes. Weights may be random: time and memory do not depend on them.
 """
 
@@ -36,10 +36,10 @@ from videogem_ros.session import Session, SessionConfig
 from videogem_ros.tabletop import make_clip
 
 LEAST_RUNS, MOST_RUNS = 3, 2000
-"""Of a setting, however short or long its time is."""
+"""Fewest and most frames that are timed for a setting."""
 
 CLIPS, CLIP_FRAMES = 3, 8
-"""Drawn scenes that the camera shows over and over."""
+"""Number of drawn scenes that the camera repeats, and frames of each."""
 
 FRAME_INTERVAL_S = 0.25
 CHECKED_WINDOWS = 10
@@ -48,25 +48,25 @@ CHECKED_WINDOWS = 10
 _VERBS = ("push", "lift", "open", "wipe", "pour", "cut", "shake", "press")
 _THINGS = ("mug", "bottle", "box", "sponge", "jug", "bread", "jar", "button")
 ACTIONS = tuple(f"{verb} the {thing}" for thing in _THINGS for verb in _VERBS)
-"""What is asked for, as many of them as a setting has actions."""
+"""Actions to ground; a setting takes the first ones."""
 
 CHECKED_ACTIONS = 8
 SMALL_PATCHES = 4
-"""Patches either way of the network input that code and libraries are warmed up with."""
+"""Rows and columns of patches of the small input that code and libraries are warmed up with."""
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What is measured on.
+    """The machine that is measured.
 
     Attributes:
-        processor: As it calls itself.
-        cores: Logical ones that this process may use.
-        threads: Of torch.
-        bfloat16: Whether processor or GPU multiply bfloat16 themselves, as far as is known.
-        gpu: Its name; None where there is none.
-        gpu_mib: Its memory; None where there is none.
-        torch: Version.
+        processor: Name of the processor.
+        cores: Logical cores that this process may use.
+        threads: Threads that torch uses.
+        bfloat16: Whether the device multiplies bfloat16 natively, as far as is known.
+        gpu: Name of the GPU; None where there is none.
+        gpu_mib: Memory of the GPU; None where there is none.
+        torch: Version of torch.
     """
 
     processor: str
@@ -104,12 +104,12 @@ class Setting:
 
     Attributes:
         backbone: As for :func:`~videogem_ros.core.load_backbone`.
-        weights: The same.
-        device: The same.
-        dtype: The same.
+        weights: Likewise.
+        device: Likewise.
+        dtype: Likewise.
         self_self_scope: As :class:`~videogem_ros.core.GroundingConfig` takes it.
         ground: Whose heatmaps are wanted, ``newest`` or ``all``.
-        actions: How many actions stand, 1 to ``len(ACTIONS)``.
+        actions: Number of actions, 1 to ``len(ACTIONS)``.
         window: Frames of a window; the backbone's own number where None.
         image_hw: Height and width of the network's input; the backbone's own where None.
         camera_hw: Height and width of the camera's images in pixels.
@@ -129,18 +129,18 @@ class Setting:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What came of a setting.
+    """The measurement of a setting.
 
     Attributes:
         setting: What was measured.
-        latencies_s: Seconds of each new frame, in order.
+        latencies_s: Seconds per new frame, in order.
         load_s: Seconds that loading the backbone took.
         input_hw: Height and width of the network's input.
         untrained: Whether the weights are random, so that points mean nothing.
-        peak_mib: The most memory the process held while grounding, model and libraries included.
-        window_mib: What of it grounding added to the loaded model; None where the system does not
-            tell (it is read from Linux's /proc).
-        gpu_peak_mib: The most GPU memory allocated, model included; None without a GPU.
+        peak_mib: Peak memory of the process while grounding, including model and libraries.
+        window_mib: The part of it that grounding added to the loaded model; None where unknown (it
+            is read from Linux's /proc).
+        gpu_peak_mib: Peak GPU memory allocated, including the model; None without a GPU.
         patch_px: Width and height of a patch in pixels of the camera.
         points: (windows, actions, 4, 2) pixels of the camera: x and y of each prompt's and the
             fused point in the newest frame of the first windows.
@@ -158,12 +158,12 @@ class Measurement:
     points: npt.NDArray[np.float64]
 
     def percentile(self, percent: float) -> float:
-        """Seconds within which so many of a hundred frames were grounded."""
+        """Percentile of the latencies, seconds."""
         return float(np.percentile(self.latencies_s, percent))
 
     @property
     def rate(self) -> float:
-        """Frames a second that nine frames of ten keep up with."""
+        """Frames per second at which nine of ten frames are grounded before the next one."""
         return 1 / self.percentile(90)
 
     def to_json(self) -> dict[str, Any]:
@@ -172,7 +172,7 @@ class Measurement:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Measurement:
-        """The measurement that :meth:`to_json` was called of."""
+        """The inverse of :meth:`to_json`."""
         setting = fields["setting"]
         for name in ("image_hw", "camera_hw"):
             setting[name] = setting[name] and tuple(setting[name])
@@ -188,14 +188,14 @@ class Measurement:
 
 
 def agreement(reference: Measurement, other: Measurement) -> tuple[float, int]:
-    """How many of the points lie within a patch of the reference's, either way.
+    """The share of points that lie within a patch of the reference's, in x and in y.
 
     Args:
-        reference: In float32, with all of the window in scope.
-        other: Of the same backbone in another dtype or scope.
+        reference: Measured in float32, with the scope "window".
+        other: Measured with the same backbone in another dtype or scope.
 
     Returns:
-        The share in [0, 1], and of how many points: those of the windows that both have seen.
+        The share in [0, 1], and the number of points: those of the windows that both have seen.
     """
     windows = min(len(reference.points), len(other.points))
     apart = np.abs(reference.points[:windows] - other.points[:windows])
@@ -207,12 +207,12 @@ def choose(measured: Sequence[Measurement], rate: float) -> tuple[Measurement, b
     """The setting for a wanted rate.
 
     Args:
-        measured: One or more, the preferred ones first.
-        rate: Frames a second.
+        measured: One measurement or more, the preferred ones first.
+        rate: Frames per second.
 
     Returns:
-        The first setting that sustains the rate, and True; where none does, the fastest one, and
-        False.
+        The first measurement that sustains the rate, and True; where none does, the fastest one,
+        and False.
     """
     for measurement in measured:
         if measurement.rate >= rate:
@@ -221,7 +221,7 @@ def choose(measured: Sequence[Measurement], rate: float) -> tuple[Measurement, b
 
 
 def camera(hw: tuple[int, int]) -> Iterator[Frame]:
-    """Drawn scenes, over and over, with ever later stamps."""
+    """Endless frames of a few drawn scenes, ``FRAME_INTERVAL_S`` apart."""
     images = [
         image
         for number in range(CLIPS)
@@ -236,7 +236,7 @@ def measure(setting: Setting, seconds: float) -> Measurement:
 
     Args:
         setting: What to measure.
-        seconds: How long to go on, in ``LEAST_RUNS`` to ``MOST_RUNS`` frames.
+        seconds: How long to measure, in ``LEAST_RUNS`` to ``MOST_RUNS`` frames.
 
     Raises:
         VideoGemError: The backbone cannot be loaded, or the setting does not suit it.
@@ -308,7 +308,7 @@ def _xy(point: Point) -> tuple[float, float]:
 
 
 class PeakMemory:
-    """The most memory that is held from now on.
+    """Measures peak memory from now on.
 
     Args:
         device: Where the model is.
@@ -321,13 +321,13 @@ class PeakMemory:
         gc.collect()
         self._before: float | None = None
         with suppress(OSError, AttributeError, KeyError):  # any system but Linux
-            # What loading the model left behind is not grounding's.
+            # Memory that loading the model has freed does not count.
             ctypes.CDLL(None).malloc_trim(0)
             Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets VmHWM
             self._before = _status_mib("VmRSS")
 
     def peaks(self) -> tuple[float, float | None, float | None]:
-        """The process's most, what of it came since, and the GPU's most, MiB."""
+        """Peak of the process, its increase since the start, and peak of the GPU, MiB."""
         gpu = torch.cuda.max_memory_allocated(self._cuda) / 2**20 if self._cuda else None
         if self._before is None:
             unit = 1 if sys.platform == "darwin" else 1024
@@ -346,12 +346,12 @@ def _status_mib(field: str) -> float:
 def measure_apart(
     setting: Setting, seconds: float, stopped: Callable[[], bool] = lambda: False
 ) -> Measurement | None:
-    """Measure a setting in a process of its own, whose memory is the setting's alone.
+    """Measure a setting in a separate process, so that memory is the setting's alone.
 
     Args:
         setting: What to measure.
         seconds: As for :func:`measure`.
-        stopped: Asked again and again; ends the process once it says so.
+        stopped: Polled; ends the process once it returns True.
 
     Returns:
         The measurement; None where it was stopped.

@@ -1,8 +1,8 @@
 """Fitting what the paper sets by hand: layer weights, K, D, the dynamics and the fusion.
 
 A setting is a :class:`~videogem_ros.core.GroundingConfig`. A search sees the samples of some
-videos and judges settings on them without the encoder; what is reported is how the setting that it
-found does on the other videos.
+videos and judges settings on them without the encoder; the accuracy of the setting that it finds
+is reported on the other videos.
 """
 
 from __future__ import annotations
@@ -22,34 +22,33 @@ from videogem_ros.evaluation.examples import Examples, Mask, Trial, with_depth
 from videogem_ros.evaluation.metrics import INTERVAL, Estimate
 
 RESAMPLES = 2000
-"""Of the videos, for the intervals."""
+"""Bootstrap resamples of the videos, for the intervals."""
 
 LEAST_VIDEOS = 6
 """Fewer held-out videos show nothing, whatever they agree on: 2 / 2^5 > 0.05 (sign test)."""
 
 MOST_WEIGHT = 1.5
-"""Layer weights are searched from 0 to this; LN_post takes their common scale out again."""
+"""Layer weights are searched from 0 to this; LN_post removes their common scale."""
 
 MOST_SCALE = 200.0
-"""Greatest dynamic scale; there the most needed term gets nearly all."""
+"""Greatest dynamic scale, at which the most important term gets nearly all the weight."""
 
 FIRST_STEP, LAST_STEP = 0.3, 0.03
-"""Standard deviation of a change at the beginning and at the end of a search, of a full range."""
+"""Standard deviation of a change at the beginning and the end of a search, in full ranges."""
 
 CHANGED, SWITCHED = 0.3, 0.2
-"""Share of the numbers that one step changes; how often K, and the fusion, are drawn anew."""
+"""Share of the numbers that a step changes; probability that it draws K, or the fusion, anew."""
 
 
 def starting_points(default: GroundingConfig, depths: Sequence[int]) -> list[GroundingConfig]:
     """The settings that every search tries first.
 
     Args:
-        default: Gives the values, as far as they go; is itself the first, where its K is one of
-            ``depths``.
-        depths: The K that may be tried.
+        default: Gives all other values; comes first, where its K is one of ``depths``.
+        depths: Every K to try.
 
     Returns:
-        For each K, every weighting with every fusion, every term and every prompt alone.
+        For each K, every weighting with every fusion, and every term and every prompt alone.
     """
     starts = [default] if default.depth in depths else []
     for depth in depths:
@@ -76,9 +75,9 @@ def neighbour(
 
     Args:
         setting: The other one.
-        step: Standard deviation of what changes, relative to its range.
-        depths: The K that may be tried.
-        generator: Decides.
+        step: Standard deviation of the changes, relative to each number's range.
+        depths: Every K to try.
+        generator: Source of randomness.
     """
     if generator.random() < SWITCHED:
         setting = with_depth(setting, int(generator.choice(depths)))
@@ -105,7 +104,7 @@ def _numbers(setting: GroundingConfig) -> npt.NDArray[np.float64]:
 
 
 def _from_numbers(numbers: npt.NDArray[np.float64], setting: GroundingConfig) -> GroundingConfig:
-    """The inverse of :func:`_numbers`, in few decimals; K and fusion are the setting's."""
+    """The inverse of :func:`_numbers`, rounded; K and fusion are taken from the setting."""
     static, (last, scale), fusion = np.split(numbers, [setting.depth + 1, setting.depth + 3])
     static = (MOST_WEIGHT * static).round(2)
     scale = round(MOST_SCALE * float(scale) ** 2, 1)
@@ -132,18 +131,18 @@ def search(
     seed: int,
     tick: Callable[[], None] = lambda: None,
 ) -> Trial:
-    """Looks for a setting that hits most.
+    """Searches for the setting with the most hits.
 
-    A random local search: from the best of the starts, steps that become smaller, each kept where
-    it does better.
+    A random local search: it starts from the best of the starts, with steps that become smaller,
+    and keeps each step that improves the score.
 
     Args:
-        examples: To judge on.
-        starts: Judged already; of equals the first is preferred.
-        seen: (S,) the examples that count.
-        settings: How many more may be judged.
-        seed: Decides the steps.
-        tick: Called after each.
+        examples: Examples to judge on.
+        starts: Trials of the starting points; of equally good ones the first is taken.
+        seen: (S,) mask of the examples that count.
+        settings: Number of settings to judge.
+        seed: Seed of the steps.
+        tick: Called after each setting.
 
     Returns:
         The best trial on the examples seen.
@@ -160,12 +159,12 @@ def search(
 
 @dataclass(frozen=True)
 class Fold:
-    """One search and what became of it on videos that it did not see.
+    """One search and its result on the videos that it did not see.
 
     Attributes:
-        setting: That it found.
-        videos: How many were held out.
-        samples: Of those videos.
+        setting: The setting found.
+        videos: Number of held-out videos.
+        samples: Number of samples in these videos.
         tuned: Their hits with the setting found.
         default: Their hits with the default.
     """
@@ -179,16 +178,16 @@ class Fold:
 
 @dataclass(frozen=True)
 class Tuning:
-    """What tuning found, and how far that can be believed.
+    """What tuning found, and how reliable that is.
 
     Attributes:
-        default: The setting that was there before.
+        default: The setting before tuning.
         found: The best setting.
         folds: Searches with held-out videos.
         tuned_accuracy: On held-out samples, each with the setting of the search that did not see
             its video.
         default_accuracy: Of the default on the same samples.
-        difference: Tuned less default, paired: both on the same resampled videos.
+        difference: Tuned minus default, paired: both on the same resampled videos.
     """
 
     default: GroundingConfig
@@ -214,12 +213,12 @@ class TuningConfig:
     """How to search and how to hold out.
 
     Attributes:
-        settings: Judged in each search, beside the starts that all searches share.
-        folds: Parts that the videos are dealt into; each is held out of one search.
-        hold_out: Whether to hold out one part only: one search, whose setting is what is measured
-            and returned. Otherwise all parts are held out in turn and the setting returned is that
-            of one more search, which sees everything.
-        seed: Of everything random.
+        settings: Settings judged in each search, besides the starts that all searches share.
+        folds: Number of parts that the videos are split into; each is held out of one search.
+        hold_out: Whether to hold out one part only: the setting of a single search is measured
+            and returned. Otherwise all parts are held out in turn, and the setting returned is
+            that of one more search, which sees everything.
+        seed: Seed of everything random.
 
     Raises:
         InvalidValueError: Fewer than one setting or two folds.
@@ -243,13 +242,13 @@ def tune(
     *,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Tuning:
-    """Searches for a setting and measures on held-out videos what searching is worth.
+    """Searches for a setting and measures on held-out videos how much it improves.
 
     Args:
         examples: Encoded samples of several videos.
         default: What to compare with and to start from; its K is one of the examples'.
         config: The defaults of :class:`TuningConfig` where None.
-        progress: Told how many settings have been judged, and how many will be.
+        progress: Called with the number of settings judged so far, and their total.
 
     Returns:
         The setting and the measure. Deterministic: the same examples and configuration give the
@@ -302,11 +301,11 @@ def tune(
 
 
 def check_videos(videos: Iterable[str], folds: int) -> None:
-    """Whether there are enough videos to hold some out.
+    """Refuse too few videos to hold some out.
 
     Args:
-        videos: Of the samples.
-        folds: Parts that they are to be dealt into.
+        videos: The samples' videos.
+        folds: Number of parts to split them into.
 
     Raises:
         InvalidValueError: There are fewer videos than parts.
@@ -318,12 +317,12 @@ def check_videos(videos: Iterable[str], folds: int) -> None:
 
 
 def deal_videos(videos: npt.NDArray[np.str_], folds: int, seed: int) -> list[Mask]:
-    """Deals whole videos into parts of about as many samples.
+    """Splits videos into parts of about equally many samples.
 
     Args:
-        videos: (S,) each sample's.
-        folds: How many parts.
-        seed: Of the order in which videos are dealt, each to the smallest part.
+        videos: (S,) each sample's video.
+        folds: Number of parts.
+        seed: Seed of the order in which videos are assigned, each to the smallest part.
 
     Returns:
         (S,) masks of the parts' samples.
@@ -355,11 +354,11 @@ def compare_by_video(
     Args:
         tuned: (S,) hits of one setting.
         before: (S,) hits of the other.
-        videos: (S,) each sample's.
-        seed: Of the draws.
+        videos: (S,) each sample's video.
+        seed: Seed of the draws.
 
     Returns:
-        Accuracy of the one, of the other, and the first less the second, as fractions.
+        Accuracy of ``tuned``, of ``before``, and their difference, as fractions.
     """
     names, of_sample = np.unique(videos, return_inverse=True)
     hits = np.stack(
