@@ -1,10 +1,10 @@
 """Labelled rosbag2 recordings as a data set: frames as a live node would have sampled them.
 
 Labels are ``vision_msgs/Detection2DArray`` messages in the bag
-(:mod:`videogem_ros.adapters.bag.vision`) or a sidecar beside it
-(:mod:`videogem_ros.evaluation.labels`), which goes first; each belongs to the image of the same
-header stamp. That image is the newest of the window it is grounded in, as it is in the node at
-the moment in which it arrives.
+(:mod:`videogem_ros.adapters.bag.vision`) or a sidecar file beside it
+(:mod:`videogem_ros.evaluation.labels`), which takes precedence; each belongs to the image with the
+same header stamp. That image is the newest of the window it is grounded in, as in the node when
+it arrives.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from videogem_ros.language import parse_actions
 from videogem_ros.window import FrameBuffer, WindowConfig
 
 WINDOWS_KEPT = 8
-"""Windows whose frames are kept, as the samples of an image come one after another."""
+"""Most windows whose frames are cached, as samples of the same image are consecutive."""
 
 _LABELS_LOST = (LABELS, BREAKS_OFF)
-"""How a source's reasons begin where labels may be lost; lost images leave samples missing."""
+"""Prefixes of a source's reasons by which labels may be lost; lost images count as missing."""
 
 
 @dataclass(frozen=True)
@@ -55,16 +55,16 @@ class BagImage:
 
 @dataclass(frozen=True)
 class Recording:
-    """What is known of a bag that has been read once.
+    """Images and labels of a bag, without pixels.
 
     Attributes:
         path: The bag.
         name: As results show it.
         image_topic: Topic of the images.
         images: Readable images, in the order in which they were recorded.
-        labels: Of the bag or its sidecar.
-        files: What all of this was read from.
-        skipped: Labels that cannot be used or read, by reason.
+        labels: Labels of the bag or its sidecar.
+        files: The files that all of this was read from.
+        skipped: Number of labels that cannot be used or read, by reason.
     """
 
     path: Path
@@ -77,7 +77,7 @@ class Recording:
 
 
 def read_bag(path: Path, image_topic: str | None = None) -> Recording:
-    """Reads when a bag's images were taken, and their sizes; no labels.
+    """Reads stamps and sizes of a bag's images, without labels.
 
     Args:
         path: A rosbag2 folder, or one of its .mcap or .db3 files.
@@ -102,9 +102,9 @@ def read_labelled_bag(
     Args:
         path: As for :func:`read_bag`.
         sidecar: File with the labels. Where None, the one beside the bag, or the messages in it.
-        image_topic: As for :func:`read_bag`; where None, what the sidecar says.
-        label_topic: Topic of ``Detection2DArray`` messages, to be taken rather than a sidecar
-            beside the bag. Where None, the only one there is or whose name ends in "labels".
+        image_topic: As for :func:`read_bag`; where None, the sidecar's.
+        label_topic: Topic of ``Detection2DArray`` messages, which takes precedence over a sidecar
+            beside the bag. Where None, the only one, or the only one whose name ends in "labels".
 
     Raises:
         RecordingError: As for :func:`read_bag`, or there are no labels.
@@ -145,7 +145,7 @@ def _label_topic(source: RosbagSource, name: str | None) -> str:
 
 
 def _scan(source: RosbagSource, label_topic: str | None) -> Recording:
-    """Reads a bag once, from its begin to its end."""
+    """Reads a bag once, from its beginning to its end."""
     images: list[BagImage] = []
     labels: list[ImageLabel] = []
     skipped: Counter[str] = Counter()
@@ -178,23 +178,23 @@ def _scan(source: RosbagSource, label_topic: str | None) -> Recording:
 class BagDataset:
     """Labelled bags as a :class:`~videogem_ros.evaluation.records.Dataset`.
 
-    One sample for each image and action that is asked for in it, its class the action's text
-    unless a sidecar says otherwise. A sample's key is ``recording/stamp/number``.
+    There is one sample for each image and labelled action; its class is the action's text unless
+    a sidecar names another. A sample's key is ``recording/stamp/number``.
 
     Args:
         recordings: From :func:`read_labelled_bag`.
-        windows: How the node puts windows together; ``frames`` is the backbone's.
+        windows: How the node forms windows; ``frames`` is replaced by the backbone's number.
 
     Attributes:
         name: Names of the recordings.
         recordings: The recordings, by their names in the samples.
-        samples: In the order of recordings and, there, of labels.
-        missing: Samples whose stamp no image has, or only one that came out of order (which is
-            the newest of no window), by recording.
-        skipped: Labels that cannot be used or read, by reason.
+        samples: In the order of recordings and of their labels.
+        missing: Number of samples, by recording, whose stamp no image has, or only one that
+            arrived out of order, which is never the newest of a window.
+        skipped: Number of labels that cannot be used or read, by reason.
 
     Raises:
-        InvalidValueError: No recordings, or one twice.
+        InvalidValueError: No recordings, or the same one twice.
     """
 
     def __init__(
@@ -218,19 +218,19 @@ class BagDataset:
             self._add_samples(name)
 
     def sources(self, sample: Sample) -> Sequence[Path | str]:
-        """Files that a sample's frames and labels are in, the images' topic, and the windows."""
+        """Files with a sample's frames and labels, the images' topic, and the window settings."""
         recording = self.recordings[sample.video]
         return *recording.files, recording.image_topic, repr(self._config)
 
     def window(self, sample: Sample, frames: int) -> tuple[Window, int]:
-        """The window that the node has when the labelled image has arrived.
+        """The window that a node would have when the labelled image arrives.
 
         Args:
             sample: One of ``samples``.
             frames: T.
 
         Returns:
-            The window, and the place of the labelled image: the last.
+            The window, and the index of the labelled image: the last.
 
         Raises:
             RecordingError: Its images can no longer be read, or they do not span the window yet
@@ -259,7 +259,7 @@ class BagDataset:
     def _sample(
         self, key: str, video: str, text: str, items: Sequence[ImageLabel], hw: tuple[int, int]
     ) -> Sample | None:
-        """The sample of an image's labels of one action; None where they cannot be used."""
+        """The sample of an image's labels for one action; None where they cannot be used."""
         actions = _parse(text)
         if not actions:
             self.skipped["action: expected a text with words"] += len(items)
@@ -275,7 +275,7 @@ class BagDataset:
         return Sample(key, video, first.name, actions, first.stamp_ns, valid, hw, tuple(groups))
 
     def _windows_of(self, name: str, frames: int) -> dict[int, tuple[BagImage, ...]]:
-        """Windows of so many images by the stamp of their newest."""
+        """Windows of T images by the stamp of their newest image."""
         if (name, frames) not in self._windows:
             recording = self.recordings[name]
             self._windows[name, frames] = _windows(
@@ -292,12 +292,12 @@ _parse = lru_cache(maxsize=None)(parse_actions)
 def _windows(
     images: Sequence[BagImage], wanted: Collection[int], config: WindowConfig
 ) -> dict[int, tuple[BagImage, ...]]:
-    """Windows by the wanted stamps of their newest images, as images arrive one by one."""
+    """Windows by the wanted stamps of their newest images, formed as images arrive one by one."""
     buffer = FrameBuffer(config)
     pushed: dict[Frame, BagImage] = {}
     found: dict[int, tuple[BagImage, ...]] = {}
     for image in images:
-        # All that the buffer looks at, in one byte.
+        # The buffer only looks at the size, so all pixels share one byte.
         blank = np.broadcast_to(np.uint8(0), (*image.hw, 3))
         frame = Frame(blank, image.stamp_ns, image.frame_id)
         pushed[frame] = image
@@ -308,9 +308,9 @@ def _windows(
 
 
 class _Reader:
-    """Reads windows one by one and keeps the last ones: samples of one image share its frames.
+    """Reads windows one by one and caches the last ones, as samples of one image share frames.
 
-    A copy, in another process, starts anew.
+    A pickled copy, in another process, starts empty.
     """
 
     def __init__(self) -> None:
@@ -331,7 +331,7 @@ class _Reader:
             return self._windows[key]
 
     def _open(self, recording: Recording) -> RosbagSource:
-        """The recording's bag, which is kept open until another one is asked for."""
+        """The recording's bag, which is kept open until another one is needed."""
         if self._source is None or self._source.path != recording.path:
             if self._source is not None:
                 self._source.close()

@@ -1,14 +1,14 @@
 """Results of evaluations on disk, found again by what they were computed from.
 
-A folder holds one file of JSON lines for every backbone and configuration. Its name has a digest
-of the package's version, the backbone's name, structure, parameters (so their precision, too) and
-preprocessing, and the configuration but for weighting and fusion, which a record's methods name. A
-line has a digest of the sample (key, label, boxes, actions, ...), of what chooses its frames, and
-of name, size and modification time of the files that they are in: frames need not be decoded to
-know that their result is there. The device is in no digest; another one rounds otherwise.
+A folder holds one file of JSON lines for every backbone and configuration. Its name contains a
+digest of the package's version, the backbone's name, structure, parameters (hence their precision)
+and preprocessing, and the configuration except weighting and fusion, which are in the names of a
+record's methods. A line contains a digest of the sample (key, label, boxes, actions, ...), of how
+its frames are chosen, and of name, size and modification time of their files, so that results are
+found without decoding frames. The device is in no digest, though results differ by rounding.
 
-Lines are only ever appended, each batch in one write. What an interruption tears is not a line of
-JSON and is computed again.
+Lines are only ever appended, each batch in one write. A line that an interruption leaves
+incomplete is not valid JSON and is computed again.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ if TYPE_CHECKING:
     from videogem_ros.core import Backbone, Grounder
 
 FORMAT = 1
-"""Of the lines, and of what a record's numbers mean; another number makes old results unknown."""
+"""Version of the lines and of the meaning of their numbers; a new one invalidates old results."""
 
 
 class ResultCache:
     """Records of one data set, grounded in one way.
 
     Args:
-        folder: Made if it is not there.
-        grounder: That computes what is not there yet.
-        dataset: Whose samples are asked for.
+        folder: Folder of the cache; made if it does not exist.
+        grounder: The grounder that computes the records.
+        dataset: The data set.
 
     Raises:
         RecordingError: The folder cannot be made.
@@ -57,14 +57,14 @@ class ResultCache:
             raise RecordingError(f"cannot make the cache {folder}: {error.strerror}") from error
 
     def find(self, methods: Sequence[str]) -> dict[str, Record]:
-        """The records that are there, by the samples' keys.
+        """Cached records, by the samples' keys.
 
         Args:
-            methods: Names of those that a record must have an outcome of, beside the image's
-                centre; outcomes of others are left out.
+            methods: Names of methods that a record must have outcomes of, besides the image's
+                centre; outcomes of other methods are left out.
 
         Raises:
-            RecordingError: The file is there but cannot be read.
+            RecordingError: The file exists but cannot be read.
         """
         if not self.path.exists():
             return {}
@@ -86,7 +86,7 @@ class ResultCache:
         return found
 
     def add(self, records: Iterable[Record]) -> None:
-        """Keeps records of the data set's samples.
+        """Adds records of the data set's samples.
 
         Raises:
             RecordingError: The file cannot be written.
@@ -94,7 +94,7 @@ class ResultCache:
         entries = [
             {"sample": self._digests[record.key], "record": record.to_json()} for record in records
         ]
-        # The first of the line breaks ends what an interrupted write left before it.
+        # The first line break ends an incomplete line of an interrupted write.
         text = "\n".join(["", *map(json.dumps, entries), ""])
         try:
             with self.path.open("ab", buffering=0) as file:
@@ -116,7 +116,7 @@ def _only(record: Record, methods: Sequence[str]) -> Record:
 
 
 def grounder_digest(grounder: Grounder) -> str:
-    """Of all that a sample's result depends on, but for the sample itself."""
+    """A digest of all that a result depends on, except the sample."""
     usual = GroundingConfig()
     shared = replace(grounder.config, weighting=usual.weighting, fusion=usual.fusion)
     backbone = grounder.backbone
@@ -137,7 +137,7 @@ def parameters_digest(backbone: Backbone) -> str:
 
 
 def sample_digest(dataset: Dataset, sample: Sample) -> str:
-    """Of a sample, of what chooses its frames, and of the state of the files that they are in."""
+    """A digest of a sample, of how its frames are chosen, and of the state of their files."""
     return _digest(sample, *map(_state, dataset.sources(sample)))
 
 
@@ -147,7 +147,7 @@ def _state(path: Path | str) -> tuple[str, int, int] | str:
     try:
         state = path.stat()
     except OSError as error:
-        return f"{path.name}: {error.strerror}"  # to be told when its frames are asked for
+        return f"{path.name}: {error.strerror}"  # reported when its frames are loaded
     return path.name, state.st_size, state.st_mtime_ns
 
 

@@ -1,8 +1,7 @@
-"""The same work on a Ray cluster: workers that each open data set and backbone for themselves.
+"""Evaluation on a Ray cluster, with workers that each open the data set and the backbone.
 
-Samples are handed out in portions of whole batches, the batches of an evaluation in one process,
-so that results do not depend on who made them. What a worker had in hand when it died is handed
-out again.
+Samples are handed out in portions of whole batches, the same batches as in one process, so that
+results do not depend on the workers. The portion of a worker that died is handed out again.
 """
 
 from __future__ import annotations
@@ -23,17 +22,17 @@ LOCAL = "local"
 """Instead of a cluster's address: worker processes on this machine."""
 
 ATTEMPTS = 3
-"""Workers that may die over a portion before its samples are given up."""
+"""Workers that may die on a portion before its samples are given up."""
 
 PORTIONS_EACH = 8
-"""Portions for each worker, so that all are done at about the same time."""
+"""Portions per worker, so that all workers finish at about the same time."""
 
 LARGEST_PORTION = 64
-"""Samples; results are kept portion by portion."""
+"""Most samples of a portion; results are cached portion by portion."""
 
 ONE_MACHINE = ("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-"""A variable of Ray's, despite its name on all systems: servers listen on the loopback interface
-only. It is read when Ray is imported."""
+"""Makes Ray's servers listen on the loopback interface only, on all systems despite its name. Ray
+reads this variable when it is imported."""
 
 OBJECT_STORE_BYTES = 100_000_000
 """Shared memory of local workers: samples and records pass, no frames."""
@@ -43,7 +42,7 @@ class Worker:
     """What a Ray actor runs.
 
     Args:
-        open_bench: Opens data set and backbone where the worker is.
+        open_bench: Opens data set and backbone in the worker's process.
     """
 
     def __init__(self, open_bench: Callable[[], Bench]) -> None:

@@ -1,4 +1,4 @@
-"""How late a node's groundings came, and how many images it passed over."""
+"""How late a node's groundings arrived, and how many images it skipped."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from videogem_ros.evaluation.groundings import RecordedGrounding, RecordedGround
 from videogem_ros.window import NS_PER_S
 
 APART_S = 60.0
-"""A latency that nobody waits for: the camera's stamps and the recorder have different clocks."""
+"""A median latency above this means that camera and recorder have different clocks."""
 
 _NS_PER_MS = 1e6
 
@@ -58,9 +58,9 @@ def delays(
 
     ===================  ======================================================================
     ``latency_ms_*``     From an image's stamp to the arrival of its first grounding.
-    ``age_ms_*``         Of the newest image that was grounded, at any moment between the first
-                         arrival and the last: what whoever acts on groundings knows is so old.
-    ``compute_ms_*``     That the node took for an image, by its own account.
+    ``age_ms_*``         Age of the newest grounded image, over the time between the first arrival
+                         and the last: how old the information is that a robot acts on.
+    ``compute_ms_*``     Time that the node took for an image, as it reported.
     ``rate_hz``          Images grounded per second.
     ``images``           Between the first and the last grounded one, both included.
     ``dropped_frames``   Of these, images that were not grounded.
@@ -70,7 +70,7 @@ def delays(
         recordings: The images and what was found in them.
 
     Returns:
-        What is known of these figures by name, and lines that must be said about them.
+        Those of these figures that are known, by name, and notes about them.
     """
     figures: dict[str, float] = {}
     answers, notes = [], []
@@ -102,7 +102,7 @@ def delays(
 
 
 def _answers(recording: Recording, recorded: RecordedGroundings) -> tuple[list[_Answer], str]:
-    """First groundings in the order of their arrival, and what is to be said of their times."""
+    """First groundings of images in order of arrival, and a note about their times."""
     firsts: dict[int, tuple[RecordedGrounding, int]] = {}
     for grounding in recorded.groundings:
         if grounding.received_ns is not None:
@@ -111,7 +111,7 @@ def _answers(recording: Recording, recorded: RecordedGroundings) -> tuple[list[_
         return [], f"{recorded.path.name} does not tell when groundings arrived: no latency or age"
     taken_ns = {image.stamp_ns: image.log_ns for image in recording.images}
     same = taken_ns if recorded.path == recording.path else {}
-    # Where a recording is played, its stamps are of another time than the recorder's clock.
+    # Stamps of a recording that is played are not of the recorder's clock.
     choices = {
         "": [_Answer(stamp_ns, at_ns) for stamp_ns, (_, at_ns) in firsts.items()],
         "are by the node's own clock": [
@@ -139,7 +139,7 @@ def _apart(answers: Sequence[_Answer]) -> bool:
 
 
 def _ages(answers: Sequence[_Answer]) -> _Ages:
-    """The age is a saw: it grows with time, and falls when a newer image's grounding arrives."""
+    """The age is a sawtooth: it grows with time and drops when a newer image is grounded."""
     lasted_ns, integral, oldest_ns, newest_ns = 0, 0.0, 0, 0
     for answer, following in itertools.pairwise(answers):
         newest_ns = max(newest_ns, answer.taken_ns)
@@ -151,7 +151,7 @@ def _ages(answers: Sequence[_Answer]) -> _Ages:
 
 
 def _grounded(recording: Recording, recorded: RecordedGroundings) -> list[bool]:
-    """Of each image between the first grounded one and the last, whether it was grounded."""
+    """For each image from the first grounded one to the last, whether it was grounded."""
     stamps = {grounding.stamp_ns for grounding in recorded.groundings}
     first_ns, last_ns = min(stamps), max(stamps)
     taken = {image.stamp_ns for image in recording.images}

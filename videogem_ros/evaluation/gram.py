@@ -1,4 +1,4 @@
-"""A frame's features, reduced to what any setting needs: points without the D channels, exactly.
+"""A frame's features, reduced to inner products that give the points of any setting exactly.
 
 Layer norm and projection follow the weighted sum of the terms, so cosines are not linear in the
 weights. They are, however, a closed form in a few inner products. With s_l centred over the
@@ -9,8 +9,8 @@ channels, gamma, beta and eps of LN_post, and W its projection,
     cos = u . t / |u|
 
 and sigma^2, |u|^2 and u . t need of a patch only <s_l, s_m>, <a_l, a_m>, <a_l, b> and <a_l, t>:
-104 numbers instead of 6,144 for K = 7, D = 768 and an action's three prompts. Dynamic weights need
-the similarity of the class token without each term, for any D and any scale.
+104 numbers instead of 6,144 for K = 7, D = 768 and an action's three prompts. Dynamic weights, for
+any number of terms and any scale, need the similarity of the class token without each term.
 """
 
 from __future__ import annotations
@@ -82,11 +82,11 @@ class Grams:
 
     @property
     def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
-        """The three that have an S axis."""
+        """The tensors with an S axis."""
         return self.patches, self.without, self.bias
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Grams:
-        """The same with each of the tensors changed, on its S axis or in its kind."""
+        """A copy with a function applied to each tensor, such as taking rows of S."""
         patches, without, bias = map(change, self.tensors)
         return Grams(patches, without, bias, self.eps, self.grid_hw)
 
@@ -94,7 +94,7 @@ class Grams:
         """Cosine of every patch with every prompt: (S, P, N) float32.
 
         Equals :func:`videogem_ros.core.heatmaps.patch_similarity` with the weights of
-        :func:`videogem_ros.core.weighting.layer_weights`, but for rounding.
+        :func:`videogem_ros.core.weighting.layer_weights`, up to rounding.
         """
         _, prompts, terms = self.without.shape
         weights = weights_from(self.without, config)  # (S, P, L), or 1 for S and P
@@ -148,7 +148,7 @@ class Corners:
     def of(
         cls, grid_hw: tuple[int, int], placement: Placement, device: torch.device | str = "cpu"
     ) -> Corners:
-        """For a grid of patches and the place of the image's content in the network's input."""
+        """The corners for a grid of patches and the image's placement in the network's input."""
         (rows, down), (columns, across) = (
             _corners(patches, size, start, length)
             for patches, size, start, length in zip(

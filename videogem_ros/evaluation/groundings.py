@@ -1,9 +1,9 @@
-"""Groundings that a node, or a replay, left behind.
+"""Groundings that were recorded from a node, or written by a replay.
 
 - ``videogem_ros/ActionGrounding`` messages in a bag (``ros2 bag record``). The time at which they
-  were recorded tells how late they came.
+  were recorded shows how late they arrived.
 - ``groundings.jsonl`` in a folder of ``videogem-ros record``, which has these times too, or of
-  ``replay``, where nothing came late.
+  ``replay``, which has none.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class RecordedGrounding:
 
     Attributes:
         stamp_ns: Header stamp of the image.
-        index: Place of the action in the command, from 0.
-        action: Text that was asked for.
-        verb: Of it; empty where there is none.
-        object: Of it; empty where there is none.
+        index: Index of the action in the command, from 0.
+        action: Text of the command.
+        verb: The action's verb; empty where there is none.
+        object: The action's object; empty where there is none.
         points: x and y by "fused", "verb", "object", "action", in pixels of the image.
         score: Presence score in [0, 1].
         image_hw: Height and width of the image.
@@ -76,11 +76,12 @@ class RecordedGroundings:
 
     Attributes:
         path: The recording.
-        groundings: All that tell a place, in the order in which they were recorded.
+        groundings: All that have points, in the order in which they were recorded.
 
     Raises:
-        RecordingError: There is none, or it cannot be read.
-        InvalidValueError: A line of groundings.jsonl is none; it names the field.
+        RecordingError: There are none, or the recording cannot be read.
+        InvalidValueError: A line of groundings.jsonl is not a grounding; the error names the
+            field.
     """
 
     def __init__(self, path: Path) -> None:
@@ -103,7 +104,12 @@ class RecordedGroundings:
         self._heatmaps = self._find_heatmaps([f"{namespace}/heatmap" for namespace in topics])
 
     def heatmap(self, grounding: RecordedGrounding) -> npt.NDArray[np.float32] | None:
-        """Of any resolution, over the whole image, in [0, 1]; None where there is none."""
+        """The heatmap of a grounding.
+
+        Returns:
+            (h, w) float32 in [0, 1], of any resolution, over the whole image; None where none was
+            recorded.
+        """
         place = self._heatmaps.get((grounding.stamp_ns, grounding.index))
         if place is None:
             return None
@@ -117,7 +123,7 @@ class RecordedGroundings:
         return sorted({grounding.index for grounding in self.groundings})
 
     def _find_heatmaps(self, topics: Sequence[str]) -> dict[tuple[int, int], tuple[str, int]]:
-        """Topic and log time by stamp and place of the action."""
+        """Topic and log time of heatmaps by stamp and index of the action."""
         index_of = dict(zip(topics, self._indices))
         return {
             (message.stamp_ns, index_of[message.topic]): (message.topic, message.log_ns)
@@ -139,7 +145,7 @@ class RecordedGroundings:
 def _messages(
     storage: Storage, topics: Sequence[str], log_ns: range | None = None
 ) -> Iterator[Message]:
-    """Messages of topics, but for those that cannot be deserialised."""
+    """Messages of topics, except those that cannot be deserialised."""
     with storage.readable():
         for connection, recorded_ns, raw in storage.raw_messages(topics, log_ns):
             with suppress(*UNREADABLE):
@@ -274,10 +280,10 @@ def _or_none(valid: Callable[[Any], bool]) -> Callable[[Any], bool]:
 
 
 _BEYOND = 2**63
-"""Numbers from there on are no times, pixels or weights."""
+"""Numbers from this on are not valid times, pixels or weights."""
 
 _NOT_KNOWN = {"received_ns": None, "latency_ms": None, "compute_ms": None, "backbone": ""}
-"""What a line of a replay lacks."""
+"""Values of the fields that a line of a replay lacks."""
 
 _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "stamp_ns": (_is_integer, "nanoseconds, an integer"),
@@ -293,4 +299,4 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "compute_ms": (_or_none(_is_number), "a number or null"),
     "backbone": (_is_text, "a text"),
 }
-"""What a line of groundings.jsonl must hold: whether a value is right, and what is, in words."""
+"""Fields of a line of groundings.jsonl: whether a value is valid, and what is expected."""

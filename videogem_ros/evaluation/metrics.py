@@ -1,8 +1,8 @@
 """From points and heatmaps to outcomes, and from outcomes to numbers with intervals.
 
-Every number is a mean over samples (or, for the presence score, a rank statistic), so one set of
-bootstrap resamples serves all of them and all methods: differences between methods are not blurred
-by different draws.
+Every number is a mean over samples (or, for the presence score, a rank statistic), so all numbers
+and methods share one set of bootstrap resamples, and differences between methods do not suffer
+from different draws.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from videogem_ros.errors import InvalidValueError
 from videogem_ros.evaluation.records import Box, Outcome, Record
 
 INTERVAL = (0.025, 0.975)
-"""Quantiles of the bootstrap distribution between which a number is said to lie."""
+"""Quantiles of the bootstrap distribution that bound an interval."""
 
 LEAST_RESAMPLES = 100
 """With fewer, the quantiles mean nothing and a rare class can be missing in all of them."""
@@ -78,7 +78,7 @@ def judge(
     image_hw: tuple[int, int],
     score: float | None = None,
 ) -> Outcome:
-    """Compares what a method said of a sample with the sample's boxes.
+    """Compares a method's output for a sample with the sample's boxes.
 
     Args:
         point: x and y in pixels of the source image.
@@ -89,7 +89,7 @@ def judge(
 
     Returns:
         Hit (in a box, borders included), distance to the nearest box over the image's diagonal,
-        IoU of the heatmap at half its maximum or more with the union of the boxes.
+        and IoU of the union of the boxes with the heatmap's part at half its maximum or more.
     """
     x, y = point
     if not boxes:
@@ -110,7 +110,7 @@ def judge_centre(boxes: Sequence[Box], image_hw: tuple[int, int]) -> Outcome:
 def _iou(
     heatmap: npt.NDArray[np.float32], boxes: Sequence[Box], image_hw: tuple[int, int]
 ) -> float:
-    """At the heatmap's resolution, a cell is in a box when its centre is, borders included."""
+    """At the heatmap's resolution; a cell is in a box when its centre is, borders included."""
     rows, columns = heatmap.shape
     # Centres of the cells in source pixels, whose own centres are whole numbers.
     y = (np.arange(rows)[:, None] + 0.5) * image_hw[0] / rows - 0.5
@@ -136,10 +136,10 @@ def summarise(
 
     Args:
         records: Of one run, or of any part of it.
-        methods: Whose summaries are wanted; of all that have an outcome for a sample with a box
-            where None, in the order in which they appear.
-        seed: Of the resampling.
-        resamples: How many.
+        methods: Methods to summarise; where None all that have an outcome for a sample with a box,
+            in the order in which they appear.
+        seed: Seed of the resampling.
+        resamples: Number of resamples.
 
     Returns:
         Summaries by method.
@@ -165,7 +165,7 @@ def summarise(
 
 
 def share(said: Sequence[bool], *, seed: int = 0, resamples: int = 1000) -> Estimate:
-    """Of what is so, among at least one sample, with its interval as of :func:`summarise`."""
+    """The share of true values among at least one, with an interval as in :func:`summarise`."""
     return _mean(np.array(said, dtype=float), _draw(len(said), resamples, seed))
 
 
@@ -179,7 +179,7 @@ def _draw(count: int, resamples: int, seed: int) -> npt.NDArray[np.float32]:
 
 
 def _summary(name: str, records: Sequence[Record], draws: npt.NDArray[np.float32]) -> Summary:
-    """Of one method; records are sorted by label."""
+    """The summary of one method; records are sorted by label."""
     there = [place for place, record in enumerate(records) if name in record.outcomes]
     outcomes = [records[place].outcomes[name] for place in there]
     boxed = [
@@ -228,7 +228,7 @@ def _estimate(value: float, draws: npt.NDArray[np.floating], count: int) -> Esti
 
 
 def _mean(values: Floats, weights: npt.NDArray[np.float32]) -> Estimate:
-    """Of (n,) values, with (R, n) weights of the resamples."""
+    """The mean of (n,) values, with the (R, n) weights of the resamples."""
     with np.errstate(invalid="ignore"):
         draws = weights @ values.astype(np.float32) / weights.sum(axis=1)
     return _estimate(values.mean(), draws, len(values))
@@ -260,7 +260,7 @@ def area_under_curve(
     present: npt.NDArray[np.bool_],
     weights: npt.NDArray[np.float32] | None = None,
 ) -> Floats:
-    """Probability that a frame with the action scores higher than one without, ties half.
+    """Probability that a frame with the action scores higher than one without; ties count half.
 
     The Mann-Whitney statistic, which is the area under the ROC curve (Hanley and McNeil 1982).
 

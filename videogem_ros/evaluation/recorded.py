@@ -1,7 +1,7 @@
-"""What a node found, recorded live, judged by labels: how right it was, and how late.
+"""Recorded groundings of a live node, judged by labels: how accurate, and how late they were.
 
-A grounding answers a label where it is of the same header stamp, and its verb and object are the
-label's. Of several, that of the highest score counts.
+A grounding answers a label with the same header stamp, verb and object. Of several, the one with
+the highest score counts.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class RecordedBench:
         self._samples = {sample.key: sample for sample in dataset.samples}
 
     def run(self) -> Run:
-        """Accuracy of what was recorded; how late it came is the run's timing, see :func:`delays`.
+        """Accuracy of the recorded groundings; the run's timing is that of :func:`delays`.
 
         Raises:
             RecordingError: No grounding belongs to a label.
@@ -132,11 +132,11 @@ def meaning_of(action: Action) -> tuple[str, str]:
 
 
 def meaning(text: str, verb: str, object_: str) -> tuple[str, str]:
-    """What tells actions from each other: a command may hold several under one text.
+    """A key that distinguishes actions, as a command may hold several under one text.
 
     Args:
         text: The command.
-        verb: Of the action, or nothing.
-        object_: The same.
+        verb: The action's verb; empty where there is none.
+        object_: The action's object; empty where there is none.
     """
     return (verb.casefold(), object_.casefold()) if verb or object_ else (text.casefold(), "")
