@@ -23,7 +23,7 @@ from videogem_ros.errors import RecordingError, VideoGemError, said
 _logger = logging.getLogger(__name__)
 
 BREAKS_OFF = "the recording breaks off"
-"""How the reason begins where what follows is lost."""
+"""Prefix of the reason where the rest of a recording cannot be read."""
 
 _IMAGE, _COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 _FRAMES = {_IMAGE: frame_from_message, _COMPRESSED: frame_from_compressed}
@@ -76,7 +76,7 @@ class _Topic:
 
     @property
     def kind(self) -> str:
-        """What its images show; where the encoding does not tell, the name does."""
+        """What its images show, by encoding and, for depth, by name."""
         kind = pixel_kind(self.pixels)
         return "depth" if kind != "colour" and "depth" in self.name.lower() else kind
 
@@ -84,21 +84,21 @@ class _Topic:
 class RosbagSource(Source):
     """The images of one topic and the texts of another, in the order in which they were logged.
 
-    Frames bear their header's stamp, commands the time at which they were recorded. A recording
-    that breaks off is read up to there.
+    Frames have their header's stamp, commands the time at which they were recorded. A damaged
+    recording is read up to the damage.
 
     Args:
         path: A rosbag2 folder, or one of its .mcap or .db3 files. A folder without metadata.yaml
             is read from its storage files.
-        image_topic: Topic of Image or CompressedImage messages. None takes the one camera there
-            is: depth images do not count, nor grey ones beside colour, nor a compressed topic
-            beside the raw one it belongs to.
+        image_topic: Topic of Image or CompressedImage messages. None takes the only camera, not
+            counting depth images, grey images where there are colour ones, and compressed topics
+            whose raw topic is in the bag.
         action_topic: Topic of std_msgs/String messages. None takes the one whose name ends in
             "action", if there is exactly one.
 
     Raises:
-        RecordingError: The recording cannot be opened, the topics are not in it, or several could
-            be meant; the message lists them.
+        RecordingError: The recording cannot be opened, the topics are not in it, or the choice is
+            ambiguous; the message lists the topics.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class RosbagSource(Source):
 
         Args:
             topics: Names of topics.
-            log_ns: Which of them, by when they were recorded, nanoseconds; all where None.
+            log_ns: Range of log times in nanoseconds; all where None.
 
         Raises:
             RecordingError: A topic is not in the recording.

@@ -1,4 +1,4 @@
-"""What every recording gives: frames, and the actions that were commanded meanwhile."""
+"""What every recording provides: frames, and the commands that were given during it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Command:
     """An action text that arrived while the recording was made.
 
     Attributes:
-        text: What was said; may be empty.
+        text: The command; may be empty.
         stamp_ns: When it was recorded, nanoseconds.
     """
 
@@ -35,15 +35,15 @@ class Source(ABC):
     """An open recording: iterate over it for its frames and commands, in the order recorded.
 
     What cannot be decoded is left out, counted in ``skipped`` and logged once for each reason.
-    Every iteration starts anew. A context manager that closes the recording.
+    Every iteration starts at the beginning. A context manager that closes the recording.
 
     Attributes:
         path: The recording.
         image_topic: Topic of the frames; None where there are no topics.
         action_topic: Topic of the commands; None where there is none.
-        frame_count: Frames to expect, with those that will be left out; None if not known.
-        duration_s: From the recording's begin to its end in seconds; None if not known.
-        skipped: How many images or messages the latest iteration left out, by reason.
+        frame_count: Number of frames, including those that will be left out; None if unknown.
+        duration_s: Seconds from the recording's beginning to its end; None if unknown.
+        skipped: Number of images or messages that the latest iteration left out, by reason.
     """
 
     image_topic: str | None = None
@@ -60,8 +60,7 @@ class Source(ABC):
         """Frames and commands.
 
         Raises:
-            RecordingError: At the end, where there was not one readable frame; the message says
-                why.
+            RecordingError: At the end, if there was no readable frame; the message says why.
         """
         self.skipped.clear()
         empty = True
@@ -79,7 +78,7 @@ class Source(ABC):
         """Frames and commands; hands to :meth:`_skip` what cannot be decoded."""
 
     def _skip(self, error: Exception, reason: str | None = None) -> None:
-        """Counts what was left out under a reason that stays the same over a stream."""
+        """Counts what was left out, under a reason that is the same for all like it."""
         if reason is None and isinstance(error, InvalidValueError):
             reason = f"{error.field}: expected {error.expected}"
         reason = reason or str(error)

@@ -25,16 +25,16 @@ else:
     from backports import zstd
 
 STORAGES = (".mcap", ".db3")
-"""Ends of the names of rosbag2 storage files."""
+"""Suffixes of rosbag2 storage files."""
 
 UNREADABLE = (SerdeError, TypesysError, zstd.ZstdError)
-"""What one bad message raises; the next may be good."""
+"""Exceptions that a single bad message raises; the next one may be good."""
 
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 
 
 class Storage:
-    """An open recording's messages, not yet made sense of.
+    """The serialized messages of an open recording.
 
     Args:
         path: A rosbag2 folder, or one of its .mcap or .db3 files. A folder without metadata.yaml
@@ -42,7 +42,7 @@ class Storage:
 
     Attributes:
         path: The recording.
-        typestore: Types of its messages, where they are ROS's own or :meth:`learn` was called.
+        typestore: Message types: ROS's own, and those that :meth:`learn` has added.
 
     Raises:
         RecordingError: It cannot be opened.
@@ -61,29 +61,29 @@ class Storage:
 
     @property
     def span_ns(self) -> tuple[int, int]:
-        """Time of the first and of the last message, nanoseconds; there must be one."""
+        """Log times of the first and the last message, nanoseconds; there must be a message."""
         filled = [reader for reader in self._readers if reader.message_count]
         begin_ns = min(reader.start_time for reader in filled)
         return begin_ns, max(reader.end_time for reader in filled)
 
     def connections(self) -> Iterator[Connection]:
-        """Topics with their types; one topic may have several."""
+        """Connections of topics and types; a topic may have several."""
         for reader in self._readers:
             yield from reader.connections
 
     def raw_messages(
         self, topics: Collection[str], log_ns: range | None = None
     ) -> Iterator[tuple[Connection, int, bytes]]:
-        """Serialized messages with their log time in nanoseconds, in its order.
+        """Serialized messages with their log time in nanoseconds, ordered by it.
 
         Args:
-            topics: Of which topics.
-            log_ns: Of which log times; of all where None.
+            topics: Names of the topics.
+            log_ns: Range of log times in nanoseconds; all where None.
         """
         start, stop = (log_ns.start, log_ns.stop) if log_ns is not None else (None, None)
         streams = []
         for reader in self._readers:
-            # No connections would mean all of them.
+            # To rosbags, an empty list of connections means all.
             if connections := [c for c in reader.connections if c.topic in topics]:
                 streams.append(reader.messages(connections, start, stop))
         return heapq.merge(*streams, key=itemgetter(1))
@@ -95,13 +95,13 @@ class Storage:
         return self.typestore.deserialize_cdr(memoryview(unpacked(raw)), connection.msgtype)
 
     def learn(self, connection: Connection) -> None:
-        """Takes a type that is not ROS's own from the definition in the recording.
+        """Adds a type that is not ROS's own from its definition in the recording.
 
-        Where there is none, as in the sqlite3 storage of Humble, labels' and groundings' types are
-        those that the package knows.
+        Where there is none, as in the sqlite3 storage of Humble, the package's own definitions of
+        labels and groundings are used.
 
         Raises:
-            SerdeError: There is no definition of any other type.
+            SerdeError: The recording has no definition of any other type.
         """
         definition, known = connection.msgdef, self.typestore.types
         if definition.format == MessageDefinitionFormat.MSG:
@@ -114,7 +114,7 @@ class Storage:
 
     @contextmanager
     def readable(self) -> Iterator[None]:
-        """Makes one error of all that storage readers raise at a damaged or foreign file."""
+        """A context that turns what storage readers raise at bad files into RecordingError."""
         try:
             yield
         except VideoGemError:
@@ -127,7 +127,7 @@ class Storage:
 
 
 def unpacked(raw: bytes) -> bytes:
-    """A serialized message, decompressed if need be: a storage file alone does not tell."""
+    """A serialized message, decompressed if it is zstd data; a lone file does not say whether."""
     return zstd.decompress(raw) if raw.startswith(_ZSTD_MAGIC) else raw  # CDR starts with 0
 
 
