@@ -19,14 +19,14 @@ from videogem_ros.live.topics import ACTION_OUTPUTS, SHARED_OUTPUTS, outputs
 from videogem_ros.live.types import typestore
 
 OUTPUT = QosProfile(depth=5)
-"""Reliable, which every subscription matches."""
+"""Reliable, so that it matches every subscription."""
 
 TRANSFORM_WAIT_S = 0.1
 """A transform as new as the image may still be on its way."""
 
 
 class Graph:
-    """What the live node publishes on; a :class:`videogem_ros.live.middleware.Middleware`.
+    """The live node's :class:`videogem_ros.live.middleware.Middleware`.
 
     Args:
         participant: The node on the DDS graph.
@@ -57,18 +57,19 @@ class Graph:
         """Make the topics visible before there is anything to publish.
 
         Args:
-            max_actions: Most actions that may stand; those of the second and on come with it.
+            max_actions: Most actions at a time; topics of the second and further ones are
+                advertised when used.
         """
         self._types = outputs(max_actions)
         for topic in (*SHARED_OUTPUTS, *ACTION_OUTPUTS):
             self._publisher(topic)
 
     def make(self, type_name: str, /, **fields: Any) -> Any:
-        """A message of the class that rosbags has for the type."""
+        """A message of the rosbags class for the type."""
         return typestore().types[type_name](**fields)
 
     def publish(self, topic: str, message: Any) -> None:
-        """Publish, or drop and say so where a subscriber does not keep up."""
+        """Publish; where a subscriber does not keep up, drop the message and log that once."""
         try:
             self._publisher(topic).publish(message)
             self._stalled.discard(topic)
@@ -78,17 +79,17 @@ class Graph:
                 self.log("warn", f"{error}; messages are dropped")
 
     def subscribers(self, topic: str) -> int:
-        """Subscriptions of a topic, which is advertised from now on."""
+        """Number of subscriptions of a topic, which is advertised from now on."""
         return self._publisher(topic).subscribers
 
     def now_ns(self) -> int:
-        """Time of day, or what ``/clock`` said last."""
+        """System time, or the latest time of ``/clock``."""
         return time.time_ns() if self._sim_time_ns is None else self._sim_time_ns
 
     def transform(
         self, target_frame: str, source_frame: str, stamp_ns: int
     ) -> npt.NDArray[np.float64]:
-        """TF at a time, waited for shortly; the first call starts to listen."""
+        """A transform from TF, waited for briefly; the first call subscribes to TF."""
         buffer = self.listen_to_transforms()
         deadline_s = time.monotonic() + TRANSFORM_WAIT_S
         while True:

@@ -45,8 +45,8 @@ OnIncompatible = Callable[[str, str], None]
 def interface(type_name: str) -> Any:
     """The Python class of a message or service ("sensor_msgs/msg/Image").
 
-    The package's own interfaces are found where ROS installed them too when its modules are taken
-    from elsewhere, such as a source checkout.
+    The package's own interfaces are found where ROS installed them, even if its Python modules are
+    imported from elsewhere, such as a source checkout.
     """
     package, kind, name = type_name.split("/")
     if package == videogem_ros.__name__:
@@ -66,7 +66,7 @@ def make_message(type_name: str, /, **fields: Any) -> Any:
 
 def _field(value: Any, field_type: str) -> Any:
     if isinstance(value, np.ndarray) and field_type.startswith("sequence"):
-        # The one sequence type that rclpy takes without looking at each element.
+        # The only sequence type that rclpy accepts without checking each element.
         return array.array(value.dtype.char, value.tobytes())
     if field_type == "octet" and isinstance(value, int):
         return bytes([value])
@@ -74,7 +74,7 @@ def _field(value: Any, field_type: str) -> Any:
 
 
 class Graph:
-    """What the live node publishes on; a :class:`videogem_ros.live.middleware.Middleware`.
+    """The live node's :class:`videogem_ros.live.middleware.Middleware`.
 
     Args:
         node: The rclpy node.
@@ -99,7 +99,7 @@ class Graph:
                 raise
 
     def subscribers(self, topic: str) -> int:
-        """Subscriptions of a topic, which is advertised from now on."""
+        """Number of subscriptions of a topic, which is advertised from now on."""
         return self._publisher(topic).get_subscription_count() if self._node.context.ok() else 0
 
     def now_ns(self) -> int:
@@ -109,7 +109,7 @@ class Graph:
     def log(self, level: str, text: str) -> None:
         """Log a line as the node."""
         logger = self._node.get_logger()
-        match level:  # a line of source may log with one severity only
+        match level:  # rclpy allows a source line only one severity
             case "debug":
                 logger.debug(text)
             case "info":
@@ -122,12 +122,12 @@ class Graph:
     def transform(
         self, target_frame: str, source_frame: str, stamp_ns: int
     ) -> npt.NDArray[np.float64]:
-        """TF at a time, waited for shortly; the first call starts to listen."""
+        """A transform from TF, waited for briefly; the first call subscribes to TF."""
         import tf2_ros  # noqa: PLC0415 - only where a target frame is set
 
         self.listen_to_transforms()
         buffer, stamp = self._transforms[0], Time(nanoseconds=stamp_ns)
-        deadline = time.monotonic() + TRANSFORM_WAIT_S  # not simulated time, which may stand still
+        deadline = time.monotonic() + TRANSFORM_WAIT_S  # simulated time may stand still
         while True:
             try:
                 found = buffer.lookup_transform(target_frame, source_frame, stamp)
@@ -151,14 +151,15 @@ class Graph:
         """Make the topics visible before there is anything to publish.
 
         Args:
-            max_actions: Most actions that may stand; those of the second and on come with it.
+            max_actions: Most actions at a time; topics of the second and further ones are
+                advertised when used.
         """
         self._types = outputs(max_actions)
         for topic in (*SHARED_OUTPUTS, *ACTION_OUTPUTS):
             self._publisher(topic)
 
     def close(self) -> None:
-        """Take all topics but the diagnostics from the graph."""
+        """Remove all topics except the diagnostics from the graph."""
         for topic in [topic for topic in self._publishers if topic != DIAGNOSTICS]:
             self._node.destroy_publisher(self._publishers.pop(topic))
 
@@ -170,7 +171,7 @@ class Graph:
                     self._node.create_publisher,
                     interface(self._types[topic]),
                     topic if topic.startswith("/") else f"~/{topic}",
-                    QoSProfile(depth=5),  # reliable, which every subscription matches
+                    QoSProfile(depth=5),  # reliable, so that it matches every subscription
                 ),
                 PublisherEventCallbacks,
                 functools.partial(self._on_incompatible, topic),
@@ -183,12 +184,12 @@ def subscribe(
     on_incompatible: Callable[[str], None] | None = None,
     on_lost: Callable[[int], None] | None = None,
 ) -> Subscription:
-    """A subscription that tells what it does not get, as far as the middleware knows.
+    """A subscription that reports what it misses, as far as the middleware supports that.
 
     Args:
-        create: Makes it; takes ``event_callbacks``.
-        on_incompatible: Called with the name of the QoS policy in which a publisher differs.
-        on_lost: Called with a number of messages that were lost on their way.
+        create: Makes the subscription; takes ``event_callbacks``.
+        on_incompatible: Called with the name of the QoS policy that a publisher does not match.
+        on_lost: Called with the number of messages that were lost.
     """
     lost: dict[str, Any] = {}
     if on_lost is not None:
@@ -210,6 +211,6 @@ def _with_events(
     for wanted in (incompatible | (others or {}), incompatible):
         try:
             return create(event_callbacks=callbacks(**wanted, use_default_callbacks=False))
-        except UnsupportedEventTypeError:  # not every middleware tells everything
+        except UnsupportedEventTypeError:  # not every middleware supports all events
             continue
     return create(event_callbacks=callbacks(use_default_callbacks=False))

@@ -36,10 +36,10 @@ from videogem_ros.live.parameters import PARAMETERS, Parameter, Parameters, take
 from videogem_ros.live.topics import INPUTS, NODE_NAME
 
 THREADS = 4
-"""For images, a request that waits, a transition that loads a model, and whatever is quick."""
+"""For images, a waiting request, a transition that loads a model, and everything quick."""
 
 ECHO_S = 5.0
-"""Within this time a command of one publisher reaches both subscriptions."""
+"""A command reaches the volatile and the latched subscription within this time of each other."""
 
 
 class VideoGemNode(LifecycleNodeMixin, Node):  # type: ignore[misc] # rclpy is not everywhere
@@ -51,10 +51,10 @@ class VideoGemNode(LifecycleNodeMixin, Node):  # type: ignore[misc] # rclpy is n
 
     def __init__(self) -> None:
         Node.__init__(self, NODE_NAME)
-        # Of a LifecycleNode nothing answers while a transition loads a model, not even get_state.
+        # A LifecycleNode answers nothing while a transition loads a model, not even get_state.
         LifecycleNodeMixin.__init__(self, callback_group=ReentrantCallbackGroup())
-        self._subscribing = threading.Lock()  # of what changes the subscriptions
-        self._ticking = threading.Lock()  # of a tick, and of the end
+        self._subscribing = threading.Lock()  # guards the subscriptions
+        self._ticking = threading.Lock()  # guards _closed during a tick
         self._closed = False
         self._inputs: list[Subscription] = []
         self._images_group = MutuallyExclusiveCallbackGroup()  # with depth and camera_info
@@ -76,7 +76,7 @@ class VideoGemNode(LifecycleNodeMixin, Node):  # type: ignore[misc] # rclpy is n
             1.0,
             self._on_tick,
             callback_group=MutuallyExclusiveCallbackGroup(),
-            clock=Clock(clock_type=ClockType.STEADY_TIME),  # ticks while simulated time stands
+            clock=Clock(clock_type=ClockType.STEADY_TIME),  # runs while simulated time stands
         )
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -104,7 +104,7 @@ class VideoGemNode(LifecycleNodeMixin, Node):  # type: ignore[misc] # rclpy is n
         try:
             if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
                 self.trigger_activate()
-        except RuntimeError:  # of rcl: a transition that cannot be told
+        except RuntimeError:  # from rcl: a transition that cannot be published
             if self.context.ok():
                 raise
 
@@ -120,8 +120,8 @@ class VideoGemNode(LifecycleNodeMixin, Node):  # type: ignore[misc] # rclpy is n
     ) -> TransitionCallbackReturn:
         try:
             work()
-        except Exception as error:  # a model may fail in ways of its own; the node outlives them
-            if not self._closed or work == self.close:  # else the end came in between
+        except Exception as error:  # a model can fail in any way; the node survives
+            if not self._closed or work == self.close:  # otherwise the node was closed meanwhile
                 self._graph.log("error", f"{type(error).__name__}: {error}")
             if undo is not None:
                 undo()
@@ -178,10 +178,10 @@ class VideoGemNode(LifecycleNodeMixin, Node):  # type: ignore[misc] # rclpy is n
         )
 
     def _match_latching_publishers(self) -> None:
-        """Have a transient-local subscription to commands while somebody publishes such ones.
+        """Subscribe to latched commands while a transient-local publisher of commands exists.
 
-        A volatile one alone would miss what was latched before it came, a transient-local one
-        alone does not match volatile publishers, and warns each of them.
+        A volatile subscription alone would miss commands that were latched before it was made. A
+        transient-local one alone does not match volatile publishers, and makes each of them warn.
         """
         latching = any(
             publisher.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL
@@ -228,17 +228,17 @@ class VideoGemNode(LifecycleNodeMixin, Node):  # type: ignore[misc] # rclpy is n
         return SetParametersResult(successful=True)
 
     def _declare_autostart(self) -> bool:
-        # Of any type, so that an unsuitable value is ours to explain.
+        # With a dynamic type, so that an unsuitable value gets our own error message.
         descriptor = ParameterDescriptor(dynamic_typing=True)
         value = self.declare_parameter("autostart", False, descriptor).value
-        take_common({"autostart": value})  # which refuses what is neither true nor false
+        take_common({"autostart": value})  # refuses what is neither true nor false
         return bool(value)
 
     def _declare_parameters(self) -> Parameters:
-        """Declare all parameters; what was given for them is checked as one set."""
-        given = self._parameter_overrides  # also of what is not declared, which ROS never tells
+        """Declare all parameters; given values are checked together."""
+        given = self._parameter_overrides  # including unknown ones, which rclpy would not report
         for parameter in PARAMETERS:
-            # Declared by the default, so that an unsuitable value is ours to explain.
+            # Declared with the default, so that an unsuitable value gets our own error message.
             self.declare_parameter(
                 parameter.name, parameter.default, _descriptor(parameter), ignore_override=True
             )
@@ -254,17 +254,17 @@ class VideoGemNode(LifecycleNodeMixin, Node):  # type: ignore[misc] # rclpy is n
 
 
 class EchoFilter:
-    """Lets a command through once that arrives by a volatile and a latched subscription."""
+    """Passes a command once that arrives by both the volatile and the latched subscription."""
 
     def __init__(self) -> None:
         self._single: collections.deque[tuple[str, bool, float]] = collections.deque(maxlen=64)
 
     def is_echo(self, text: str, latched: bool, now_s: float) -> bool:
-        """Whether the other subscription brought this command already.
+        """Whether the other subscription has delivered this command already.
 
         Args:
             text: The command.
-            latched: Which subscription it came by.
+            latched: Whether it arrived by the latched subscription.
             now_s: Monotonic time.
         """
         for known in list(self._single):
@@ -297,7 +297,7 @@ def _descriptor(parameter: Parameter) -> ParameterDescriptor:
 
 def main(args: list[str] | None = None) -> None:
     """Run the node until SIGINT, SIGTERM or the end of its context."""
-    # rclpy's own handlers would take the context away before the node has ended its work.
+    # rclpy's own handlers would shut the context down before the node has finished its work.
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -312,15 +312,16 @@ def main(args: list[str] | None = None) -> None:
     executor.add_node(node)
     if node.autostart:
         executor.create_task(node.bring_up)
-    # In a thread of its own: a signal is handled between two waits of the main thread only.
+    # In a separate thread, since Python handles signals only while the main thread runs.
     spinning = threading.Thread(target=_spin, args=(executor, node, stop))
     spinning.start()
     stop.wait()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
-    node.get_logger().info("ending; a second signal ends at once")  # a model that loads is awaited
+    # Closing waits for a model that is being loaded.
+    node.get_logger().info("ending; a second signal ends at once")
     node.close()
-    rclpy.try_shutdown()  # which ends the spinning
+    rclpy.try_shutdown()  # ends the spinning thread
     spinning.join()
     executor.shutdown()
     node.destroy_node()
@@ -333,7 +334,7 @@ def _spin(executor: MultiThreadedExecutor, node: VideoGemNode, stop: threading.E
                 executor.spin()
             except ExternalShutdownException:
                 break
-            except Exception as error:  # of a callback; rcl's where a state forbids a transition
+            except Exception as error:  # from a callback, or rcl where a transition is invalid
                 node.get_logger().error(f"{type(error).__name__}: {error}")
     finally:
         stop.set()
