@@ -32,7 +32,7 @@ STREAM = 8
 
 @dataclass(frozen=True)
 class _Row:
-    """A measurement, and how its points agree with float32's: share and number, or None."""
+    """A measurement, and its points' agreement with float32: share and number, or None."""
 
     measured: Measurement
     agreement: tuple[float, int] | None
@@ -155,10 +155,10 @@ def bench(context: click.Context, /, *, rate: float | None, as_json: bool, **opt
 
 
 def _device(name: str | None) -> str:
-    """The device, which is there.
+    """The device, checked to be available; the default where None.
 
     Raises:
-        InvalidValueError: It is not.
+        InvalidValueError: It is not available.
     """
     import torch
 
@@ -172,7 +172,7 @@ def _device(name: str | None) -> str:
 
 
 def _warn(device: str, settings: Sequence[Setting]) -> None:
-    """Says which dtypes will take long, before they do."""
+    """Warns of dtypes that the device only emulates."""
     import torch
 
     from videogem_ros.core.backbones import DTYPES
@@ -184,12 +184,12 @@ def _warn(device: str, settings: Sequence[Setting]) -> None:
 
 
 def _settings(device: str, machine: Machine, options: dict[str, Any]) -> list[Setting]:
-    """What is to be measured, the preferred first."""
+    """The settings to measure, the preferred ones first."""
     from videogem_ros.core.backbones.checkpoint import TABLETOP
     from videogem_ros.evaluation.speed import Setting
 
     names = options["backbones"] or (USUAL_ON_GPU if machine.gpu else USUAL)
-    # What is part of the package needs no stand-in.
+    # Backbones that are part of the package have their weights with them.
     untrained = [None if name.endswith(f":{TABLETOP}") else "random:0" for name in names]
     weights = options["weights"] or untrained
     if len(weights) != len(names):
@@ -227,7 +227,7 @@ def _measure(
     failed: dict[str, str],
     signals: Sequence[int],
 ) -> None:
-    """Fills rows and failed, until the first signal."""
+    """Measures settings into ``rows`` and ``failed``, until the first signal."""
     from videogem_ros.evaluation.speed import agreement, measure_apart
 
     references: dict[tuple[str, str | None], Measurement] = {}
@@ -261,7 +261,7 @@ def _name(setting: Setting, between: str) -> str:
 
 
 def _ms(seconds: float) -> str:
-    """Milliseconds, three digits or more."""
+    """Milliseconds with at least three significant digits."""
     milliseconds = 1e3 * seconds
     return f"{milliseconds:.{0 if milliseconds >= 100 else 1 if milliseconds >= 10 else 2}f}"
 

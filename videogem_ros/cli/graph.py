@@ -1,4 +1,4 @@
-"""What the commands on the DDS graph have in common."""
+"""What the commands on the DDS graph share."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ def graph_options(command: Command) -> Command:
 
 
 def require_cyclone() -> None:
-    """Says what to install where the DDS binding is missing.
+    """Checks that the DDS binding is installed.
 
     Raises:
-        VideoGemError: It is missing.
+        VideoGemError: It is not; the message says what to install.
     """
     try:
         import cyclonedds  # noqa: F401
@@ -79,7 +79,7 @@ def graph_arguments(node: str, graph: dict[str, Any]) -> dict[str, Any]:
 
 
 def joined(node: str, typestore: Typestore, graph: dict[str, Any]) -> Participant:
-    """A participant as the options say, whose complaints go to standard error.
+    """A participant as the options specify, which logs to standard error.
 
     Raises:
         VideoGemError: The domain cannot be joined, or as :func:`graph_arguments`.
@@ -101,11 +101,14 @@ def joined(node: str, typestore: Typestore, graph: dict[str, Any]) -> Participan
 
 
 def logger(node: str, least: str = "info") -> Callable[[str, str], None]:
-    """Writes log lines to standard error, as ROS nodes do.
+    """A function that writes log lines to standard error, as ROS nodes do.
 
     Args:
-        node: Name at the begin of each line.
+        node: Name of the node, shown in each line.
         least: Least level that is written.
+
+    Returns:
+        Takes a level (debug, info, warn, error) and a text.
     """
     levels = ("debug", "info", "warn", "error")
 

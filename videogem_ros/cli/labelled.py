@@ -101,7 +101,7 @@ class LabelledSets(click.Group):
 
 
 def set_options(name: str) -> Callable[[Command], Command]:
-    """Adds the options that say where a set is; the command takes them for :func:`open_set`."""
+    """Adds the options that locate a set; the command passes them to :func:`open_set`."""
     options = _BAGS if name == BAG else (*(_FILES if name in DATASETS else ()), _LIMIT)
     return partial(add_options, options=options)
 
@@ -115,8 +115,8 @@ def set_command(
 
     Args:
         name: The set.
-        run: Called with the set and all options' values.
-        options: Beside those of the set, in the order of the help.
+        run: Called with the set's name and the values of all options.
+        options: Options besides those of the set, in the order of the help.
     """
 
     def command(**given: Any) -> None:
@@ -127,7 +127,7 @@ def set_command(
 
 
 def open_set(name: str, options: Mapping[str, Any]) -> Dataset:
-    """Opens a set, as its options say.
+    """Opens a set, as its options specify.
 
     Raises:
         VideoGemError: It cannot be opened.
@@ -145,7 +145,7 @@ def open_set(name: str, options: Mapping[str, Any]) -> Dataset:
 
 
 def open_bags(options: Mapping[str, Any]) -> BagDataset:
-    """Opens labelled bags, as their options say.
+    """Opens labelled bags, as their options specify.
 
     Raises:
         VideoGemError: One cannot be opened.

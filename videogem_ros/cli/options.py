@@ -1,4 +1,4 @@
-"""The options that say how to ground, and what is built from them."""
+"""The options that configure grounding, and what is built from them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _FIELDS = ("weighting", "fusion", "resize", "self_self_scope")
 def _take_config(
     context: click.Context, _: click.Parameter, path: Path | None
 ) -> Parameters | None:
-    """Reads a parameter file; what it says becomes the default of the options of that meaning."""
+    """Reads a parameter file, whose values become the defaults of the corresponding options."""
     if path is None:
         return None
     from videogem_ros.live.parameters import Parameters, load_parameter_file, take_common
@@ -68,7 +68,7 @@ _PARAMETERS = {
     "frame_interval_s": "window.frame_interval_s",
     "start": "window.start",
 }
-"""Options and the parameters of the same meaning."""
+"""Options and the corresponding parameters."""
 
 _OPTIONS = (
     click.option(
@@ -177,10 +177,10 @@ def grounding_options(command: Command) -> Command:
 
 
 def load_session(grounding: Mapping[str, Any]) -> tuple[Session, Grounder]:
-    """Loads the backbone and opens a session with it, as the options say.
+    """Loads the backbone and opens a session with it, as configured by the options.
 
     Raises:
-        VideoGemError: An option's value does not suit, or the weights cannot be loaded.
+        VideoGemError: An option's value is not valid, or the weights cannot be loaded.
     """
     from videogem_ros.language import parse_actions
     from videogem_ros.session import Session, SessionConfig
@@ -195,7 +195,7 @@ def load_session(grounding: Mapping[str, Any]) -> tuple[Session, Grounder]:
 
 
 def load_grounder(grounding: Mapping[str, Any]) -> Grounder:
-    """Loads the backbone and makes a grounder with it, as the options say.
+    """Loads the backbone and makes a grounder with it, as configured by the options.
 
     Raises:
         VideoGemError: As for :func:`load_session`.
@@ -220,7 +220,7 @@ def load_grounder(grounding: Mapping[str, Any]) -> Grounder:
 
 
 def warn_of(backbone: Backbone) -> None:
-    """Writes what must be said of a backbone's points and its dtype, if anything, to stderr."""
+    """Writes warnings about a backbone's points and dtype, if there are any, to stderr."""
     from videogem_ros.core import caveat
     from videogem_ros.core.hardware import slowness
 

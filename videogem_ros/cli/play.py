@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from videogem_ros.adapters.dds.qos import QosProfile
 
 LINGER_S = 0.5
-"""The last messages of reliable topics may have to be sent again."""
+"""How long to stay at the end, as messages of reliable topics may have to be sent again."""
 
 CLOCK_PERIOD_S = 0.01
 
@@ -135,7 +135,7 @@ def _chosen(storage: Storage, topics: Collection[str]) -> list[Connection]:
 def _known(
     storage: Storage, connections: Collection[Connection], log: Callable[[str, str], None]
 ) -> Iterator[Connection]:
-    """Those whose type is known; the others are told of."""
+    """Connections whose type is known; the others are logged."""
     for connection in connections:
         try:
             if connection.msgtype not in storage.typestore.types:
@@ -174,7 +174,7 @@ def _advertise(player: Participant, connections: Collection[Connection]) -> dict
 
 
 def _offered(profiles: Collection[Qos]) -> QosProfile:
-    """The strongest of the QoS that a topic was recorded with, which suits all its subscribers."""
+    """The strongest QoS that a topic was recorded with, which all its subscribers match."""
     from rosbags.interfaces import QosDurability, QosReliability
 
     from videogem_ros.adapters.dds.qos import QosProfile
@@ -204,9 +204,9 @@ class _Played:
     """Publishes a recording's messages when they are due.
 
     Attributes:
-        sent: Messages published.
-        dropped: Messages that a subscriber had no room for.
-        not_moved: Why a topic has messages whose stamps were to be moved and are not.
+        sent: Number of messages published.
+        dropped: Number of messages dropped because a subscriber did not keep up.
+        not_moved: By topic, why stamps of some messages could not be moved.
     """
 
     def __init__(
@@ -245,7 +245,7 @@ class _Played:
                 return
             if time.monotonic() - self._told_s >= CLOCK_PERIOD_S:  # also where there is no wait
                 self._tell(min(log_ns, first_ns + self._elapsed_ns(begin_s)))
-            # By when it is due, not when it goes out: what had one stamp still has one.
+            # By the time it is due, not the time it is sent, so that equal stamps stay equal.
             cdr = self._moved(connection.topic, raw, begin_ns + due_ns - log_ns)
             self._send(connection.topic, cdr)
 
@@ -281,7 +281,7 @@ class _Played:
 
 
 def _mover(store: Typestore, msgtype: str) -> Callable[[bytes, int], bytes] | None:
-    """What moves the stamps of a type by nanoseconds; None where it has no header."""
+    """A function that moves stamps of a type by nanoseconds; None where it has no header."""
     from rosbags.interfaces import Nodetype
 
     headers = list(_headers(store, msgtype))
@@ -294,7 +294,7 @@ def _mover(store: Typestore, msgtype: str) -> Callable[[bytes, int], bytes] | No
 
 
 def _headers(store: Typestore, msgtype: str) -> Iterator[tuple[str, ...]]:
-    """Where a type has headers: fields from the message down, through arrays of messages too."""
+    """Paths of fields from a message to its headers, also through arrays of messages."""
     from rosbags.interfaces import Nodetype
 
     description: Any
@@ -328,7 +328,7 @@ def _moved_within(
 
 
 def _reached(part: Any, path: tuple[str, ...]) -> Iterator[Any]:
-    """What a path of fields leads to, of all parts where there are several."""
+    """All parts of a message that a path of fields leads to, through arrays."""
     if isinstance(part, list):
         for each in part:
             yield from _reached(each, path)

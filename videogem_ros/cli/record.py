@@ -1,4 +1,4 @@
-"""``videogem-ros record``: what a live node finds goes into the folder that replay makes."""
+"""``videogem-ros record``: a live node's groundings, in a folder like that of replay."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def _subscribe(
 
     subscribe = participant.subscribe
     subscribe(image, INPUTS["image"], SENSOR_DATA, lenient.taking(written.joiner.on_image))
-    # Small ones, of which all are kept while a picture is written, to be joined or counted.
+    # Groundings are small: all are kept while a picture is written.
     every = QosProfile(depth=0)
     subscribe(f"{node}/grounding", SHARED_OUTPUTS["grounding"], every, written.on_grounding)
     for index in range(written.max_actions):
@@ -138,7 +138,7 @@ def _subscribe(
 
 @dataclass(frozen=True)
 class _Answer:
-    """What the table tells of a grounding; its message, with the arrays, goes.
+    """What the table shows of a grounding, without the message and its arrays.
 
     Attributes:
         action: The action's phrase.
@@ -157,13 +157,13 @@ class _Answer:
 
 
 class _Written:
-    """Writes what is complete with the times of its arrival.
+    """Writes complete results with their times of arrival.
 
     Attributes:
-        joiner: Where images, groundings and heatmaps are put together.
-        max_actions: Actions of a command whose heatmaps are listened to.
+        joiner: Joins images, groundings and heatmaps.
+        max_actions: Most actions of a command whose heatmaps are subscribed to.
         answers: Groundings that were written.
-        beyond: Groundings of later actions, which were not.
+        beyond: Number of groundings of further actions, which were not written.
     """
 
     def __init__(self, results: ResultWriter, joiner: ResultJoiner, max_actions: int) -> None:
@@ -187,7 +187,7 @@ class _Written:
             self.beyond += 1
 
     def write(self, *, last: bool = False) -> None:
-        """Writes what is complete."""
+        """Writes results that are complete; ``last`` as for :meth:`ResultJoiner.results`."""
         for frame, groundings, received in self.joiner.results(last=last):
             answers = [
                 _answer(grounding.action, one.message)
@@ -227,11 +227,11 @@ def _answer(action: Action, message: Any) -> _Answer:
 
 
 class _Lenient:
-    """Lets nothing that arrives end the recording.
+    """Wraps callbacks so that no bad message ends the recording.
 
     Attributes:
-        refused: How often a callback raised an error.
-        first: What the first of them was refused for.
+        refused: Number of messages for which a callback raised an error.
+        first: The first error's message.
     """
 
     def __init__(self) -> None:
@@ -277,7 +277,7 @@ class _Judge:
             boxes += [label.box] if label.box else []
 
     def share(self, answers: Sequence[_Answer]) -> str:
-        """How many points are in a box of their action, of those whose action has one."""
+        """Number of points in a box of their action, of those whose action has a box."""
         from videogem_ros.evaluation.metrics import judge
 
         hits = [

@@ -119,7 +119,7 @@ class _Pace:
 
     def __init__(self, every: int, max_rate_hz: float | None) -> None:
         self._every = every
-        # Stamps jitter: of a 10 Hz camera every frame is within 10 Hz.
+        # With 5 % tolerance for jitter: 10 Hz takes every frame of a 10 Hz camera.
         self._least_ns = 0.95e9 / max_rate_hz if max_rate_hz else 0.0
         self._frames = 0
         self._last_ns = -math.inf
@@ -142,7 +142,7 @@ class _Run:
         frames: Frames taken.
         windows: Windows grounded.
         grounding_s: Seconds that grounding them took.
-        passed_over: Frames that were not grounded and commands that were not obeyed, by reason.
+        passed_over: Number of frames not grounded and of commands not understood, by reason.
     """
 
     def __init__(

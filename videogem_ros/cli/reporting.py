@@ -1,4 +1,4 @@
-"""What every evaluation offers: other systems beside ours, a cache, a report, an exit code."""
+"""What all evaluations share: predictions of other systems, a cache, a report, an exit code."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from videogem_ros.evaluation.report import Gallery
 
 INCOMPLETE = 3
-"""Exit code where there is a report, but not of all samples."""
+"""Exit code where the report lacks some samples."""
 
 GPU_BATCH = 16
 
@@ -81,11 +81,11 @@ def evaluation_options(command: Command) -> Command:
 
 
 def check_files(options: Mapping[str, Any]) -> None:
-    """What can be known of predictions and report before an hour's work.
+    """Checks predictions and output folder before the work begins.
 
     Raises:
-        VideoGemError: A file of predictions is not there, cannot be read or has a wrong line; a
-            system's name is taken; or there is no room for a folder.
+        VideoGemError: A file of predictions does not exist, cannot be read or has an invalid line;
+            a system's name is taken; or ``--out`` is not a folder.
     """
     from videogem_ros.evaluation.predictions import check_names, check_predictions
 
@@ -112,19 +112,19 @@ def check_predicted(dataset: Dataset, options: Mapping[str, Any]) -> None:
 
 
 def cache_of(options: Mapping[str, Any]) -> Path | None:
-    """Where results are kept."""
+    """The folder of cached results; None where they are not kept."""
     out: Path | None = options["out"]
     cache: Path | None = options["cache"] or (out and out / "cache")
     return cache
 
 
 def batch_of(options: Mapping[str, Any], grounder: Grounder) -> int:
-    """How many samples pass the encoder together."""
+    """Number of samples per encoder pass."""
     return options["batch"] or (GPU_BATCH if grounder.device.type == "cuda" else 1)
 
 
 def with_settings(run: Run, grounder: Grounder, options: Mapping[str, Any]) -> Run:
-    """A run that says which weights were used and how they were computed with."""
+    """A run whose settings name the weights, the dtype and the device."""
     settings = {
         "weights": options["weights"] or "the backbone's usual ones",
         "computed in": f"{options['dtype']} on {grounder.device.type}",
@@ -133,9 +133,9 @@ def with_settings(run: Run, grounder: Grounder, options: Mapping[str, Any]) -> R
 
 
 def report(run: Run, gallery: Gallery, options: Mapping[str, Any]) -> None:
-    """Takes other systems in, prints the table, writes the report.
+    """Adds predictions of other systems, prints the table, and writes the report.
 
-    Ends the command with ``INCOMPLETE`` where samples are not in the run.
+    Ends the command with the exit code ``INCOMPLETE`` where the run lacks samples.
 
     Raises:
         VideoGemError: Predictions cannot be used, or the report cannot be written.
@@ -162,7 +162,7 @@ def report(run: Run, gallery: Gallery, options: Mapping[str, Any]) -> None:
 
 @contextlib.contextmanager
 def continuable(cache: Path | None) -> Iterator[None]:
-    """Tells of an interrupted evaluation where its results are kept, and ends as a shell does."""
+    """A context that, when interrupted, prints where results are kept and sets the exit code."""
     try:
         yield
     except KeyboardInterrupt as error:

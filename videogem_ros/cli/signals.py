@@ -14,9 +14,12 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM, so that what is under way can be finished.
+    """Collects SIGINT and SIGTERM, so that work in progress can be finished.
 
-    A second signal ends at once.
+    A second signal ends the command at once.
+
+    Yields:
+        Numbers of the signals received so far.
     """
     signals: list[int] = []
 
@@ -34,22 +37,22 @@ def interruptible() -> Iterator[list[int]]:
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, where nobody collects it."""
+    """SIGTERM outside of :func:`interruptible`."""
 
 
 def exit_code(error: KeyboardInterrupt) -> int:
-    """What a shell reports of a command that was ended so."""
+    """The exit code that a shell reports for a command ended by this signal."""
     return 128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT)
 
 
 @contextlib.contextmanager
 def terminable() -> Iterator[None]:
-    """Has SIGTERM end a command as Ctrl-C does, so that it cleans up what it began.
+    """A context in which SIGTERM raises, as Ctrl-C does, so that a command cleans up.
 
     Raises:
         Terminated: From within, on SIGTERM.
     """
-    if threading.current_thread() is not threading.main_thread():  # which alone handles signals
+    if threading.current_thread() is not threading.main_thread():  # only that handles signals
         yield
         return
 
