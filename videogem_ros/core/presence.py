@@ -1,17 +1,17 @@
-"""Is the action there at all: one number in [0, 1] from the class token.
+"""Whether the action is present at all: a score in [0, 1] from the class token.
 
-A heatmap always has a maximum, so a point alone cannot say "not here". The class token can: it is
-what the backbone was trained to compare with whole texts. With s the backbone's logit scale (100
-for CLIP), a the cosine of class token and action prompt and n_j those with the neutral prompts,
+A heatmap always has a maximum, so a point alone cannot mean "not here". The class token can: the
+backbone was trained to compare it with whole texts. With s the backbone's logit scale (100 for
+CLIP), a the cosine of class token and action prompt and n_j those with the neutral prompts,
 
     margin = s a - log mean_j exp(s n_j)
     score  = sigmoid(slope * margin + offset)
 
 With slope 1 and offset 0 the score is the softmax probability of the action against one average
 neutral prompt, which is how the contrastive loss itself was calibrated: 0.5 means "no better than
-neutral". :func:`fit_calibration` replaces both numbers by Platt's fit on labelled margins of one's
-own scenes. A weight file may bring such a fit along (``presence_fit``, as the shipped ones do);
-the margins that slope and offset are applied to are then the fitted ones.
+neutral". :func:`fit_calibration` fits both numbers to labelled margins of one's own scenes by
+Platt's method. A weight file may contain such a fit (``presence_fit``, as the shipped ones do);
+slope and offset are then applied to the fitted margins.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from videogem_ros.errors import InvalidValueError
 
 @dataclass(frozen=True)
 class PresenceConfig:
-    """What an action has to beat to count as present.
+    """What an action is compared with, and when it counts as present.
 
     Attributes:
         neutral: Texts that fit a frame in which nothing in particular is done.
         slope: Slope of Platt's sigmoid over the margin, above zero.
         offset: Offset of Platt's sigmoid.
-        threshold: Score in [0, 1] from which on a grounding is ``present``.
+        threshold: Least score in [0, 1] of a grounding that is ``present``.
 
     Raises:
         InvalidValueError: No neutral text, a slope not above zero, a threshold outside [0, 1].
@@ -103,7 +103,7 @@ def fit_calibration(
         ``slope`` and ``offset`` for :class:`PresenceConfig`.
 
     Raises:
-        InvalidValueError: Lengths differ, a margin is not finite, only one class is there, or
+        InvalidValueError: Lengths differ, a margin is not finite, only one class occurs, or
             margins do not rise with presence (the fitted slope would not be above zero).
     """
     x = np.asarray(margins, dtype=np.float64)

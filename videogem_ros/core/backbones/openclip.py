@@ -40,11 +40,11 @@ DEFAULT_WEIGHTS = "openai"
 TABLETOP_CONFIGURATION = SHIPPED / "tabletop_image.json"
 TABLETOP_WEIGHTS = SHIPPED / "tabletop_image.safetensors"
 HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
-"""What a tag's hub repository calls its weights."""
+"""Possible names of the weight file in a tag's hub repository."""
 PAPER_INPUT = 448
 """The paper grounds CLIP at 448 x 448, whatever the model was trained at."""
 SMALLEST_PUBLISHED = 224
-"""Below this training resolution a model is one's own, and keeps it."""
+"""A model trained at a lower resolution is a custom one, and is used at that resolution."""
 
 
 class OpenClipBackbone:
@@ -107,7 +107,7 @@ def load(
     """Build an open_clip model and fill it; see :func:`videogem_ros.core.load_backbone`."""
     weights = weights or (str(TABLETOP_WEIGHTS) if model == TABLETOP else DEFAULT_WEIGHTS)
     config, name, preprocessing = _configuration(model)
-    # What cannot be walked or spoken to is refused before gigabytes are downloaded or drawn.
+    # Unsupported towers are refused before gigabytes are downloaded or initialised.
     with torch.device("meta"):
         tower_of(build(config, model).get_submodule("visual"), model)
     tokenizer = _tokenizer(config, name)

@@ -1,12 +1,12 @@
-"""A CLIP's text tower, walked up to each text's end token.
+"""A CLIP's text tower, computed up to each text's end token.
 
-The end token's features are the text's embedding, and attention is causal: what stands behind it,
-most of a context of 32 or 77, has no part in the result and is not computed. In the last block
-nothing but the end token is.
+The end token's features are the text's embedding, and attention is causal: tokens after it, most
+of a context of 32 or 77, do not affect the result and are not computed. The last block computes
+the end token alone.
 
-Each text is a matrix of its own, whose shapes follow from its own length, so its embedding does
-not depend, to the last bit, on the texts beside it; a batch, whose rounding depends on its size,
-could not promise that. Several texts pass each block in turn, while its weights are in the cache.
+Each text is a separate matrix whose shape depends only on its own length, so its embedding is bit
+for bit independent of other texts; in a batch, rounding would depend on the batch size. All texts
+pass a block before the next one, while its weights are in the cache.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class TextTower:
 
     @classmethod
     def of(cls, model: nn.Module) -> TextTower:
-        """References to the weights of a text transformer that :func:`is_clips` holds for."""
+        """References to the weights of a text transformer for which :func:`is_clips` is true."""
         part: Any = model
         return cls(
             token_embedding=part.token_embedding.weight,
@@ -60,8 +60,8 @@ class TextTower:
         """Embeddings of texts, each on its own.
 
         Args:
-            tokens: (K, C) int64 of CLIP's tokenizer: the end token is the highest of a row. On the
-                host, where their lengths are read without a wait for the device.
+            tokens: (K, C) int64 from CLIP's tokenizer, on the host; the end token is the highest
+                of a row.
 
         Returns:
             (K, P), not normalised.
@@ -79,7 +79,7 @@ class TextTower:
         return torch.cat([self.ln_final(x[:, -1]) @ self.projection for x in hidden])
 
     def _through(self, block: Block, x: Tensor, last: bool) -> Tensor:
-        """(1, N, D) to the same, or after the last block to its end token alone, (1, 1, D)."""
+        """A block, (1, N, D) to the same shape; the last to the end token alone, (1, 1, D)."""
         q, k, v = split_heads(block.qkv(block.ln_1(x)), self.heads)
         if last:
             x, q = x[:, -1:], q[:, :, -1:]

@@ -35,10 +35,10 @@ PREPROCESSING = Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "bil
 
 @dataclass(frozen=True)
 class ViClipConfig:
-    """Sizes of a ViCLIP, and what its pixels come as.
+    """Sizes of a ViCLIP, and its preprocessing.
 
     Attributes:
-        embed_dim: P, of the space shared by video and text.
+        embed_dim: P, dimensions of the space shared by video and text.
         image_size: Height and width of a frame in pixels.
         patch_size: Height and width of a patch in pixels.
         width: D of the vision tower.
@@ -50,7 +50,7 @@ class ViClipConfig:
         text_heads: Attention heads of the text tower.
         text_layers: Blocks of the text tower.
         context_length: Tokens of a text, start and end included.
-        vocab_size: Of the CLIP BPE tokenizer.
+        vocab_size: Number of tokens of the CLIP BPE tokenizer.
         preprocessing: How frames become its input.
     """
 
@@ -100,7 +100,7 @@ PUBLISHED = {
     "B-16": "ViCLIP-B_InternVid-FLT-10M.pth",
     "L-14": "ViClip-InternVid-10M-FLT.pth",
 }
-"""File of the default tag in the hub repository, by model."""
+"""Name of the default weights' file in the hub repository, by model."""
 
 
 class ViClipVision(nn.Module):
@@ -133,7 +133,7 @@ class ViClipVision(nn.Module):
         self.proj = nn.Parameter(scale * torch.randn(width, config.embed_dim))
 
     def forward(self, frames: Tensor) -> Tensor:
-        """Video embeddings by the plain path.
+        """Video embeddings of the unmodified model.
 
         Args:
             frames: (B, T, 3, H, W) normalised RGB.
