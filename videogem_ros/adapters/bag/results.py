@@ -1,19 +1,19 @@
-"""What a replay leaves: a folder that is a rosbag2, with a video, lines of JSON and a sheet.
+"""Results of a replay: a folder that is a rosbag2, with a video, JSON lines and a contact sheet.
 
 =====================  =======================================================================
 ``groundings.mcap``    Heatmaps, overlays, points and action texts as ROS messages. Foxglove
                        opens the file; ``ros2 bag`` the file or, by ``metadata.yaml``, the
                        whole folder.
 ``overlay.mp4``        Overlays of all actions of a frame, H.264, timed by the header stamps.
-``groundings.jsonl``   One :meth:`~videogem_ros.datatypes.Grounding.to_json` per line; of a live
-                       node also ``received_ns``, when it arrived (nanoseconds since 1970), the
-                       node's own ``latency_ms`` and ``compute_ms``, and ``backbone``.
+``groundings.jsonl``   One :meth:`~videogem_ros.datatypes.Grounding.to_json` per line; for a live
+                       node also ``received_ns``, when it arrived (nanoseconds since 1970), and
+                       ``latency_ms``, ``compute_ms`` and ``backbone`` as the node reported them.
 ``contact_sheet.png``  Frames spread evenly over the run.
 =====================  =======================================================================
 
-The bag's messages carry the header of the image that was grounded, and its stamp as the time they
-were received. The first action's topics lie in ``/videogem``, those of the second, third, ...
-action of the same frame in ``/videogem/action_2``, ``/videogem/action_3``, ...:
+The bag's messages have the header of the grounded image, and its stamp as their time of receipt.
+The first action's topics are in ``/videogem``, those of the second, third, ... action of the same
+frame in ``/videogem/action_2``, ``/videogem/action_3``, ...:
 
 ======================  ======================================================================
 ``heatmap``             ``sensor_msgs/Image``, 32FC1 in [0, 1], of the source image's size.
@@ -50,7 +50,7 @@ from videogem_ros.render import Picture, SheetCell, draw_contact_sheet, draw_ove
 BAG, METADATA = "groundings.mcap", "metadata.yaml"
 VIDEO, LINES, SHEET = "overlay.mp4", "groundings.jsonl", "contact_sheet.png"
 RESULTS = (BAG, METADATA, VIDEO, LINES, SHEET)
-"""Names of the files that a finished run leaves."""
+"""Names of the files of a finished run."""
 
 JPEG_QUALITY = 90
 SHEET_CELLS = 12
@@ -58,11 +58,11 @@ SHEET_CELLS = 12
 
 VIDEO_CLOCK_HZ = 90_000
 LONGEST_STILL_S = 60.0
-"""A picture of the video stands for this long at most: a longer gap is no gap in the video."""
+"""Longest time that a picture of the video is shown; longer gaps are cut."""
 
 
 def action_namespace(index: int) -> str:
-    """Namespace of the topics of the action at a place (from 0) in the standing command."""
+    """Namespace of the topics of the action with this index (from 0) in the command."""
     return f"/{NODE_NAME}/{action_topic('', index)}".rstrip("/")
 
 
@@ -87,15 +87,15 @@ def check_folder(folder: Path, *, force: bool) -> None:
 
 
 class ResultWriter:
-    """Writes a run's results under temporary names, and gives them their names at its end.
+    """Writes a run's results under temporary names, and renames them at the end.
 
-    As a context manager: leaving it without an error finishes the results, leaving it with one
-    discards them. Where nothing was written, nothing is left.
+    A context manager: leaving it without an error finishes the results, leaving it with one
+    discards them. Where nothing was written, no files remain.
 
     Args:
-        folder: Where the results go; made if need be.
-        about: What the contact sheet says about the run (recording, backbone).
-        force: Whether results that are there already may be replaced.
+        folder: Folder of the results; made if it does not exist.
+        about: Description of the run on the contact sheet (recording, backbone).
+        force: Whether existing results may be replaced.
 
     Raises:
         RecordingError: On entering, where the folder cannot be written, or as
@@ -145,12 +145,12 @@ class ResultWriter:
         groundings: Sequence[Grounding],
         about: Sequence[Mapping[str, Any]] = (),
     ) -> None:
-        """Writes what was found in one frame.
+        """Writes the groundings of one frame.
 
         Args:
             frame: The grounded frame.
-            groundings: Groundings of this frame, one per standing action, at least one.
-            about: What else is to be in the line of each of them; nothing where empty.
+            groundings: Groundings of this frame, one per action, at least one.
+            about: Further fields of each grounding's JSON line; none where empty.
 
         Raises:
             RecordingError: The disk is full or fails.
@@ -206,7 +206,7 @@ def _remove_if_empty(folder: Path) -> None:
 
 @contextlib.contextmanager
 def _writing(folder: Path) -> Iterator[None]:
-    """Turns what a disk or the video encoder raises into one readable line."""
+    """A context that turns errors of the disk or the video encoder into RecordingError."""
     try:
         yield
     except (OSError, av.FFmpegError) as error:
@@ -249,12 +249,12 @@ class _Video:
         stream.height, stream.width = (max(2, side // 2 * 2) for side in (height, width))
         stream.pix_fmt = "yuv420p"
         stream.codec_context.time_base = Fraction(1, VIDEO_CLOCK_HZ)
-        # Without frames out of order, which would make the file's duration a wrong one.
+        # No B-frames, with which the file's duration would be wrong.
         stream.options = {"crf": "20", "preset": "veryfast", "bf": "0"}
         return stream
 
     def _advance(self, elapsed_ns: int) -> None:
-        """A bag that starts over, or a hole in it, takes the time of the picture before."""
+        """Advances by the elapsed time; by that of the picture before after a jump or long gap."""
         if 0 < elapsed_ns <= LONGEST_STILL_S * 1e9:
             self._still = max(1, round(elapsed_ns * VIDEO_CLOCK_HZ / 1e9))
         self._time += self._still or VIDEO_CLOCK_HZ // 10
@@ -275,7 +275,7 @@ def _fit(picture: Picture, hw: tuple[int, int]) -> Picture:
 
 
 class _Sheet:
-    """Cells spread evenly over a run whose length is not known: of bounded number."""
+    """A bounded number of cells, spread evenly over a run whose length is not known."""
 
     def __init__(self) -> None:
         self._kept: list[SheetCell] = []
