@@ -1,13 +1,14 @@
 """Attention in one kernel of our own, for NVIDIA's Hopper GPUs and bfloat16.
 
-torch's kernels follow each row's largest logit, so that no exponential can overflow, and correct
-all that was summed whenever it grows. Logits of attention in CLIP are small enough to do without:
-here each block of queries first goes without, looks at its sums, and only where those are too
-large or too small to be right goes through all keys once more, as the others do. bfloat16 has
-float32's exponents, so weights between 2^-100 and 2^100 are as good as those around 1.
+torch's kernels track each row's largest logit, so that no exponential can overflow, and rescale
+the sums so far whenever it grows. The logits of CLIP's attention are small enough to do without.
+Here each block of queries first runs without the maximum and checks its sums; only where they are
+too large or too small to be accurate does it run over all keys again with the maximum. bfloat16
+has float32's range of exponents, so weights between 2^-100 and 2^100 are as accurate as those
+around 1.
 
-Keys that a last block lacks come as zeros from the copy engine: their weights are 1, and their
-values 0, so nothing but their number has to be taken from the sum of the weights.
+The copy engine pads the last block of keys with zeros. Their weights are 1 and their values 0, so
+only their number has to be subtracted from the sum of the weights.
 """
 
 from __future__ import annotations
@@ -19,16 +20,16 @@ from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 ROWS = 64
-"""Queries of one program, and keys that it looks at together: the fastest of 32, 64 and 128."""
+"""Queries of one program, and keys per step: the fastest of 32, 64 and 128."""
 WARPS = 4
 
 LEAST: tl.constexpr = tl.constexpr(2.0**-80)
 MOST: tl.constexpr = tl.constexpr(2.0**100)
-"""Sums within are right."""
+"""Range in which sums are accurate."""
 PADDING: tl.constexpr = tl.constexpr(2.0**-8)
-"""A sum must be so much of what the padding added to it, to keep its digits."""
+"""Least ratio of a sum to what the padding added to it, so that subtracting it is accurate."""
 ONES: tl.constexpr = tl.constexpr(16)
-"""Columns of ones, by which the matrix units sum weights: as few as a product may have."""
+"""Columns of ones by which the matrix units sum weights: the fewest that a product can have."""
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -136,20 +137,20 @@ def attention(
     square: Tensor | None = None,
     factor: float = 1.0,
 ) -> Tensor:
-    """What queries see: weights 2^(scale q k^T), with rows that sum to 1, times v.
+    """Attention with weights 2^(scale q k^T), normalised to rows that sum to 1.
 
     Args:
-        query: (P B, heads, M, d) bfloat16; d is a power of two from 16 on.
+        query: (P B, heads, M, d) bfloat16; d is a power of two, at least 16.
         key: (P B, heads, N, d).
         value: (B, heads, N, d), the same for each of the P, or ``key`` itself.
-        scale: Of the logits.
-        square: (B,) float32: what comes of it is made of the length sqrt(factor * square), and
-            value is key; as it is where None.
-        factor: The same for all.
+        scale: Factor of the logits.
+        square: (B,) float32; where given, outputs are scaled to the length sqrt(factor * square),
+            and ``value`` must be ``key``.
+        factor: See ``square``.
 
     Returns:
-        (P B, heads, M, d) bfloat16, with a token's heads adjacent, or, made of a length, a head's
-        tokens.
+        (P B, heads, M, d) bfloat16. In memory a token's heads are adjacent; with ``square``, a
+        head's tokens are.
     """
     samples, heads, wanted, size = query.shape
     shape = (samples, wanted, heads, size) if square is None else query.shape
@@ -179,5 +180,5 @@ def attention(
 
 
 def _tiles(x: Tensor) -> TensorDescriptor:
-    """Blocks of a head's tokens, read by the copy engine; tokens that are not there are zeros."""
+    """Blocks of a head's tokens, read by the copy engine; missing tokens are zeros."""
     return TensorDescriptor(x, list(x.shape), list(x.stride()), [1, 1, ROWS, x.shape[-1]])

@@ -1,7 +1,7 @@
-"""Passes over tokens in one kernel each, for NVIDIA GPUs; :mod:`.fused` says when they are used.
+"""Fused passes over tokens, for NVIDIA GPUs; :mod:`.fused` decides when they are used.
 
-What torch would do in three to five kernels, reading and writing every token each time, is done
-while it is in registers, in float32.
+Each replaces three to five kernels of torch, which would read and write every token each time;
+here tokens stay in registers, in float32.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import triton.language as tl
 from torch import Tensor
 
 ROWS = 32
-"""Tokens of one program of ``_of_length``."""
+"""Tokens per program of ``_of_length``."""
 ELEMENTS = 2048
-"""Numbers of one program of what looks at each by itself."""
+"""Elements per program of element-wise kernels and reductions."""
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -48,12 +48,12 @@ def _of_length(  # type: ignore[no-untyped-def]
 
 
 def of_length(p: Tensor, square: Tensor, factor: float = 1.0) -> Tensor:
-    """Vectors made of the length sqrt(factor * square).
+    """Vectors scaled to the length sqrt(factor * square).
 
     Args:
-        p: (P, B, heads, N, d), a head's numbers adjacent.
+        p: (P, B, heads, N, d), contiguous along d.
         square: (B,) float32.
-        factor: The same for all.
+        factor: One factor for all.
 
     Returns:
         (P, B, heads, N, d), contiguous, of p's dtype.
@@ -125,15 +125,15 @@ def add_norm(
     """A sum and its layer norm.
 
     Args:
-        x: (B, N, D) float32, a token's numbers adjacent.
-        added: The same in any dtype, or nothing.
-        weight: (D,).
-        bias: (D,).
-        eps: Of the norm.
-        dtype: Of the norm's output.
+        x: (B, N, D) float32, contiguous along D.
+        added: (B, N, D) in any dtype; None for nothing.
+        weight: (D,) of the norm.
+        bias: (D,) of the norm.
+        eps: Added to the variance.
+        dtype: Dtype of the norm's output.
 
     Returns:
-        x + added (B, N, D) float32, its norm (B, N, D), and that one's length by token (B, N)
+        x + added (B, N, D) float32, its norm (B, N, D), and the length of each token's norm (B, N)
         float32.
     """
     batch, tokens, size = x.shape
@@ -156,7 +156,7 @@ def add_norm(
         SIZE=size,
         PADDED=triton.next_power_of_2(size),
         ADDS=added is not None,
-        num_warps=1,  # a warp a token: nothing to wait for
+        num_warps=1,  # one warp per token needs no synchronisation
     )
     return total, out, lengths
 
@@ -179,9 +179,10 @@ def halves(x: Tensor, twice: bool, dtype: torch.dtype = torch.bfloat16) -> Tenso
 
     Args:
         x: The numbers.
-        twice: For high, high and low parts side by side, and else for high, low and high: the
-            product of both kinds has all but that of two low parts, 2^-16 of the whole.
-        dtype: Of the parts.
+        twice: Whether the parts are high, high, low, side by side, instead of high, low, high. The
+            product of one kind with the other then has all terms but low times low, which is 2^-16
+            of the whole.
+        dtype: Dtype of the parts.
     """
     rows, length = x.shape
     out = torch.empty((rows, 3 * length), dtype=dtype, device=x.device)
@@ -191,9 +192,9 @@ def halves(x: Tensor, twice: bool, dtype: torch.dtype = torch.bfloat16) -> Tenso
 
 
 def product(x: Tensor, weight: Tensor) -> Tensor:
-    """Make x W^T in float32, (..., K) and (D, K) contiguous, on units for bfloat16.
+    """Compute x W^T of float32 (..., K) and (D, K), both contiguous, on bfloat16 matrix units.
 
-    Five times as fast as in float32, at 2^-16 of its precision instead of 2^-24.
+    Five times as fast as in float32, with a relative error of 2^-16 instead of 2^-24.
     """
     parts = halves(x.flatten(0, -2), False), halves(weight, True)
     made = torch.mm(parts[0], parts[1].T, out_dtype=torch.float32)
@@ -209,7 +210,7 @@ def _quick_gelu(x, out, count, ELEMENTS: tl.constexpr):  # type: ignore[no-untyp
 
 
 def quick_gelu(x: Tensor) -> Tensor:
-    """Make x sigmoid(1.702 x) of a contiguous tensor, in its place."""
+    """Compute x sigmoid(1.702 x) of a contiguous tensor in place."""
     _quick_gelu[(triton.cdiv(x.numel(), ELEMENTS),)](x, x, x.numel(), ELEMENTS=ELEMENTS)
     return x
 
@@ -227,13 +228,13 @@ def _mean_of_parts(  # type: ignore[no-untyped-def]
 
 
 def mean_of_parts(parts: Tensor) -> Tensor:
-    """The mean of what the attentions of q, k and v give.
+    """The mean of the outputs of the attentions of q, k and v.
 
     Args:
-        parts: (P, B, heads, N, d); best with a token's heads adjacent.
+        parts: (P, B, heads, N, d); fastest where a token's heads are adjacent in memory.
 
     Returns:
-        (B, heads, N, d), with a token's heads adjacent.
+        (B, heads, N, d), with a token's heads adjacent in memory.
     """
     parts = parts.transpose(2, 3).contiguous()
     out = torch.empty_like(parts[0])
@@ -252,7 +253,7 @@ def _scaled_mean(values, out, factor, count, ELEMENTS: tl.constexpr):  # type: i
 
 
 def scaled_mean(values: Tensor, factor: float) -> Tensor:
-    """Factor times the mean of each row, (B, N) contiguous float32 to (B,)."""
+    """The mean of each row times a factor, (B, N) contiguous float32 to (B,)."""
     out = torch.empty(len(values), device=values.device)
     _scaled_mean[(len(values),)](values, out, factor, values.shape[1], ELEMENTS=ELEMENTS)
     return out
@@ -270,7 +271,7 @@ def _sum_of_first(  # type: ignore[no-untyped-def]
 
 
 def sum_of_first(a: Tensor, b: Tensor) -> Tensor:
-    """The sum of both first tokens, (B, N, D) each in any dtype to (B, D) float32."""
+    """The sum of the first tokens of both, (B, N, D) each in any dtype, to (B, D) float32."""
     batch, _, size = a.shape
     out = torch.empty((batch, size), device=a.device)
     padded = triton.next_power_of_2(size)
@@ -333,17 +334,17 @@ def mix_and_norm(
     """The layer norm of weighted sums of terms.
 
     Args:
-        terms: (F, L, N, D), a patch's numbers adjacent.
+        terms: (F, L, N, D), contiguous along D.
         mixture: (F, P, L) float32 weights.
-        weight: (D,), of the norm.
-        bias: (D,), of the norm.
-        eps: Of the norm.
-        dtype: Of the norm's output.
-        directions: (P, D) contiguous float32, one a prompt; P is what they say then.
+        weight: (D,) of the norm.
+        bias: (D,) of the norm.
+        eps: Added to the variance.
+        dtype: Dtype of the norm's output.
+        directions: (P, D) contiguous float32, one per prompt; None for none.
 
     Returns:
-        The norm (F, P, N, D), and its products with the directions (F, P, N) float32, computed
-        before it was rounded; without directions those are empty.
+        The norm (F, P, N, D), and its inner products with the directions (F, P, N) float32,
+        computed before rounding; empty without directions.
     """
     (frames, count, patches, size), prompts = terms.shape, mixture.shape[1]
     out = torch.empty((frames, prompts, patches, size), dtype=dtype, device=terms.device)
