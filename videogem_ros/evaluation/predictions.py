@@ -1,4 +1,4 @@
-"""Points of another system beside ours: a CSV file that anyone can write."""
+"""Points of other systems, to compare with ours, from a simple CSV file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _Lines = Mapping[tuple[str, str], tuple[Sequence[int], Mapping[int, Row]]]
 
 
 def check_names(names: Iterable[str]) -> None:
-    """Whether other systems' names can stand beside those of our methods.
+    """Refuse names of other systems that are not distinct from our methods' and each other.
 
     Raises:
         InvalidValueError: One is empty, given twice, or that of a method of the ablation grid.
@@ -35,7 +35,7 @@ def check_names(names: Iterable[str]) -> None:
 
 
 def check_predictions(path: Path) -> None:
-    """Whether a file is one that :func:`add_predictions` can read.
+    """Refuse a file that :func:`add_predictions` cannot read.
 
     Raises:
         VideoGemError: The file cannot be read.
@@ -47,12 +47,12 @@ def check_predictions(path: Path) -> None:
 def check_samples(
     samples: Sequence[Sample], path: Path, *, tolerance_s: float = TOLERANCE_S
 ) -> None:
-    """Whether any line of a file belongs to a sample, before the samples are grounded.
+    """Refuse a file in which no line belongs to a sample, before the samples are grounded.
 
     Args:
-        samples: Of a data set.
+        samples: Samples of a data set.
         path: As for :func:`add_predictions`.
-        tolerance_s: As there.
+        tolerance_s: Likewise.
 
     Raises:
         VideoGemError: As for :func:`check_predictions`, or no line belongs to a sample.
@@ -71,8 +71,8 @@ def add_predictions(
 ) -> list[Record]:
     """Adds another system's outcomes to records.
 
-    Samples without a prediction get none; see :func:`coverage`. How many lines of the file belong
-    to no sample is logged.
+    Samples without a prediction get none; see :func:`coverage`. The number of lines that belong to
+    no sample is logged.
 
     Args:
         records: Of one run.
@@ -130,7 +130,7 @@ def _check_name(name: str, taken: Collection[str]) -> None:
 
 
 def _read(path: Path) -> tuple[list[Row], _Lines]:
-    """A file's rows, all of them checked, in its order and by what they are for."""
+    """A file's rows, all of them checked, in order and by video and action."""
     rows = read_table(path, ("video", "time", "x", "y"), ("action", "score"))
     points = [(row.number("x"), row.number("y")) for row in rows]
     if all(0 <= value <= 1 for point in points for value in point):
@@ -141,7 +141,7 @@ def _read(path: Path) -> tuple[list[Row], _Lines]:
 def _unused(
     path: Path, rows: Sequence[Row], samples: Sequence[Sample | Record]
 ) -> InvalidValueError:
-    """Where no line belongs to a sample, to be raised."""
+    """The error to raise where no line belongs to a sample."""
     first = rows[0].fields
     return InvalidValueError(
         path.name,
@@ -170,7 +170,7 @@ def _score(row: Row) -> float | None:
 
 
 def _line_for(lines: _Lines, sample: Sample | Record, text: str, tolerance_ns: int) -> Row | None:
-    """The line for a sample's action; one for the action goes before one for all."""
+    """The line for a sample's action, preferred to one for all actions; None without either."""
     for action in (text.strip(), ""):
         if (sample.video, action) in lines:
             times_ns, at = lines[sample.video, action]

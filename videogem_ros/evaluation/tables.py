@@ -1,4 +1,4 @@
-"""CSV files that people and other systems write: an error names line and column."""
+"""CSV files written by people or other systems; errors name line and column."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from videogem_ros.errors import InvalidValueError, VideoGemError
 from videogem_ros.window import NS_PER_S
 
 TOLERANCE_S = 0.05
-"""How far a time in a table may be from the frame that it is meant for; half a frame at 10 Hz."""
+"""How far a time in a table may be from its frame; half a frame's time at 10 Hz."""
 
 LATEST_S = 10**10
-"""The largest number that is taken for seconds (of the year 2286); beyond are nanoseconds."""
+"""The largest number that is taken for seconds (the year 2286); larger ones are nanoseconds."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Row:
     fields: Mapping[str, str]
 
     def error(self, column: str, expected: str, got: object = None) -> InvalidValueError:
-        """What is wrong with a field, to be raised."""
+        """The error to raise for a field."""
         return InvalidValueError(f"{self.place}, {column}", expected, got or self.fields[column])
 
     def text(self, column: str) -> str:
@@ -75,7 +75,7 @@ class Row:
 
 
 def read_table(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> list[Row]:
-    """Reads a CSV file with a header, UTF-8, comma separated; empty lines are passed over.
+    """Reads a comma-separated UTF-8 file with a header; empty lines are ignored.
 
     Args:
         path: The file.
@@ -84,7 +84,8 @@ def read_table(path: Path, columns: Sequence[str], optional: Sequence[str] = ())
 
     Raises:
         VideoGemError: The file cannot be read.
-        InvalidValueError: It is no such table, or a line has another number of fields.
+        InvalidValueError: The header is wrong, a line has another number of fields, or there are
+            no lines.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -112,11 +113,12 @@ def read_table(path: Path, columns: Sequence[str], optional: Sequence[str] = ())
 
 
 def nearest_place(times: Sequence[int], time: int) -> int:
-    """Place of the one of some times (or other marks) that is nearest to another.
+    """Index of the nearest of several times (or other numbers).
 
     Args:
-        times: At least one, in increasing order; of two that are as near, the earlier is taken.
-        time: What they are compared with, in the same unit.
+        times: At least one, in increasing order; of two that are equally near, the earlier is
+            taken.
+        time: The time to compare with, in the same unit.
     """
     after = bisect_left(times, time)
     around = range(max(after - 1, 0), min(after + 1, len(times)))
@@ -124,5 +126,5 @@ def nearest_place(times: Sequence[int], time: int) -> int:
 
 
 def nearest(times_ns: Sequence[int], time_ns: int) -> int:
-    """The one of some times that is nearest to another; see :func:`nearest_place`."""
+    """The nearest of several times; see :func:`nearest_place`."""
     return times_ns[nearest_place(times_ns, time_ns)]

@@ -1,10 +1,10 @@
 """The tabletop benchmark: the package's own labelled scenes as a data set.
 
-Each clip of :func:`~videogem_ros.tabletop.benchmark_clip` is asked for everything that is done in
-it and for some things that are not, all in its last frame. A video backbone gets frames spread
-evenly from the clip's first to its last. Beside the pointing game, the benchmark has two questions
-of its own: whether the text decides where the point goes (:func:`swaps`), and whether the score
-tells what is there from what is not (:func:`with_absent`).
+In the last frame of each clip of :func:`~videogem_ros.tabletop.benchmark_clip`, all actions of the
+clip are grounded, and some that do not happen. A video backbone gets frames spread evenly from the
+clip's first to its last. Besides the pointing game, the benchmark tests whether the text decides
+where the point goes (:func:`swaps`), and whether the score separates present from absent actions
+(:func:`with_absent`).
 """
 
 from __future__ import annotations
@@ -24,33 +24,33 @@ from videogem_ros.language import parse_actions
 from videogem_ros.tabletop import BENCHMARK_CLIPS, benchmark_clip, benchmark_numbers
 
 ABSENT, EMPTY = "absent", "empty"
-"""Groups of what is asked for in vain: in clips with other actions, and in clips with none."""
+"""Groups of absent actions: in clips with other actions, and in clips with none."""
 
 ONE_TWIN = "one with a twin"
-"""Group of pairs of actions one of which alone has a twin in the clip."""
+"""Group of pairs of actions of which only one has a twin in the clip."""
 
 WINDOWS_KEPT = 8
-"""Clips whose frames are kept, as their samples come one after another."""
+"""Most windows that are cached, as samples of the same clip are consecutive."""
 
 
 class TabletopBenchmark:
     """The benchmark as a :class:`~videogem_ros.evaluation.records.Dataset`.
 
-    One sample for each action of a clip, its class the verb, in the groups "pose" or "motion" and
-    perhaps "twins"; one without a box for each text of what is not there, in the group ``ABSENT``
-    or ``EMPTY``. Keys are ``clip/number``.
+    There is one sample for each action of a clip, with the verb as its class, in the groups "pose"
+    or "motion" and perhaps "twins"; and one without a box for each absent action, in the group
+    ``ABSENT`` or ``EMPTY``. Keys are ``clip/number``.
 
     Args:
-        clips: How many, spread evenly over the benchmark.
+        clips: Number of clips, spread evenly over the benchmark.
 
     Attributes:
         name: "tabletop".
         samples: Clip by clip.
-        missing: None ever.
-        skipped: None ever.
+        missing: Always empty.
+        skipped: Always empty.
 
     Raises:
-        InvalidValueError: There are not so many clips.
+        InvalidValueError: The benchmark has fewer clips.
     """
 
     def __init__(self, clips: int = BENCHMARK_CLIPS) -> None:
@@ -65,7 +65,7 @@ class TabletopBenchmark:
         self._lock = threading.Lock()
 
     def sources(self, sample: Sample) -> Sequence[Path | str]:
-        """The code that draws the clips: other drawings, other results."""
+        """The source files that draw the clips, so that cached results depend on them."""
         return self._sources
 
     def window(self, sample: Sample, frames: int) -> tuple[Window, int]:
@@ -104,16 +104,16 @@ def _samples(number: int) -> list[Sample]:
 def swaps(records: Sequence[Record]) -> list[Record]:
     """The swap test: whether another action's text, on the same frames, moves the point to it.
 
-    One record for each pair of actions of a clip. A method passes (its outcome is a hit) where
-    the point of either action's text is in that action's box, and the points are not both where
-    the two boxes overlap. So who does not read the text passes never, wherever he points.
+    There is one record for each pair of actions of a clip. A method passes (its outcome is a hit)
+    where each text's point is in its own action's box, and the points are not both where the two
+    boxes overlap. So a method that ignores the text never passes, wherever it points.
 
     Args:
-        records: Of a run on the benchmark.
+        records: Records of a run on the benchmark.
 
     Returns:
-        Records whose outcomes are those of the second text, but for the hit; in the groups that
-        both actions are in, and in :data:`ONE_TWIN` where one of them alone has a twin.
+        Records whose outcomes are those of the second text, except for the hit. They are in the
+        groups that both actions are in, and in :data:`ONE_TWIN` where only one of them has a twin.
     """
     return [
         _swap(one, other)
@@ -124,7 +124,7 @@ def swaps(records: Sequence[Record]) -> list[Record]:
 
 def _swap(one: Record, other: Record) -> Record:
     outcomes = {}
-    for method in one.outcomes:  # in one order, as of a set they would come in any
+    for method in one.outcomes:  # not a set's intersection, whose order may differ between runs
         if method not in other.outcomes:
             continue
         first, second = one.outcomes[method], other.outcomes[method]
@@ -155,10 +155,10 @@ def _in(outcome: Outcome, record: Record) -> bool:
 
 
 def with_absent(records: Sequence[Record], group: str) -> list[Record]:
-    """Records of the presence test: all with an action that is there, and one kind without.
+    """Records of the presence test: all with a present action, and one group without.
 
     Args:
-        records: Of a run on the benchmark.
-        group: ``EMPTY``, texts of clips in which nothing happens, or ``ABSENT``, the harder one.
+        records: Records of a run on the benchmark.
+        group: ``EMPTY``, clips in which nothing happens, or ``ABSENT``, the harder one.
     """
     return [record for record in records if record.boxes or group in record.groups]

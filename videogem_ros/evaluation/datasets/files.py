@@ -1,4 +1,4 @@
-"""Reading annotation files that come from the net: JSON and pickles, nothing trusted."""
+"""Reading annotation files from untrusted sources: JSON and pickles."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _bytes(text: str, _encoding: str) -> bytes:
 
 
 def _dict(*arguments: Any) -> dict[Any, Any]:
-    """Of an ordered dictionary or of one with defaults, whose first argument is a type."""
+    """Stands for OrderedDict and defaultdict, whose first argument may be a factory."""
     return dict(*(argument for argument in arguments if not callable(argument)))
 
 
@@ -86,7 +86,7 @@ _ALLOWED: dict[tuple[str, str], Any] = {
     ("numpy.core.multiarray", "scalar"): _scalar,
     ("numpy.core.numeric", "_frombuffer"): _array_of,
 }
-"""All that a pickle may name, and what it gets."""
+"""All names that a pickle may use, and what they stand for."""
 
 
 class _PlainUnpickler(pickle.Unpickler):
@@ -132,7 +132,7 @@ def load(path: Path) -> Any:
 
 
 def _is_json(path: Path) -> bool:
-    """Neither an opening brace nor bracket is a pickle's opcode."""
+    """Whether a file begins like JSON, with a brace or bracket, which no pickle does."""
     with path.open("rb") as file:
         return file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"{", b"[")
 
