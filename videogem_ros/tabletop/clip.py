@@ -18,7 +18,7 @@ BENCHMARK_SEED = 20_260_601
 
 BENCHMARK_CLIPS = 500
 BENCHMARK_EMPTY = 100
-"""So many of the benchmark's last clips show no action."""
+"""Number of the benchmark's last clips, which show no action."""
 
 RATE_HZ = 10
 PERIOD_NS = 10**9 // RATE_HZ
@@ -27,7 +27,7 @@ FRAMES = (8, 32)
 """Fewest and most frames of a clip."""
 
 LEAST_ASPECT = 0.56
-"""Height over width of an image that is high enough for all things; 16:9 is just that."""
+"""Least height over width of images, so that all things are visible; 16:9 is just enough."""
 
 PARAPHRASES = 3
 ABSENT = 4
@@ -65,7 +65,7 @@ class Clip:
 
     Attributes:
         images: (T, H, W, 3) uint8 RGB.
-        depths: (T, H, W) float32 metres along the line of sight; None where not asked for.
+        depths: (T, H, W) float32, metres along the optical axis; None where not rendered.
         camera_matrix: (3, 3), pixels.
         stamps_ns: (T,) int64, nanoseconds, ``RATE_HZ`` frames a second.
         performed: The actions; none in a clip without any.
@@ -97,17 +97,17 @@ def make_clip(
     """Draws a scene and renders it.
 
     Args:
-        random: Where all chance comes from.
+        random: Source of all randomness.
         frames: T, 2 or more; drawn from 8 to 32 where None.
         hw: Height and width of the images in pixels.
-        config: What scenes are like.
+        config: The distribution of scenes; the default where None.
         depth: Whether to render depth images too.
-        sampled: Only so many of the frames, spread evenly from the first to the last, which is
-            taken alone where 1; the others are not rendered. All where None.
+        sampled: Number of frames to render, spread evenly from the first to the last, or the last
+            alone where 1; all where None.
 
     Raises:
         InvalidValueError: Too few frames, none of them sampled, or images smaller than 32 pixels
-            or so wide that things would lie above and below them.
+            or so wide that things would be outside.
     """
     if frames is not None and frames < 2:
         raise InvalidValueError("frames", "2 or more", frames)
@@ -156,7 +156,7 @@ def benchmark_clip(
         number: 0 to 499; the last 100 show no action.
         hw: Height and width of the images; the benchmark's figures are for 240 x 320.
         depth: Whether to render depth images too.
-        sampled: How many of its frames; see :func:`make_clip`.
+        sampled: Number of frames to render; see :func:`make_clip`.
 
     Raises:
         InvalidValueError: The benchmark has no clip of this number.
@@ -182,7 +182,7 @@ def benchmark_numbers(count: int = BENCHMARK_CLIPS) -> list[int]:
 
 
 def _absent(scene: Scene, random: np.random.Generator) -> tuple[str, ...]:
-    """Commands that nothing in the scene obeys, of different kinds in turn."""
+    """Commands for actions that do not happen in the scene, of different kinds in turn."""
     pairs = list(zip(scene.verbs, scene.things))
     verbs = [verb for verb in scene.verbs if verb] or list(VERBS)
     texts: dict[str, None] = {}

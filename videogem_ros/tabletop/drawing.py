@@ -26,7 +26,7 @@ class Light:
         direction: (3,) unit vector towards it.
         ambient: Share of light that comes from everywhere.
         gain: RGB factors: brightness and warmth.
-        shadow: Share of light that a shadow takes.
+        shadow: Share of light that a shadow removes.
     """
 
     direction: Array
@@ -225,7 +225,7 @@ def expose(image: Image, sensor: Sensor, frame: int) -> Image:
 
 
 def depth_image(mesh: Mesh, camera: Camera, hw: tuple[int, int]) -> npt.NDArray[np.float32]:
-    """(H, W) metres along the line of sight to the table or the nearest part.
+    """(H, W) metres along the optical axis to the table or the nearest part.
 
     Faces are exact; a limb is a flat band along its axis, nearer by its radius.
     """

@@ -70,7 +70,15 @@ class Camera:
         )
 
     def project(self, points: Array, hw: tuple[int, int]) -> tuple[Array, Array]:
-        """World points (..., 3) to pixels (..., 2) and depths (...), metres along the sight."""
+        """Project points of the world.
+
+        Args:
+            points: (..., 3), metres.
+            hw: Height and width of the image.
+
+        Returns:
+            Pixels (..., 2), and depths (...), metres along the optical axis.
+        """
         seen = (points - self.position) @ self.rotation.T
         depth = np.maximum(seen[..., 2], 1e-3)
         focal = self.focal * hw[1]
@@ -78,7 +86,7 @@ class Camera:
         return focal * seen[..., :2] / depth[..., None] + middle, depth
 
     def rays(self, hw: tuple[int, int]) -> Array:
-        """(H, W, 3) directions of the pixels in the world, of depth 1 along the sight."""
+        """(H, W, 3) rays of the pixels in the world frame, of depth 1 along the optical axis."""
         height, width = hw
         focal = self.focal * width
         x = (np.arange(width) - (width - 1) / 2) / focal

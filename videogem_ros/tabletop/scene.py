@@ -1,4 +1,4 @@
-"""Scenes: what is on the table, who does what to it, and how the camera sees it."""
+"""Scenes: what is on the table, which actions happen, and how the camera sees them."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ from videogem_ros.tabletop.hands import Body, Hand, Motion, idle_hand, pose
 from videogem_ros.tabletop.vocabulary import COLOURS, KINDS, MATERIALS, MOTION, SIZES, VERBS
 
 SIDEWAYS = 1.7
-"""Radians that an arm may come from the side; 0 is straight from the camera's side."""
+"""Largest angle between an arm and the direction towards the camera, radians."""
 
 SAME_VERB = 0.08
-"""Probability that a further action is one that is done already, to another object."""
+"""Probability that a further action has the verb of an earlier one, with another object."""
 
 EDGE = 0.095
-"""How far at least things stay below the image's upper edge and above its lower one, in parts of
-its width: room for what is lifted, and for their size."""
+"""Least distance of things from the image's upper and lower edge, as a fraction of its width: room
+for their size and for lifting."""
 
 NEAREST_M = 0.06
-"""Nothing is drawn that is nearer to the camera, metres."""
+"""Nothing nearer to the camera than this is drawn, metres."""
 
 
 @dataclass(frozen=True)
 class SceneConfig:
-    """What scenes are drawn like.
+    """The distribution that scenes are drawn from.
 
     Attributes:
-        actions: Fewest and most actions at the same time.
-        distractors: Fewest and most further objects, of an acted-on object's colour or kind.
+        actions: Fewest and most simultaneous actions.
+        distractors: Fewest and most further objects, with another object's colour or kind.
         idle_hands: Fewest and most hands that do nothing.
-        twins: Probability that two of the actions are twins: objects that look the same, verbs
-            that only motion tells apart.
+        twins: Probability that two of the actions are twins: objects that look the same, with
+            verbs that differ only in motion.
         empty: Probability that nothing is done at all.
-        plain: Probability of a plain table and clean picture.
+        plain: Probability of a plain table and a clean picture.
 
     Raises:
-        InvalidValueError: A range that is none, ranges that allow a scene without things, or a
+        InvalidValueError: An invalid range, ranges that allow a scene without things, or a
             probability outside [0, 1].
     """
 
@@ -71,7 +71,7 @@ class SceneConfig:
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """Rendered frames and what is where in them.
+    """Rendered frames with their ground truth.
 
     Attributes:
         images: (T, H, W, 3) uint8 RGB.
@@ -79,7 +79,7 @@ class View:
             clipped to the image.
         action_boxes: (T, O, 4) float32, around the thing and the fingers and palm that act on it;
             around the thing alone where nothing is done to it.
-        depths: (T, H, W) float32, metres along the line of sight; None where not asked for.
+        depths: (T, H, W) float32, metres along the optical axis; None where not rendered.
         camera_matrix: (3, 3) of all frames.
     """
 
@@ -92,14 +92,14 @@ class View:
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """Everything of a clip before it is drawn.
+    """Everything in a clip before it is rendered.
 
     Attributes:
         bodies: The objects.
-        acts: Hand and motion at each of the bodies; None where nothing is done to it.
+        acts: Hand and motion that act on each of the bodies; None where nothing is done to it.
         idle: Hands that do nothing, and where they lie.
-        camera: Before it shakes.
-        shake: Standard deviation of the camera's turning from frame to frame, radians.
+        camera: The camera without shake.
+        shake: Standard deviation of the camera's rotation in each frame, radians.
         light: The lamp.
         table: The table top.
         sensor: What the camera adds.
@@ -132,7 +132,7 @@ class Scene:
         Args:
             times: T times from 0 to 1 along the clip.
             hw: Height and width of the images in pixels.
-            depth: Whether depth images are wanted, which take longer than the pictures.
+            depth: Whether to render depth images, which take longer than the pictures.
         """
         table = drawing.draw_table(self.table, hw)
         frames = [self._render_frame(time, hw, table, depth) for time in times]
@@ -197,13 +197,13 @@ class Scene:
 def draw_scene(
     random: np.random.Generator, config: SceneConfig | None = None, aspect: float = 0.75
 ) -> Scene:
-    """Draws what is on the table and what happens there.
+    """Draws a random scene.
 
     Args:
-        random: Where all chance comes from: equal generators give equal scenes.
-        config: What scenes are like.
-        aspect: Height over width of the images that are to show it; in wider ones than 0.75 things
-            lie nearer to the middle, so that these show all of them.
+        random: Source of all randomness: equal generators give equal scenes.
+        config: The distribution of scenes; the default where None.
+        aspect: Height over width of the images. Below 0.75, things lie nearer to the middle, so
+            that all are visible.
     """
     config = config or SceneConfig()
     things, verbs = _draw_cast(random, config)
