@@ -7,7 +7,46 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from videogem_ros.core.heatmaps import normalise, peaks, upsample
+from videogem_ros.core.heatmaps import normalise, patch_similarity, peaks, upsample
+from videogem_ros.core.tower import Norm, VisionTower
+from videogem_ros.datatypes import Features
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["own weights", "shared weights"])
+@pytest.mark.parametrize("prompts", [1, 2, 3, 4, 7])
+def test_patches_are_compared_as_the_equation_says(prompts: int, shared: bool) -> None:
+    """f = (LN_post(sum_l w_l s_l)) W_proj of unit length, times the text, in float64."""
+    random = np.random.default_rng(prompts)
+    terms, text = random.normal(size=(2, 5, 6, 8)), random.normal(size=(prompts, 4))
+    text /= np.linalg.norm(text, axis=-1, keepdims=True)
+    weights = random.random((1, 1, 5) if shared else (2, prompts, 5))
+    scale, shift, projection = random.random(8), random.normal(size=8), random.normal(size=(8, 4))
+    mixed = np.einsum("fpl,flnd->fpnd", np.broadcast_to(weights, (2, prompts, 5)), terms)
+    centred = mixed - mixed.mean(axis=-1, keepdims=True)
+    normed = centred / np.sqrt(mixed.var(axis=-1, keepdims=True) + 1e-5) * scale + shift
+    embedded = normed @ projection
+    embedded /= np.linalg.norm(embedded, axis=-1, keepdims=True)
+    expected = np.einsum("fpne,pe->fpn", embedded, text)
+
+    def tensor(values: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(values).float()
+
+    nothing = torch.zeros(0)
+    tower = VisionTower(
+        patch_embedding=nothing,
+        class_embedding=nothing,
+        position_embedding=nothing,
+        grid_hw=(2, 3),
+        temporal_embedding=None,
+        ln_pre=None,
+        blocks=(),
+        heads=1,
+        ln_post=Norm(tensor(scale), tensor(shift), 1e-5),
+        projection=tensor(projection),
+    )
+    features = Features(tensor(terms), torch.zeros(2, 5, 8), (2, 3), (0, 1))
+    found = patch_similarity(features, tensor(weights), tensor(text), tower)
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(

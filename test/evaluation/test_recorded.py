@@ -133,12 +133,15 @@ def test_a_case_shows_the_frame_and_its_own_heatmap(noise: Path, replayed: Path)
     assert len(set(heatmaps)) == len(heatmaps)
 
 
-def test_a_node_is_judged_with_its_latency(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_a_node_is_judged_with_its_latency(tmp_path: Path, kind: str) -> None:
     box = detection(LIFT, (6, 6), (4, 4))
     away = detection(PRESS, (2, 2), (2, 2))
     messages = film(6, {number: [box, away] for number in range(6)}) + live_messages()
     path = write_bag(tmp_path / "drive", messages, store=store_of_all())
     dataset = BagDataset([read_labelled_bag(path)])
+    if kind == "file":
+        (path,) = path.glob("*.mcap")
     with RecordedGroundings(path) as recorded:
         run = RecordedBench(dataset, [recorded]).run()
     assert run.backbone == "openclip:ViT-B-16"
@@ -186,6 +189,7 @@ POINTS = {name: {"x": 1, "y": 2.5} for name in ("fused", "verb", "object", "acti
     [
         ({"stamp_ns": "1"}, "stamp_ns: expected nanoseconds, an integer, got '1'"),
         ({"stamp_ns": 10**30}, "stamp_ns: expected nanoseconds, an integer"),
+        ({"stamp_ns": 2**63}, "stamp_ns: expected nanoseconds, an integer"),
         ({"action": None}, "action: expected a text, got None"),
         ({"verb": 7}, "verb: expected a text or null, got 7"),
         ({"object": []}, "object: expected a text or null"),
@@ -215,6 +219,22 @@ def test_a_field_of_a_line_that_is_wrong_is_named(
     with pytest.raises(InvalidValueError) as caught:
         RecordedGroundings(path)
     assert str(caught.value).startswith(f"own.jsonl line 2, {message}")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"score": 0}, {"score": 1}, {"stamp_ns": 0}, {"stamp_ns": 2**63 - 1}, {"latency_ms": -0.5}],
+    ids=str,
+)
+def test_the_ends_of_a_field_s_range_are_read(
+    replayed: Path, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    line = (replayed / "groundings.jsonl").read_text().splitlines()[0]
+    path = tmp_path / "own.jsonl"
+    path.write_text(json.dumps(json.loads(line) | change))
+    with RecordedGroundings(path) as recorded:
+        (found,) = recorded.groundings
+    assert {name: getattr(found, name) for name in change} == change
 
 
 def test_a_bag_without_groundings_or_with_those_of_several_nodes_is_refused(

@@ -13,7 +13,12 @@ from videogem_ros.adapters.encodings import image_message_fields
 from videogem_ros.datatypes import Frame, Grounding
 from videogem_ros.errors import EncodingError
 from videogem_ros.language import parse_actions
-from videogem_ros.live.joining import IMAGES_KEPT, RESULTS_KEPT, ResultJoiner
+from videogem_ros.live.joining import (
+    IMAGES_KEPT,
+    RESULTS_KEPT,
+    ResultJoiner,
+    milliseconds,
+)
 from videogem_ros.live.messages import Answer, Circumstances, MessageBuilder, Status
 from videogem_ros.live.types import typestore
 
@@ -80,13 +85,24 @@ def test_nothing_is_given_before_all_of_it_is_there() -> None:
     assert [image.stamp_ns for image, _, _ in joiner.results(last=True)] == [2]
 
 
-def test_several_actions_stay_together_in_their_order() -> None:
+@pytest.mark.parametrize("answers", [(0, 1), (1, 0)])
+@pytest.mark.parametrize("heatmaps", [(0, 1), (1, 0)])
+def test_several_actions_stay_together_in_their_order(
+    answers: tuple[int, int], heatmaps: tuple[int, int]
+) -> None:
     frame = frame_of((48, 64), 1)
-    phrases = ["open the drawer", "pick up the cup"]
+    phrases, values = ["open the drawer", "pick up the cup"], [VALUES, VALUES[::-1].copy()]
+    sent = [grounding_of(frame, phrase, values=of) for phrase, of in zip(phrases, values)]
     joiner = ResultJoiner()
-    feed(joiner, frame, *(grounding_of(frame, phrase, values=VALUES) for phrase in phrases))
+    joiner.on_image(image_message(frame))
+    for index in answers:
+        joiner.on_grounding(answer_message(sent[index], index))
+    for index in heatmaps:
+        joiner.on_heatmap(index, build.heatmap(sent[index], 1.0))
     ((_, found, _),) = joiner.results(last=True)
     assert [grounding.action.text for grounding in found] == phrases
+    for grounding, of in zip(found, values):
+        assert (grounding.heatmap.values == of).all()
 
 
 def test_a_new_command_for_the_same_image_leaves_what_was_found() -> None:
@@ -150,6 +166,7 @@ def test_actions_with_the_same_verb_and_object_are_told_apart_by_their_place() -
         "open the drawer",
         "pick up the cup from the table and pick up the cup from the shelf",
         "open the drawer",
+        "wave",
     ]
     sent = [
         replace(grounding_of(frame, values=VALUES), action=action)
@@ -164,7 +181,9 @@ def test_actions_with_the_same_verb_and_object_are_told_apart_by_their_place() -
         "pick up the cup from the table",
         "pick up the cup from the shelf",
         "open the drawer",
+        "wave",
     ]
+    assert found[-1].action.object is None
 
 
 def test_an_action_whose_heatmap_is_missing_is_waited_for() -> None:
@@ -193,6 +212,23 @@ def test_answers_without_a_point_and_groundings_without_an_image_are_passed_over
     assert list(joiner.results(last=True)) == []
     assert joiner._results == []
     assert joiner.not_joined == 1
+
+
+@pytest.mark.parametrize(("others", "joined"), [(IMAGES_KEPT - 1, 1), (IMAGES_KEPT, 0)])
+def test_a_result_waits_for_its_image_while_as_many_come_as_are_kept(
+    others: int, joined: int
+) -> None:
+    joiner, found = ResultJoiner(), []
+    frame = frame_of((4, 4), 1)
+    sent = grounding_of(frame, values=VALUES)
+    joiner.on_grounding(answer_message(sent))
+    joiner.on_heatmap(0, build.heatmap(sent, 1.0))
+    for stamp_ns in range(2, 2 + others):
+        joiner.on_image(image_message(frame_of((4, 4), stamp_ns, (0, 0, 0))))
+        found += joiner.results(last=True)
+    joiner.on_image(image_message(frame))
+    found += joiner.results(last=True)
+    assert (len(found), joiner.not_joined) == (joined, 1 - joined)
 
 
 @pytest.mark.parametrize("order", ["images first", "heatmaps first", "groundings first"])
@@ -239,7 +275,8 @@ def test_memory_is_bounded_whatever_does_not_come_and_what_is_given_up_is_counte
         joiner.on_grounding(answer_message(sent))
         joiner.on_heatmap(0, build.heatmap(sent, 1.0))
     assert list(joiner.results(last=True)) == []
-    assert len(joiner._results) == RESULTS_KEPT
+    kept = [result.stamp_ns for result in joiner._results]
+    assert kept == [*range(count - RESULTS_KEPT + 1, count + 1)]  # the latest
     assert joiner.not_joined == count
     for stamp_ns in range(count + 1, count + 2 * IMAGES_KEPT):
         joiner.on_image(image_message(frame_of((4, 4), stamp_ns, (0, 0, 0))))
@@ -275,3 +312,12 @@ def test_a_heatmap_whose_bytes_are_cut_short_is_refused() -> None:
 def test_a_heatmap_of_another_encoding_is_refused() -> None:
     with pytest.raises(EncodingError, match="32FC1"):
         ResultJoiner().on_heatmap(0, image_message(frame_of((4, 4))))
+
+
+@pytest.mark.parametrize(
+    ("sec", "nanosec", "expected"),
+    [(0, 70_000_000, 70), (2, 1_500_000, 2001.5), (-1, 750_000_000, -250)],
+)
+def test_durations_are_told_in_milliseconds(sec: int, nanosec: int, expected: float) -> None:
+    duration = make("builtin_interfaces/msg/Duration", sec=sec, nanosec=nanosec)
+    assert milliseconds(duration) == pytest.approx(expected)
