@@ -20,9 +20,18 @@ CORNERS = np.empty((*HW, 3), np.uint8)  # red top left, green top right, blue be
 CORNERS[:24, :32], CORNERS[:24, 32:], CORNERS[24:] = RED, GREEN, BLUE
 
 
-def write(path, pts, *, codec="mpeg4", pix_fmt="yuv420p", time_base=Fraction(1, 30000)):
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=10)
+def write(
+    path,
+    pts,
+    *,
+    codec="mpeg4",
+    pix_fmt="yuv420p",
+    time_base=Fraction(1, 30000),
+    rate=10,
+    options=None,
+):
+    with av.open(str(path), "w", options=options) as container:
+        stream = container.add_stream(codec, rate=rate)
         stream.height, stream.width = HW
         stream.pix_fmt = pix_fmt
         stream.codec_context.time_base = time_base
@@ -48,6 +57,12 @@ def test_stamps_are_the_presentation_times_of_a_variable_rate(tmp_path):
 def test_stamps_that_begin_later_are_kept(tmp_path):
     read = frames(write(tmp_path / "a.mkv", [500, 600], time_base=Fraction(1, 1000)))
     assert [frame.stamp_ns for frame in read] == [500_000_000, 600_000_000]
+
+
+def test_stamps_begin_at_zero_where_the_first_time_is_negative(tmp_path):
+    kept = {"avoid_negative_ts": "disabled"}
+    path = write(tmp_path / "a.ts", [-300, -100, 50], time_base=Fraction(1, 1000), options=kept)
+    assert [frame.stamp_ns for frame in frames(path)] == [0, 200_000_000, 350_000_000]
 
 
 @pytest.mark.parametrize(
@@ -105,6 +120,13 @@ def test_a_stream_without_times_runs_at_its_nominal_rate(tmp_path):
     read = frames(raw)
     assert len(read) == 3
     assert all(a.stamp_ns < b.stamp_ns for a, b in itertools.pairwise(read))
+
+
+@pytest.mark.parametrize("rate", [Fraction(10), Fraction(25), Fraction(30000, 1001)], ids=str)
+def test_raw_h264_runs_at_the_rate_that_it_tells(tmp_path, rate):
+    path = write(tmp_path / "a.h264", range(4), codec="h264", time_base=1 / rate, rate=rate)
+    stamps_ns = [frame.stamp_ns for frame in frames(path)]
+    assert stamps_ns == [round(place / rate * 10**9) for place in range(4)]
 
 
 def test_a_damaged_packet_is_left_out_and_counted(tmp_path):

@@ -40,7 +40,8 @@ class VideoSource(Source):
     def _events(self) -> Iterator[Frame]:
         with opened(self.path) as (container, stream):
             stream.thread_type = "AUTO"
-            period_s = 1 / (stream.average_rate or Fraction(25))
+            # The average rate of a stream without times is FFmpeg's default, not the stream's own.
+            period_s = 1 / (stream.guessed_rate or Fraction(25))
             offset_s = Fraction(0)
             for place, frame in enumerate(self._decoded(container, stream)):
                 if frame.pts is None or frame.time_base is None:
