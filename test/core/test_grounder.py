@@ -197,14 +197,17 @@ def test_no_action_asks_nothing(tiny_image_backbone: OpenClipBackbone) -> None:
     assert backbone.encoded == []
 
 
-def test_frames_of_any_sizes_are_encoded_in_one_pass(tiny_image_backbone: Backbone) -> None:
+@pytest.mark.parametrize("sizes", [1, 2, 3])
+def test_frames_of_any_sizes_are_encoded_in_one_pass(
+    tiny_image_backbone: Backbone, sizes: int
+) -> None:
     grounder = Grounder(tiny_image_backbone, GroundingConfig(resize="letterbox"))
-    windows = [window(1, hw) for hw in ((64, 64), (40, 90), (120, 60))]
+    windows = [window(1, hw) for hw in ((64, 64), (40, 90), (120, 60))[:sizes]]
     expected = [grounder.ground(each, [POUR])[0] for each in windows]
     grounder.encoder = encoder = CountingEncoder(tiny_image_backbone)
     together = grounder.encode_each([each.newest for each in windows])
-    assert encoder.passes == [3]
-    for each, features, true in zip(windows, together, expected):
+    assert encoder.passes == [sizes]
+    for each, features, true in zip(windows, together, expected, strict=True):
         (found,) = grounder.locate(features, each, [POUR])
         np.testing.assert_allclose(found.heatmap.values, true.heatmap.values, atol=2e-5)
         assert found.image_hw == each.hw

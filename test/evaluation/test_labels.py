@@ -18,7 +18,7 @@ from videogem_ros.evaluation.labels import (
 
 HEADER = "time,x1,y1,x2,y2,action"
 START_NS = 1_700_000_000_123_456_789
-IMAGES = {START_NS + 10**8 * number: (24, 32) for number in range(10)}
+IMAGES = {START_NS + 10**8 * number: (24, 32) for number in (3, *range(10))}
 
 
 def read(tmp_path: Path, text: str, **options: float) -> list[ImageLabel]:

@@ -49,12 +49,19 @@ def test_a_young_node_does_not_dilute_its_rate(health: Health, clock: Clock):
     assert health.rate_hz("images") == pytest.approx(10)
 
 
+def test_counts_add_up(health: Health):
+    health.count("dropped")
+    health.count("dropped", 3)
+    health.event("images")
+    assert health.counts == {"dropped": 4, "images": 1}
+
+
 def test_ages_and_means(health: Health, clock: Clock):
     assert health.age_s("images") == math.inf
     assert math.isnan(health.mean("windows"))
     for value in (1.0, 2.0, 6.0):
         health.event("windows", value)
-    clock.now_s += 2
+        clock.now_s += 2
     assert health.age_s("windows") == 2
     assert health.mean("windows") == 3
 

@@ -18,7 +18,7 @@ from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_typestore
 
-from videogem_ros.adapters.bag.results import RESULTS, ResultWriter, _Sheet, action_namespace
+from videogem_ros.adapters.bag.results import RESULTS, ResultWriter, _fit, _Sheet, action_namespace
 from videogem_ros.datatypes import Frame, Grounding
 from videogem_ros.errors import RecordingError
 
@@ -191,6 +191,24 @@ def test_a_change_of_size_keeps_the_videos_size_and_the_messages_own(tmp_path: P
     assert [(message.height, message.width) for _, message in heatmaps] == sizes
 
 
+@pytest.mark.parametrize(
+    ("hw", "rows", "columns"),
+    [
+        ((60, 80), (0, 60), (0, 80)),
+        ((61, 81), (0, 60), (0, 80)),
+        ((80, 60), (0, 60), (17, 62)),
+        ((60, 240), (20, 40), (0, 80)),
+        ((30, 40), (0, 60), (0, 80)),
+    ],
+)
+def test_a_picture_lies_in_the_middle_of_a_video_of_another_size(
+    hw: tuple[int, int], rows: tuple[int, int], columns: tuple[int, int]
+) -> None:
+    expected = np.zeros((60, 80, 3), np.uint8)
+    expected[slice(*rows), slice(*columns)] = 200
+    assert (_fit(np.full((*hw, 3), 200, np.uint8), (60, 80)) == expected).all()
+
+
 def test_a_bag_that_starts_over_and_a_long_hole_play_on(tmp_path: Path) -> None:
     stamps_s = [10.0, 10.2, 0.0, 0.2, 0.2, 86400.0, 86400.1]
     with ResultWriter(tmp_path / "out", "jumps") as results:
@@ -204,8 +222,9 @@ def test_a_bag_that_starts_over_and_a_long_hole_play_on(tmp_path: Path) -> None:
 def test_a_long_run_keeps_twelve_pictures_spread_over_it() -> None:
     sheet = _Sheet()
     for n in range(500):
-        frame = frame_of((4, 4), n * 10**9)
+        frame = frame_of((4, 4), START_NS + n * 10**9)
         sheet.add(frame, [grounding_of(frame)])
+    assert len(sheet._kept) < 50
     times = [cell.time_s for cell in sheet.cells()]
     assert len(times) == 12
     assert times[0] == 0

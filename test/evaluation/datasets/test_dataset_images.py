@@ -48,7 +48,7 @@ def test_a_video_is_found_by_its_name_at_any_depth(tmp_path, folder, suffix):
         (4, 2, [37, 40]),
         (0.5, 8, [0, 0, 0, 2, 5, 7, 10, 12]),  # clamped to the first
         (5.8, 8, [48, 50, 53, 55, 58, 59, 59, 59]),  # and to the last
-        (6.5, 1, [59]),
+        (6.9, 1, [59]),  # which may stand for a second
     ],
 )
 def test_frames_of_a_video_are_a_quarter_second_apart(tmp_path, time_s, frames, expected):
@@ -137,8 +137,10 @@ def test_images_of_one_video_may_lie_in_several_folders(tmp_path):
     ("names", "spacing", "moment"),
     [
         ({"8.jpg": 8}, QUARTER, at(7)),
+        ({"8.jpg": 8}, QUARTER, at(9)),
         ({"8.25.jpg": 8}, QUARTER, at(8)),
         ({"47.jpg": 47}, EVERY_4TH, Moment(number=46)),
+        ({"47.jpg": 47, "49.jpg": 49}, EVERY_4TH, Moment(number=48)),
         ({"cover.jpg": 0}, QUARTER, at(0)),
     ],
 )

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import random
+from fractions import Fraction
 
+import av
 import numpy as np
 import pytest
 from numbered import HW, number_in, regular, write_video
@@ -77,6 +79,25 @@ def test_times_count_from_the_first_frame(tmp_path):
     assert index.stamps_ns == (0, 500_000_000, 1_000_000_000)
 
 
+def test_frames_that_a_cut_without_reencoding_hides_do_not_count(tmp_path):
+    """A clip that begins between keyframes holds frames that its edit list does not show."""
+    path = write_video(tmp_path / "a.mp4", regular(40, 10), options={"g": "10", "bf": "0"})
+    cut, kept = tmp_path / "cut.mp4", {"avoid_negative_ts": "disabled"}
+    with av.open(str(path)) as whole, av.open(str(cut), "w", options=kept) as part:
+        source = whole.streams.video[0]
+        stream = part.add_stream_from_template(source)
+        for packet in whole.demux(source):
+            if packet.size and packet.pts * packet.time_base >= 1:
+                begin = round(Fraction(13, 10) / packet.time_base)
+                packet.pts, packet.dts = packet.pts - begin, packet.dts - begin
+                packet.stream = stream
+                part.mux(packet)
+    reader = VideoReader(cut)
+    assert reader.index.stamps_ns == tuple(round(n * 1e8) for n in range(27))
+    places = [0, 1, 8, 26]
+    assert [number_in(frame.image) for frame in reader.frames(places)] == [13, 14, 21, 39]
+
+
 def test_a_damaged_video_is_one_readable_error(tmp_path):
     good = write_video(tmp_path / "good.mkv", regular(60, 25)).read_bytes()
     for name, content in {
@@ -95,8 +116,6 @@ def test_a_frame_whose_data_are_damaged_is_an_error_and_the_others_are_not(tmp_p
     path = write_video(tmp_path / "a.mp4", regular(60, 25), options={"g": "10", "bf": "0"})
     content = bytearray(path.read_bytes())
     reader = VideoReader(path)
-    import av
-
     with av.open(str(path)) as container:
         packets = [p for p in container.demux(video=0) if p.size]
         place = next(i for i, p in enumerate(packets) if i >= 30 and p.is_keyframe)
