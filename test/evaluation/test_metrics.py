@@ -190,6 +190,9 @@ def test_the_interval_of_a_share_is_the_binomials() -> None:
 def test_a_class_that_a_resample_misses_is_left_out_of_its_mean() -> None:
     found = summarise(hits(*[True] * 20, label="b") + hits(True, label="a"))["m"]
     assert found.class_mean == Estimate(1, 1, 1, 21)
+    # Of one sample, which a third of the resamples miss: their mean is the other class alone.
+    found = summarise(hits(*[True] * 20, label="b") + hits(False, label="a"))["m"]
+    assert found.class_mean == Estimate(0.5, 0.5, 1, 21)
 
 
 def test_the_centre_is_between_the_middle_pixels() -> None:
