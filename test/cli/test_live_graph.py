@@ -214,11 +214,27 @@ def test_node_player_and_recorder_find_what_replay_finds(
     assert sum(bool(record.outcomes["recorded/fused"].hit) for record in records) == right
 
 
+def jpeg(stamp_ns: int, hw: tuple[int, int]) -> Any:
+    data = cv2.imencode(".jpg", np.zeros((*hw, 3), np.uint8))[1]
+    head = build.header(stamp_ns, "camera_optical_frame")
+    return make(COMPRESSED, header=head, format="jpeg", data=data.ravel())
+
+
+@pytest.mark.parametrize(
+    ("topic", "kind", "picture"),
+    [(CAMERA, IMAGE, image), (f"{CAMERA}/compressed", COMPRESSED, jpeg)],
+    ids=["raw", "compressed"],
+)
 def test_the_recorder_tells_how_many_groundings_it_left_out(
-    start: Start, peer: Participant, tmp_path: Path
+    topic: str,
+    kind: str,
+    picture: Callable[[int, tuple[int, int]], Any],
+    start: Start,
+    peer: Participant,
+    tmp_path: Path,
 ) -> None:
-    recorder = start("record", "--out", tmp_path / "live", "--image", CAMERA, "--idle", 3)
-    camera = peer.advertise(CAMERA, IMAGE, SENSOR_DATA)
+    recorder = start("record", "--out", tmp_path / "live", "--image", topic, "--idle", 3)
+    camera = peer.advertise(topic, kind, SENSOR_DATA)
     groundings = peer.advertise("/videogem/grounding", GROUNDING, DEFAULT)
     heatmaps = peer.advertise("/videogem/heatmap", IMAGE, DEFAULT)
     publishers = (camera, groundings, heatmaps)
@@ -226,7 +242,7 @@ def test_the_recorder_tells_how_many_groundings_it_left_out(
     for stamp_ns in range(1, 6):
         frame = frame_of((48, 64), stamp_ns)
         found = grounding_of(frame)
-        camera.publish(image(stamp_ns, (48, 64)))
+        camera.publish(picture(stamp_ns, (48, 64)))
         if stamp_ns != 3:
             heatmaps.publish(build.heatmap(found, 1.0))
         about = Circumstances(stamp_ns, frame.frame_id, stamp_ns, 1)
@@ -238,6 +254,13 @@ def test_the_recorder_tells_how_many_groundings_it_left_out(
     assert [line["stamp_ns"] for line in lines(tmp_path / "live")] == [1, 2, 4, 5]
     assert "left out 1: groundings whose image, of the same stamp, or heatmap" in recorder.output
     assert "left out 1: groundings of more actions than --max-actions" in recorder.output
+
+
+def test_a_recorder_that_hears_nothing_fails_in_time(start: Start, tmp_path: Path) -> None:
+    recorder = start("record", "--out", tmp_path / "live", "--image", CAMERA, "--timeout", 1)
+    assert recorder.wait(90) == 1
+    assert f"Error: no groundings of /videogem with images of {CAMERA}\n" in recorder.output
+    assert not (tmp_path / "live").exists()
 
 
 def hits_of(grounding: dict[str, Any]) -> list[bool]:
@@ -401,9 +424,7 @@ def test_a_command_that_was_latched_before_the_node_came_is_obeyed(
     node = start("node", *tiny, "-p", "image_transport:=compressed")
     node.wait_for("command.*: open the drawer")
     spin_until(lambda: camera.subscribers, peer)
-    _, jpeg = cv2.imencode(".jpg", np.zeros((48, 64, 3), np.uint8))
-    head = build.header(time.time_ns(), "camera")
-    camera.publish(make(COMPRESSED, header=head, format="jpeg", data=jpeg.reshape(-1)))
+    camera.publish(jpeg(time.time_ns(), (48, 64)))
     spin_until(lambda: heard, peer)
     assert heard[-1].action == "open the drawer"
 

@@ -40,24 +40,41 @@ if TYPE_CHECKING:
 @click.option(
     "--node", "node_name", default="/videogem", show_default=True, help="The node, with namespace."
 )
-@click.option("--image", default="/image", show_default=True, help="The images that it grounds.")
-@click.option("--max-actions", type=click.IntRange(1), default=4, show_default=True)
+@click.option(
+    "--image",
+    default="/image",
+    show_default=True,
+    help="Topic of the images that it grounds; sensor_msgs/CompressedImage if it ends in "
+    "/compressed.",
+)
+@click.option(
+    "--max-actions",
+    type=click.IntRange(1),
+    default=4,
+    show_default=True,
+    help="Record this many actions of a command.",
+)
 @click.option(
     "--labels",
     metavar="TOPIC",
-    help="vision_msgs/Detection2DArray of where the actions are in the images, as a labelled "
-    "recording has it; the table then tells how many points are right.",
+    help="vision_msgs/Detection2DArray topic with the boxes of the actions, as in a labelled "
+    "recording; the table then shows how many points are right.",
 )
-@click.option("--about", metavar="TEXT", help="What the contact sheet says of the run.")
+@click.option("--about", metavar="TEXT", help="Title of the contact sheet.")
 @click.option(
     "--idle",
     type=FiniteRange(0, LONGEST_S, min_open=True),
     metavar="S",
-    help="End when nothing more was found for so many seconds, after the first.  "
-    "[default: Ctrl-C ends it]",
+    help="End S seconds after the last grounding.  [default: end on Ctrl-C]",
+)
+@click.option(
+    "--timeout",
+    type=FiniteRange(0, LONGEST_S, min_open=True),
+    metavar="S",
+    help="Fail if there is no grounding within S seconds.  [default: wait]",
 )
 @graph_options
-def record(
+def record(  # noqa: PLR0913 - an argument for each option
     out: Path,
     *,
     force: bool,
@@ -67,13 +84,14 @@ def record(
     labels: str | None,
     about: str | None,
     idle: float | None,
+    timeout: float | None,
     **graph: Any,
 ) -> None:
     """Write groundings.mcap, overlay.mp4, groundings.jsonl and contact_sheet.png of a live node.
 
-    Subscribes to the node's images, groundings and heatmaps. The table at the end tells how far
-    behind the images the answers were; a line, how many groundings were left out, as their image
-    or heatmap did not come.
+    Subscribes to the node's images, groundings and heatmaps. At the end a table shows the latency
+    of the answers, and a line how many groundings were left out because their image or heatmap was
+    missing.
     """
     require_cyclone()
     from videogem_ros.adapters.bag import vision
@@ -95,7 +113,7 @@ def record(
         _subscribe(participant, written, lenient, node_name, image)
         if labels:
             participant.subscribe(labels, vision.LABELS, DEFAULT, judge.on_labels)
-        while not signals and not (idle and written.idle_s > idle):
+        while not signals and not written.waited_longer_than(idle if written.answers else timeout):
             participant.spin(0.1)
             written.write()
         written.write(last=True)
@@ -104,7 +122,7 @@ def record(
     for line in _left_out(written, lenient):
         click.echo(line, err=True)
     if not written.answers:
-        raise RecordingError(f"nothing was found: no groundings of {node_name} with {image}")
+        raise RecordingError(f"no groundings of {node_name} with images of {image}")
     click.echo(out)
 
 
@@ -125,14 +143,18 @@ def _subscribe(
     from videogem_ros.adapters.dds.qos import DEFAULT, SENSOR_DATA, QosProfile
     from videogem_ros.live.topics import INPUTS, SHARED_OUTPUTS, action_topic
 
-    subscribe = participant.subscribe
-    subscribe(image, INPUTS["image"], SENSOR_DATA, lenient.taking(written.joiner.on_image))
+    subscribe, joiner = participant.subscribe, written.joiner
+    if image.endswith("/compressed"):  # as image_transport names its topics
+        kind, on_image = INPUTS["image/compressed"], joiner.on_compressed
+    else:
+        kind, on_image = INPUTS["image"], joiner.on_image
+    subscribe(image, kind, SENSOR_DATA, lenient.taking(on_image))
     # Groundings are small: all are kept while a picture is written.
     every = QosProfile(depth=0)
     subscribe(f"{node}/grounding", SHARED_OUTPUTS["grounding"], every, written.on_grounding)
     for index in range(written.max_actions):
         topic = f"{node}/{action_topic('heatmap', index)}"
-        on_heatmap = lenient.taking(partial(written.joiner.on_heatmap, index))
+        on_heatmap = lenient.taking(partial(joiner.on_heatmap, index))
         subscribe(topic, INPUTS["image"], DEFAULT, on_heatmap)
 
 
@@ -174,10 +196,9 @@ class _Written:
         self.joiner = joiner
         self._last_s = time.monotonic()
 
-    @property
-    def idle_s(self) -> float:
-        """Seconds since something was written; 0 before the first."""
-        return time.monotonic() - self._last_s if self.answers else 0.0
+    def waited_longer_than(self, duration_s: float | None) -> bool:
+        """Whether the last result, or the start, is longer ago; never where None is given."""
+        return duration_s is not None and time.monotonic() - self._last_s > duration_s
 
     def on_grounding(self, message: Any) -> None:
         """Takes a ``videogem_ros/ActionGrounding``."""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from videogem_ros.adapters.encodings import (
+    frame_from_compressed,
     frame_from_message,
     header_stamp_ns,
     heatmap_from_message,
@@ -86,7 +87,17 @@ class ResultJoiner:
         Raises:
             EncodingError: It cannot be converted.
         """
-        frame = frame_from_message(message)
+        self._add(frame_from_message(message))
+
+    def on_compressed(self, message: Any) -> None:
+        """Takes a ``sensor_msgs/CompressedImage`` of the camera.
+
+        Raises:
+            EncodingError: It cannot be decoded.
+        """
+        self._add(frame_from_compressed(message))
+
+    def _add(self, frame: Frame) -> None:
         self._seen += 1
         self._images.pop(frame.stamp_ns, None)
         self._images[frame.stamp_ns] = frame
