@@ -114,9 +114,10 @@ class TestWindow:
             ((), "none"),
             ((frame(0), frame(1, (6, 4))), "sizes (H, W) [(4, 6), (6, 4)]"),
             ((frame(2), frame(1)), "(2, 1)"),
+            ((frame(0), IMAGE), "an object of type ndarray"),
         ],
     )
-    def test_refuses_no_frames_mixed_sizes_and_time_running_back(
+    def test_refuses_no_frames_mixed_sizes_time_running_back_and_arrays(
         self, frames: tuple[Frame, ...], got: str
     ) -> None:
         with pytest.raises(InvalidValueError, match=r"window\.frames") as error:

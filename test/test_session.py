@@ -145,6 +145,14 @@ class TestConfiguration:
 
 
 class TestStatus:
+    def test_something_else_than_a_frame_is_refused(
+        self, image_grounder: CountingGrounder
+    ) -> None:
+        session = Session(image_grounder)
+        with pytest.raises(InvalidValueError, match=r"frame: expected a Frame, got .* ndarray"):
+            session.push(frame(0).image)  # type: ignore[arg-type]
+        assert session.counts.pushed == 0
+
     def test_says_why_there_is_nothing_to_ground(self, image_grounder: CountingGrounder) -> None:
         session = Session(image_grounder, SessionConfig(frames=2, start="wait"))
         assert session.status is Status.NO_FRAMES
@@ -207,6 +215,12 @@ class TestCommand:
         assert len(str(error.value)) < 200
         assert session.actions == standing
         assert session.command_id == 1
+
+    @pytest.mark.parametrize("text", [["open the drawer"], None, b"open the drawer"])
+    def test_something_else_than_a_text_is_refused(self, session: Session, text: Any) -> None:
+        for give in (session.set_action, session.add_actions):
+            with pytest.raises(InvalidValueError, match="action: expected a text"):
+                give(text)
 
     def test_more_actions_than_allowed_are_refused_and_the_command_stays(
         self, image_grounder: CountingGrounder

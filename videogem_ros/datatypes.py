@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from videogem_ros.errors import InvalidValueError
+from videogem_ros.errors import InvalidValueError, check_type
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -99,6 +99,8 @@ class Window:
         object.__setattr__(self, "frames", tuple(self.frames))
         if not self.frames:
             raise InvalidValueError("window.frames", "at least one frame", "none")
+        for frame in self.frames:
+            check_type("window.frames", frame, Frame, "Frame objects")
         sizes = {frame.hw for frame in self.frames}
         if len(sizes) > 1:
             raise InvalidValueError(

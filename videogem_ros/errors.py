@@ -41,6 +41,16 @@ def check_choice(field: str, value: object, choices: Collection[str]) -> None:
         raise InvalidValueError(field, f"one of {', '.join(choices)}", value)
 
 
+def check_type(field: str, value: object, kind: type, expected: str) -> None:
+    """Refuse an object of another type, which would fail later, and less clearly.
+
+    Raises:
+        InvalidValueError: It is not an instance of ``kind``.
+    """
+    if not isinstance(value, kind):
+        raise InvalidValueError(field, expected, f"an object of type {type(value).__name__}")
+
+
 class WeightsError(VideoGemError):
     """Backbone weights are missing, unreadable, or of another architecture.
 

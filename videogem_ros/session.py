@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from videogem_ros.core import Grounder, join_features
 from videogem_ros.datatypes import Action, Features, Frame, Grounding, Window
-from videogem_ros.errors import InvalidValueError, check_choice
+from videogem_ros.errors import InvalidValueError, check_choice, check_type
 from videogem_ros.language import parse_actions
 from videogem_ros.window import FrameBuffer, Push, WindowConfig, check_range
 
@@ -164,7 +164,11 @@ class Session:
 
         Returns:
             What became of it.
+
+        Raises:
+            InvalidValueError: It is not a :class:`~videogem_ros.datatypes.Frame`.
         """
+        check_type("frame", frame, Frame, "a Frame")
         newest, pending = self._buffer.newest, self.status is Status.READY
         outcome = self._buffer.push(frame)
         self._pushes[outcome] += 1
@@ -184,9 +188,10 @@ class Session:
             The current actions.
 
         Raises:
-            InvalidValueError: A line has characters but no words, or there are more actions than
-                ``max_actions``; the command before stays current.
+            InvalidValueError: It is not a text, a line has characters but no words, or there are
+                more actions than ``max_actions``; the command before stays current.
         """
+        check_type("action", text, str, "a text; set_actions takes several")
         return self.set_actions(text.splitlines())
 
     def set_actions(self, texts: Iterable[str]) -> tuple[Action, ...]:
@@ -214,6 +219,7 @@ class Session:
         Raises:
             InvalidValueError: As for :meth:`set_action`.
         """
+        check_type("action", text, str, "a text")
         added = self.parse(text.splitlines())
         standing = tuple(dict.fromkeys((*self._actions, *added)))
         self._actions = standing[-self.config.max_actions :] if added else ()

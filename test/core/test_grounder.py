@@ -4,6 +4,7 @@ import copy
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -289,6 +290,27 @@ def test_windows_without_their_actions_are_refused(tiny: Backbone, count: int) -
         InvalidValueError, match="actions: expected a sequence of actions for each"
     ):
         Grounder(tiny).ground_each([window(8)] * 2, [[POUR]] * count)
+
+
+@pytest.mark.parametrize(
+    ("actions", "got"),
+    [("pour the milk", "str"), (["pour the milk"], "str"), (POUR, "Action"), (None, "NoneType")],
+    ids=["text", "texts", "action", "none"],
+)
+def test_something_else_than_actions_is_refused(tiny: Backbone, actions: Any, got: str) -> None:
+    with pytest.raises(InvalidValueError, match=rf"^actions: expected .* got an .*type {got}$"):
+        Grounder(tiny).ground(window(8), actions)
+
+
+@pytest.mark.parametrize(
+    "wrong", [window(8).newest, window(8).newest.image, list(window(8).frames)]
+)
+def test_something_else_than_a_window_is_refused(tiny: Backbone, wrong: Any) -> None:
+    kind = type(wrong).__name__
+    with pytest.raises(InvalidValueError, match=rf"^window: expected .* got an .*type {kind}$"):
+        Grounder(tiny).ground(wrong, [POUR])
+    with pytest.raises(InvalidValueError, match=r"^window: "):
+        Grounder(tiny).ground_each([wrong, wrong], [[POUR], [POUR]])
 
 
 def test_a_wrong_window_among_several_is_refused(tiny_video_backbone: Backbone) -> None:

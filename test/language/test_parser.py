@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from videogem_ros.datatypes import Action
+from videogem_ros.errors import InvalidValueError
 from videogem_ros.language import Parser, candidates, parse_actions, parser_for
 
 COMMANDS = """
@@ -381,6 +383,12 @@ def test_the_phrase_is_the_action_without_politeness_and_punctuation(
     text: str, phrase: str
 ) -> None:
     assert only(text).phrase == phrase
+
+
+@pytest.mark.parametrize("text", [None, ["pour the milk"], b"pour the milk"])
+def test_something_else_than_a_text_is_refused(text: Any) -> None:
+    with pytest.raises(InvalidValueError, match="text: expected a text, got an object of type"):
+        parse_actions(text)
 
 
 def test_a_pronoun_stands_for_the_object_of_the_action_before() -> None:

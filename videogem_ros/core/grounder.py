@@ -35,7 +35,7 @@ from videogem_ros.datatypes import (
     Grounding,
     Window,
 )
-from videogem_ros.errors import InvalidValueError, VideoGemError
+from videogem_ros.errors import InvalidValueError, VideoGemError, check_type
 
 FrameChoice = Literal["newest", "all"] | Sequence[int]
 """Which frames of a window are grounded: the newest, all, or those at these indices."""
@@ -123,7 +123,8 @@ class Grounder:
             M x F groundings, action by action, within an action frame by frame.
 
         Raises:
-            InvalidValueError: A window of another length, or frames outside it.
+            InvalidValueError: Something else than a window or actions, a window of another length,
+                or frames outside it.
         """
         return self.locate(self.encode(window, frames), window, actions)
 
@@ -238,6 +239,7 @@ class Grounder:
         return self.encode_windows([Window((frame,)) for frame in frames])
 
     def _chosen(self, window: Window, frames: FrameChoice) -> tuple[int, ...]:
+        check_type("window", window, Window, "a Window of frames")
         """Indices of the wanted frames in a window, whose length is checked."""
         joint = self.backbone.window_frames
         if joint > 1 and len(window) != joint:
@@ -332,7 +334,8 @@ class Grounder:
             For each window what :meth:`locate` returns.
 
         Raises:
-            InvalidValueError: Windows, features and sequences of actions differ in number.
+            InvalidValueError: Windows, features and sequences of actions differ in number, or
+                there is something else than actions in them.
         """
         if not len(features) == len(windows) == len(actions):
             raise InvalidValueError(
@@ -340,6 +343,10 @@ class Grounder:
                 f"a sequence of actions for each of {len(windows)} windows",
                 f"{len(actions)}, and features of {len(features)}",
             )
+        for asked in actions:
+            check_type("actions", asked, Sequence, "a sequence of Action, as from parse_actions")
+            for action in asked:
+                check_type("actions", action, Action, "Action objects, as from parse_actions")
         # Windows of one size with the same actions are compared in one pass.
         groups: dict[Hashable, list[int]] = {}
         for i, asked in enumerate(actions):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from videogem_ros.datatypes import Action
+from videogem_ros.errors import check_type
 from videogem_ros.language.grammar import Clause, Reading, read
 from videogem_ros.language.reading import LexiconReader, PipelineReader, Reader
 from videogem_ros.language.sentence import join
@@ -111,8 +112,9 @@ def parse_actions(text: str, *, spacy_model: str | None = None) -> tuple[Action,
         The actions in the order in which they are said; none where the text holds no words.
 
     Raises:
-        InvalidValueError: No such pipeline.
+        InvalidValueError: Not a text, or no such pipeline.
     """
+    check_type("text", text, str, "a text")
     return parser_for(spacy_model).parse(text)
 
 
