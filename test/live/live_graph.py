@@ -65,6 +65,9 @@ class Graph:
     def subscribers(self, topic: str) -> int:
         return self.subscriptions.get(topic, self.everywhere)
 
+    def input_name(self, topic: str) -> str:
+        return f"/robot/{topic}"
+
     def now_ns(self) -> int:
         return self.now
 

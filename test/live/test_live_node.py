@@ -466,7 +466,7 @@ def test_a_request_waits_for_images(make_node: MakeNode, graph: Graph):
 def test_a_request_is_not_answered_with_old_images(make_node: MakeNode, graph: Graph):
     node = make_node(image_timeout_s=0.05)
     node.on_image(image(0.0))
-    eventually(lambda: "no new image" in node.request(COMMAND, 0.01).reason)
+    eventually(lambda: "no new image on /robot/image for" in node.request(COMMAND, 0.01).reason)
     thread, outcomes = in_thread(lambda: node.request(COMMAND, PATIENCE_S))
     eventually(lambda: bool(node._requests))
     node.on_image(image(0.1))
@@ -712,7 +712,8 @@ def test_missing_images_are_said_to_who_waits(make_node: MakeNode, graph: Graph)
     assert level(graph) is Level.STALE
     status = graph.wait_for(lambda grounding: grounding.status == Status.NO_IMAGES)
     assert (status.action, status.command_id) == (COMMAND, 1)
-    assert "no new image for" in status.reason
+    assert "no new image on /robot/image for" in status.reason
+    assert len(graph.published["markers"][-1].markers) == 1  # the one that deletes all
     assert len([line for line in graph.lines("warn") if line.startswith("no images")]) == 1
     node.set_parameters({"image_timeout_s": 60.0})
     node.on_image(image())

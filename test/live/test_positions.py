@@ -310,7 +310,11 @@ def test_depth_that_never_came_is_said_where_it_would_be_used(
     threading.Event().wait(0.02)  # longer than the timeout
     node.tick()
     said = graph.diagnostics.get("now: no depth")
-    assert said is None if level is None else said.startswith(f"{level} no depth image for")
+    assert (
+        said is None
+        if level is None
+        else said.startswith(f"{level} no depth image on /robot/depth for")
+    )
 
 
 def test_depth_from_before_a_deactivation_is_forgotten(make_node: MakeNode, graph: Graph):

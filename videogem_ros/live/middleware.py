@@ -58,6 +58,9 @@ class Middleware(Protocol):
     def subscribers(self, topic: str) -> int:
         """How many subscriptions the topic has at this moment; asked for every window."""
 
+    def input_name(self, topic: str) -> str:
+        """The absolute name of a topic of :data:`videogem_ros.live.topics.INPUTS`, remapped."""
+
     def now_ns(self) -> int:
         """The node's clock in nanoseconds: simulated time where that is used, 0 before it runs."""
 

@@ -267,11 +267,16 @@ class GroundingNode:
         ``image_transport`` chooses one of the two images; ``depth.use`` decides about depth and
         camera_info.
         """
-        raw = self._parameters["image_transport"] == "raw"
-        handlers = {"image": self.on_image} if raw else {"image/compressed": self.on_compressed}
+        topic = self._image_topic
+        handlers = {topic: self.on_image if topic == "image" else self.on_compressed}
         if self._parameters["depth.use"] != "never":
             handlers |= {"depth": self.on_depth, "camera_info": self.on_camera_info}
         return handlers
+
+    @property
+    def _image_topic(self) -> str:
+        raw = self._parameters["image_transport"] == "raw"
+        return "image" if raw else "image/compressed"
 
     def on_image(self, message: Any) -> None:
         """Take in a ``sensor_msgs/Image`` of the camera."""
@@ -504,6 +509,7 @@ class GroundingNode:
     def _report_missing(self) -> None:
         """Report missing inputs as conditions, and as answers to an unanswered command."""
         timeout_s, positions = self._parameters["image_timeout_s"], self._positions
+        input_name = self._middleware.input_name
         with self._wake:
             session = self._session
             if session is None:
@@ -515,7 +521,7 @@ class GroundingNode:
         self._report_if(
             image_age_s > timeout_s,
             "no images",
-            f"no new image for {image_age_s:.1f} s",
+            self._no_image_for(image_age_s),
             Level.STALE,
         )
         self._report_if(not actions, "no command", "there is nothing to look for", Level.OK)
@@ -525,17 +531,24 @@ class GroundingNode:
         self._report_if(
             self._parameters["depth.use"] != "never" and depth_age_s > timeout_s,
             "no depth",
-            f"no depth image for {depth_age_s:.1f} s: points have no position in space",
+            f"no depth image on {input_name('depth')} for {depth_age_s:.1f} s: points have no "
+            "position in space",
             Level.WARN if in_space else Level.OK,
         )
         self._report_if(
             in_space and positions.camera_info is None,
             "no camera_info",
-            "without a calibrated camera points have no position in space",
+            f"no calibrated camera on {input_name('camera_info')}: points have no position in "
+            "space",
         )
         if unanswered and obstacle is not None:
             for index, action in enumerate(actions):
                 self._say(Answer(*obstacle, action, index), command_id=command_id)
+            self._outputs.clear_markers()  # they would show where the action was
+
+    def _no_image_for(self, age_s: float) -> str:
+        topic = self._middleware.input_name(self._image_topic)
+        return f"no new image on {topic} for {age_s:.1f} s"
 
     def _report_if(self, is_so: bool, name: str, text: str, level: Level = Level.WARN) -> None:
         if is_so:
@@ -616,7 +629,7 @@ class GroundingNode:
         """Why there is no window to ground; None where there is one."""
         age_s = self._image_age_s
         if age_s > self._parameters["image_timeout_s"]:
-            return Status.NO_IMAGES, f"no new image for {age_s:.1f} s"
+            return Status.NO_IMAGES, self._no_image_for(age_s)
         if self._session is None or self._session.window() is None:
             return Status.WAITING_FOR_FRAMES, "the images do not span the window yet"
         return None

@@ -82,6 +82,10 @@ class Graph:
         """Number of subscriptions of a topic, which is advertised from now on."""
         return self._publisher(topic).subscribers
 
+    def input_name(self, topic: str) -> str:
+        """The absolute name of an input topic, remapped."""
+        return self._participant.names.resolve(topic)
+
     def now_ns(self) -> int:
         """System time, or the latest time of ``/clock``."""
         return time.time_ns() if self._sim_time_ns is None else self._sim_time_ns

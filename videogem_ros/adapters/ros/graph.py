@@ -102,6 +102,10 @@ class Graph:
         """Number of subscriptions of a topic, which is advertised from now on."""
         return self._publisher(topic).get_subscription_count() if self._node.context.ok() else 0
 
+    def input_name(self, topic: str) -> str:
+        """The absolute name of an input topic, remapped."""
+        return str(self._node.resolve_topic_name(topic))
+
     def now_ns(self) -> int:
         """The node's clock, which follows use_sim_time."""
         return int(self._node.get_clock().now().nanoseconds)
