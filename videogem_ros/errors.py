@@ -7,7 +7,10 @@ log it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
+from numbers import Integral, Real
+from typing import Any
 
 
 class VideoGemError(Exception):
@@ -39,6 +42,23 @@ def check_choice(field: str, value: object, choices: Collection[str]) -> None:
     """
     if value not in choices:
         raise InvalidValueError(field, f"one of {', '.join(choices)}", value)
+
+
+def check_range(
+    field: str, value: Any, least: float, most: float = math.inf, kind: type[Any] = Real
+) -> None:
+    """Refuse a value that is not a finite number of this kind in [least, most].
+
+    Raises:
+        InvalidValueError: It is not.
+    """
+    if isinstance(value, kind) and math.isfinite(value) and least <= value <= most:
+        return
+    number = "a whole number" if kind is Integral else "a number"
+    limits = f"in [{least:g}, {most:g}]"
+    if most == math.inf:
+        limits = "that is finite" if least == -math.inf else f"of at least {least:g}"
+    raise InvalidValueError(field, f"{number} {limits}", value)
 
 
 def check_type(field: str, value: object, kind: type, expected: str) -> None:

@@ -22,9 +22,9 @@ import numpy.typing as npt
 
 from videogem_ros.core import Grounder, join_features
 from videogem_ros.datatypes import Action, Features, Frame, Grounding, Window
-from videogem_ros.errors import InvalidValueError, check_choice, check_type
+from videogem_ros.errors import InvalidValueError, check_choice, check_range, check_type
 from videogem_ros.language import parse_actions
-from videogem_ros.window import FrameBuffer, Push, WindowConfig, check_range
+from videogem_ros.window import FrameBuffer, Push, WindowConfig
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ import math
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
-from numbers import Integral, Real
-from typing import Any, Literal
+from numbers import Integral
+from typing import Literal
 
 from videogem_ros.datatypes import Frame, Window
-from videogem_ros.errors import InvalidValueError, check_choice
+from videogem_ros.errors import check_choice, check_range
 
 NS_PER_S = 1_000_000_000
 
@@ -101,21 +101,6 @@ class WindowConfig:
         check_range("time_jump_s", self.time_jump_s, 0, LONGEST_INTERVAL_S)
         check_range("max_buffer_frames", self.max_buffer_frames, self.frames or 1, kind=Integral)
         check_range("max_buffer_bytes", self.max_buffer_bytes, 1, kind=Integral)
-
-
-def check_range(
-    field: str, value: Any, least: float, most: float = math.inf, kind: type[Any] = Real
-) -> None:
-    """Refuse a value that is not a finite number of this kind in [least, most].
-
-    Raises:
-        InvalidValueError: It is not.
-    """
-    if isinstance(value, kind) and math.isfinite(value) and least <= value <= most:
-        return
-    number = "a whole number" if kind is Integral else "a number"
-    limits = f"of at least {least:g}" if most == math.inf else f"in [{least:g}, {most:g}]"
-    raise InvalidValueError(field, f"{number} {limits}", value)
 
 
 class FrameBuffer:

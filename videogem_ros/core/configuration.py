@@ -9,7 +9,7 @@ from numbers import Integral
 from videogem_ros.core.presence import PresenceConfig
 from videogem_ros.core.prompts import PromptConfig
 from videogem_ros.datatypes import PROMPT_KINDS
-from videogem_ros.errors import InvalidValueError, check_choice
+from videogem_ros.errors import InvalidValueError, check_choice, check_range
 
 WEIGHTINGS = ("uniform", "static", "dynamic", "static+dynamic")
 FUSIONS = ("points", "heatmaps")
@@ -79,30 +79,24 @@ class GroundingConfig:
         check_choice("fusion", self.fusion, FUSIONS)
         check_choice("resize", self.resize, RESIZES)
         check_choice("self_self_scope", self.self_self_scope, SCOPES)
-        if self.depth < 1:
-            raise InvalidValueError("depth", "one block or more", self.depth)
-        if not 1 <= self.dynamic_depth <= self.depth:
-            raise InvalidValueError(
-                "dynamic_depth", f"1 to depth ({self.depth})", self.dynamic_depth
-            )
+        check_range("depth", self.depth, 1, kind=Integral)
+        check_range("dynamic_depth", self.dynamic_depth, 1, self.depth, kind=Integral)
+        check_range("dynamic_scale", self.dynamic_scale, 0)
+        for weight in self.static_weights:
+            check_range("static_weights", weight, -math.inf)
+        for weight in self.fusion_weights:
+            check_range("fusion_weights", weight, 0)
         if self.uses_static and len(self.static_weights) != self.depth + 1:
             raise InvalidValueError(
                 "static_weights",
                 f"depth + 1 = {self.depth + 1} weights",
                 f"{len(self.static_weights)}: {self.static_weights}",
             )
-        if not all(math.isfinite(weight) for weight in self.static_weights):
-            raise InvalidValueError("static_weights", "finite numbers", self.static_weights)
-        if not (math.isfinite(self.dynamic_scale) and self.dynamic_scale >= 0):
-            raise InvalidValueError("dynamic_scale", "zero or more", self.dynamic_scale)
-        if (
-            len(self.fusion_weights) != len(PROMPT_KINDS)
-            or min(self.fusion_weights) < 0
-            or not math.isclose(sum(self.fusion_weights), 1.0, abs_tol=1e-6)
-        ):
+        total = sum(self.fusion_weights)
+        if len(self.fusion_weights) != len(PROMPT_KINDS) or abs(total - 1) > 1e-6:
             raise InvalidValueError(
                 "fusion_weights",
-                "three weights (verb, object, action), none below zero, that sum to 1",
+                "three weights (verb, object, action) that sum to 1",
                 self.fusion_weights,
             )
         if self.image_hw is not None:

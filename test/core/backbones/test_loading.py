@@ -144,6 +144,21 @@ def test_a_model_file_brings_its_own_tokens(tmp_path: Path) -> None:
     assert backbone.encode_text(["a word", "word " * 100]).shape == (2, 32)
 
 
+def test_a_model_file_brings_its_own_tokenizer(tmp_path: Path) -> None:
+    def tokens(**options: Any) -> list[int]:
+        path = tmp_path / "mine.json"
+        text = TINY_CLIP["text_cfg"] | options
+        path.write_text(json.dumps({"model_cfg": TINY_CLIP | {"text_cfg": text}}))
+        backbone = load_backbone(f"openclip:{path}", "random:0")
+        return backbone._tokenizer(["pick_up the cup!"])[0].tolist()
+
+    canonical = {"tokenizer_kwargs": {"clean": "canonicalize"}}  # no case, no punctuation
+    assert tokens(**canonical) == open_clip.tokenize(["pick up the cup"], 77)[0].tolist()
+    assert tokens() == open_clip.tokenize(["pick_up the cup!"], 77)[0].tolist()
+    with pytest.raises(InvalidValueError, match="backbone: expected a model whose tokenizer can"):
+        tokens(hf_tokenizer_name=str(tmp_path / "absent"))
+
+
 def test_a_model_file_brings_its_own_normalisation(tmp_path: Path) -> None:
     """As the ``open_clip_config.json`` of a hub repository does, not always with OpenAI's."""
     said = {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.5, 0.75], "interpolation": "bicubic"}

@@ -11,6 +11,7 @@ from typing import Any
 
 import open_clip
 import torch
+from open_clip.tokenizer import HFTokenizer
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor, nn
 
@@ -175,15 +176,20 @@ def _three(given: Any) -> tuple[float, float, float]:
 
 
 def _tokenizer(config: Mapping[str, Any], name: str | None) -> Any:
-    if name is None:
-        return open_clip.SimpleTokenizer(
-            context_length=config["text_cfg"].get("context_length", 77)
-        )
+    """The tokenizer of open_clip's model of that name, or the one that a model file asks for."""
     try:
-        return open_clip.get_tokenizer(name)
-    except (ImportError, OSError, ValueError) as error:
+        if name is not None:
+            return open_clip.get_tokenizer(name)
+        text = config["text_cfg"]
+        options = {"context_length": 77, **text.get("tokenizer_kwargs", {})}
+        if "context_length" in text:
+            options["context_length"] = text["context_length"]
+        if "hf_tokenizer_name" in text:
+            return HFTokenizer(text["hf_tokenizer_name"], **options)
+        return open_clip.SimpleTokenizer(**options)
+    except (ImportError, OSError, TypeError, ValueError) as error:
         raise InvalidValueError(
-            "backbone", "a model whose tokenizer can be loaded", f"{name} ({error})"
+            "backbone", "a model whose tokenizer can be loaded", f"{name or 'custom'} ({error})"
         ) from error
 
 
