@@ -44,7 +44,7 @@ lint: $(READY)
 	$(BIN)/mypy
 
 unit: $(READY)
-	$(BIN)/python -m pytest -m "not ros"
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal -m "not ros"
 
 ros: $(READY)
 	$(BIN)/python -m pytest -m ros

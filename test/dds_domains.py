@@ -17,15 +17,19 @@ from videogem_ros.live.types import typestore
 PATIENCE_S = 20.0
 """Longest wait for what takes milliseconds on an idle machine."""
 
-_numbers = itertools.count(37 * os.getpid())  # neighbouring processes begin far from each other
+DOMAINS = 101
+"""Those whose ports are given out to nobody else."""
+
+_numbers = itertools.count()
 
 
 def own_domain() -> str:
-    """A ``ROS_DOMAIN_ID`` that no other test of this process has at this moment.
-
-    Up to 101, beyond which the ports of a domain are given out to anybody.
-    """
-    return str(1 + next(_numbers) % 101)
+    """A ``ROS_DOMAIN_ID`` that no other test has at this moment, here or in another worker."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    share = DOMAINS // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    first = int(worker.removeprefix("gw") or 0) * share
+    run = os.getppid() if worker else os.getpid()  # neighbouring runs begin far from each other
+    return str(1 + (37 * run + first + next(_numbers) % share) % DOMAINS)
 
 
 def participant(name: str, store: Typestore | None = None, **options: Any) -> Participant:
