@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Waits until an action is found at one place several times, then prints where to grasp.
+"""Wait until an action is found several times at the same place, then print where to grasp.
 
 ros2 run videogem_ros pick_point --ros-args -r grounding:=/videogem/grounding
 """
@@ -17,7 +17,7 @@ recent = deque(maxlen=COUNT)
 
 
 def on_grounding(grounding: ActionGrounding) -> None:
-    """Remember the places of the first action; print and end when they agree."""
+    """Collect the points of the first action; when they agree, print a target and exit."""
     if grounding.action_index > 0:
         return
     p, px = grounding.position, grounding.fused_point

@@ -1,9 +1,9 @@
-"""A recording through the node, in the recording's own time, into another recording.
+"""Play a recording to the node, in the recording's own time, and record the results.
 
 ros2 launch videogem_ros evaluate.launch.py bag:=drive out:=drive_grounded image:=/camera/image
 
-The recording starts to play when the node is active, and everything ends when it has ended. The
-arguments of ground.launch.py are taken too.
+Playback starts when the node is active; everything ends after the end of the recording. The
+arguments of ground.launch.py are accepted too.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.event_handlers import OnStateTransition
 
 OUTPUTS = "grounding|heatmap|overlay/compressed|point|point_px|markers"
-"""What is recorded, of all standing actions."""
+"""Topics that are recorded, for all current actions."""
 
 ARGUMENTS = (
     # name, default, description
     ("bag", None, "Recording to play"),
     ("out", None, "Recording to write; must not exist"),
-    ("text", "", "Command to ground; the recording's own commands where empty"),
-    ("rate", "1.0", "Speed of the recording"),
-    ("settle", "2.0", "Seconds to go on after the recording's end"),
+    ("text", "", "Command to ground; if empty, the recording's own commands"),
+    ("rate", "1.0", "Playback speed"),
+    ("settle", "2.0", "Seconds to continue after the end of the recording"),
 )
 
 
@@ -81,7 +81,7 @@ def _play_and_record(context: LaunchContext) -> list[ExecuteProcess | RegisterEv
         ],
         output="screen",
     )
-    message = json.dumps({"data": given["text"]})  # which is YAML too
+    message = json.dumps({"data": given["text"]})  # JSON is also YAML
     command = ExecuteProcess(
         cmd=["ros2", "topic", "pub", "--once", topic, "std_msgs/msg/String", message],
         output="log",

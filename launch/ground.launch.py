@@ -1,4 +1,4 @@
-"""The grounding node on a camera.
+"""Run the grounding node on a camera.
 
 ros2 launch videogem_ros ground.launch.py image:=/camera/image_raw venv:=~/videogem_venv
 """
@@ -25,36 +25,36 @@ ARGUMENTS = (
     (
         "image",
         "image",
-        "Camera topic; its compressed images are at <image>/compressed",
+        "Camera topic; compressed images are expected at <image>/compressed",
     ),
-    ("depth", "depth", "Depth image aligned with the camera's"),
-    ("camera_info", "camera_info", "Calibration of the camera"),
+    ("depth", "depth", "Depth image topic, aligned with the camera image"),
+    ("camera_info", "camera_info", "Camera calibration topic"),
     (
         "rectified",
         "",
-        "Whether image and depth are rectified (image_rect); the configuration's where empty",
+        "Whether image and depth are rectified (image_rect); if empty, as in the config",
     ),
-    ("action", "action", "Topic of the commands, std_msgs/String"),
+    ("action", "action", "Command topic, std_msgs/String"),
     ("namespace", "", "Namespace of the node and its topics"),
-    ("config", "", "Parameter file; the package's config/ground.yaml where empty"),
-    ("backbone", "", "Parameter of the node; the configuration's where empty"),
-    ("weights", "", "Parameter of the node; the configuration's where empty"),
-    ("device", "", "Parameter of the node (cpu, cuda, cuda:1); the configuration's where empty"),
-    ("target_frame", "", "Parameter of the node: TF frame of the 3D positions"),
-    ("venv", "", "Virtual environment that holds torch; the node runs with its Python"),
-    ("python", "", "Python that has torch, where it is not a virtual environment's"),
-    ("autostart", "true", "Configure and activate the node by itself, after a respawn too"),
-    ("respawn", "false", "Start the node again when it dies"),
+    ("config", "", "Parameter file; if empty, the package's config/ground.yaml"),
+    ("backbone", "", "Node parameter; if empty, as in the config"),
+    ("weights", "", "Node parameter; if empty, as in the config"),
+    ("device", "", "Node parameter (cpu, cuda, cuda:1); if empty, as in the config"),
+    ("target_frame", "", "Node parameter: TF frame of the 3D positions"),
+    ("venv", "", "Virtual environment with torch; the node runs with its Python"),
+    ("python", "", "Python interpreter with torch, if not in a virtual environment"),
+    ("autostart", "true", "Configure and activate the node automatically, also after a respawn"),
+    ("respawn", "false", "Restart the node when it dies"),
     ("log_level", "info", "debug, info, warn or error"),
     ("use_sim_time", "false", "Take the time from /clock"),
-    ("rviz", "false", "Start RViz with what the node shows"),
+    ("rviz", "false", "Start RViz with the node's outputs"),
 )
 OVERRIDES = ("backbone", "weights", "device", "target_frame")
-"""Arguments that replace a parameter of the configuration where they are given."""
+"""Arguments that override a parameter of the config if they are given."""
 
 
 def generate_launch_description() -> LaunchDescription:
-    """The arguments, the node, and RViz where wanted."""
+    """The arguments, the node and, if requested, RViz."""
     namespace = LaunchConfiguration("namespace")
     rviz_config = PathJoinSubstitution([FindPackageShare("videogem_ros"), "config", "ground.rviz"])
     return LaunchDescription(
@@ -114,7 +114,7 @@ def _is_true(text: str) -> bool:
 
 
 def _interpreter(venv: str, python: str) -> Path | None:
-    """The Python to start the node with, checked; None for the one of its script."""
+    """The Python to start the node with, checked; None for that of the script's shebang."""
     if not (venv or python):
         return None
     path = Path(python).expanduser() if python else Path(venv).expanduser() / "bin" / "python"
