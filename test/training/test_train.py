@@ -103,7 +103,7 @@ def test_the_command_learns(tmp_path: Path) -> None:
         [*command, *options.split(), "--log-every", "1000", "--out", str(tmp_path)],
         check=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
-        timeout=600,
+        timeout=900,
     )
     (last,) = map(json.loads, (tmp_path / "curve.jsonl").read_text().splitlines())
     assert last["object"] > last["centre"] + 0.2
