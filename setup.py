@@ -51,7 +51,7 @@ setup(
     data_files=SHARED,
     python_requires=">=3.10",
     install_requires=[
-        "av>=14.1",
+        "av>=16",
         'backports.zstd; python_version < "3.14"',
         "click>=8.1",
         "huggingface_hub>=0.25",
@@ -59,7 +59,7 @@ setup(
         "numpy>=1.24",
         "open_clip_torch>=2.32",
         "opencv-python>=4.8,<5",
-        "pillow>=10.1",
+        "pillow>=10.3",
         "pyyaml>=6",
         "rich>=13",
         "rosbags>=0.11.7,<0.12",
