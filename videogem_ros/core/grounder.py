@@ -516,5 +516,5 @@ def _places(frames: FrameChoice, count: int) -> tuple[int, ...]:
     if frames == "all":
         return tuple(range(count))
     if isinstance(frames, str):
-        raise InvalidValueError("frames", '"newest", "all" or places in the window', frames)
+        raise InvalidValueError("frames", '"newest", "all" or indices in the window', frames)
     return check_places(frames, count)
