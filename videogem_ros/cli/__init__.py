@@ -18,14 +18,14 @@ COMMANDS = {
     "node": "Run the node on live topics, without a ROS installation.",
     "say": "Send a command to a live node.",
     "play": "Publish a recording on live topics.",
-    "record": "Record what a live node finds, as replay does.",
+    "record": "Record a live node's groundings, in the same files as replay.",
     "echo": "Print the messages of a topic.",
     "demo": "Run node, player and recorder on this machine.",
-    "evaluate": "Measure groundings against boxes: data sets, recordings, other systems.",
+    "evaluate": "Score groundings against boxes: data sets, recordings, other systems.",
     "label": "Label a recording from a table, for evaluate bag.",
     "tune": "Fit layer weights, K, D and fusion to a labelled set.",
-    "bench": "Measure this machine, and what to choose on it.",
-    "tabletop": "Draw a labelled recording to try things on, and to evaluate on.",
+    "bench": "Measure speed on this machine and recommend a setting.",
+    "tabletop": "Draw a labelled recording for trials and evaluation.",
 }
 """Subcommand to one-line help; ``videogem_ros.cli.<name>`` holds the command of the same name."""
 
@@ -63,4 +63,4 @@ class _LazyGroup(click.Group):
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="videogem-ros")
 def main() -> None:
-    """Tell where an action happens: VideoGEM grounding of action text in camera frames."""
+    """Locate actions in camera frames: VideoGEM grounding of action text."""

@@ -44,31 +44,31 @@ class _Row:
     "backbones",
     multiple=True,
     metavar="NAME",
-    help="As the other commands take it; several times for several, the preferred one first.  "
+    help="As for the other commands; repeatable, the preferred one first.  "
     f"[default: {', '.join(USUAL)}; on a GPU {', '.join(USUAL_ON_GPU)}]",
 )
 @click.option(
     "--weights",
     multiple=True,
     metavar="WEIGHTS",
-    help="Of each backbone, in their order.  [default: random:0, as fast as trained ones]",
+    help="One for each backbone, in the same order.  [default: random:0, as fast as trained ones]",
 )
-@click.option("--device", help="cpu, cuda, cuda:1, ...  [default: cuda where there is one]")
+@click.option("--device", help="cpu, cuda, cuda:1, ...  [default: cuda if available]")
 @click.option(
     "--dtype",
     "dtypes",
     multiple=True,
     type=click.Choice(("float32", "bfloat16", "float16")),
-    help="Several times for several; float32 always takes part, as what the others' points are "
-    "compared with.  [default: float32, and bfloat16 where the hardware multiplies it]",
+    help="Repeatable; float32 is always measured, as the reference for the others' points.  "
+    "[default: float32, and bfloat16 if the hardware multiplies it]",
 )
 @click.option(
     "--self-self-scope",
     "scopes",
     multiple=True,
     type=click.Choice(SCOPES),
-    help="Of a video backbone, several times for several; window always takes part, as what "
-    "others' points are compared with.  [default: window]",
+    help="For video backbones; repeatable; window is always measured, as the reference for the "
+    "others' points.  [default: window]",
 )
 @click.option(
     "--frames",
@@ -76,13 +76,13 @@ class _Row:
     type=click.Choice(("newest", "all")),
     default="newest",
     show_default=True,
-    help="Whose heatmaps are wanted.",
+    help="Frames to compute heatmaps for.",
 )
 @click.option(
     "--window",
     type=click.IntRange(1),
     metavar="N",
-    help=f"Frames of an image backbone's window.  [default: 1, with --frames all {STREAM}]",
+    help=f"Frames of an image backbone's window.  [default: 1, or {STREAM} with --frames all]",
 )
 @click.option(
     "--actions",
@@ -90,7 +90,7 @@ class _Row:
     default=1,
     show_default=True,
     metavar="N",
-    help="Actions that are asked for at once.",
+    help="Actions to ground at once.",
 )
 @click.option(
     "--image-hw",
@@ -113,23 +113,23 @@ class _Row:
     type=FiniteRange(0, LONGEST_S, min_open=True),
     default=6.0,
     show_default=True,
-    help="How long each setting is measured; three frames at least.",
+    help="How long to measure each setting; at least three frames.",
 )
 @click.option(
     "--rate",
     type=FiniteRange(0, min_open=True),
     metavar="HZ",
-    help="Also say what to choose for so many frames a second.",
+    help="Also recommend a setting for this many frames per second.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @click.pass_context
 def bench(context: click.Context, /, *, rate: float | None, as_json: bool, **options: Any) -> None:
-    """Measure what this machine can do, and say which setting suits a wanted rate.
+    """Measure speed on this machine, and recommend a setting for a frame rate.
 
-    Latency is what each new frame of a camera costs: from its pixels to points and heatmaps, texts
-    known, nothing else running. Each setting is measured in a process of its own, whose peak
-    memory is shown, and what of it grounding adds to the loaded model. An interrupted run prints
-    what it has.
+    Latency is the time for each new camera frame, from its pixels to points and heatmaps, with
+    texts already encoded and nothing else running. Each setting is measured in its own process.
+    Memory is the peak of that process; (+N) is what grounding adds to the loaded model. An
+    interrupted run prints the results so far.
     """
     from videogem_ros.evaluation.speed import this_machine
 

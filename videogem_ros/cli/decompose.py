@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     type=click.Choice(VERB_FORMS),
     default=PromptConfig.verb_form,
     show_default=True,
-    help="The verb in the prompts: as in the paper, or inflected.",
+    help="Verb in the prompts: base form, as in the paper, or inflected (pouring).",
 )
 @click.option(
     "--spacy-model",
     metavar="NAME",
-    help="A spaCy pipeline whose part-of-speech tags to use; the built-in parser if not given.",
+    help="spaCy pipeline to take part-of-speech tags from.  [default: the built-in parser]",
 )
 @click.option(
     "--score",

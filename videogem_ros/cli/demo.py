@@ -36,13 +36,13 @@ ENDING_S = 20.0
     type=click.Path(path_type=Path),
     help="Folder for the results; those of an earlier run are replaced.",
 )
-@click.option("--backbone", help=f"As of the node.  [default: {SHIPPED}]")
-@click.option("--weights", help="As of the node.")
+@click.option("--backbone", help=f"As for the node.  [default: {SHIPPED}]")
+@click.option("--weights", help="As for the node.")
 def demo(out: Path, *, backbone: str | None, weights: str | None) -> None:
-    """Run the live job over loopback: a node, a player of a tabletop recording, a recorder.
+    """Run live over loopback: a node, a player of a tabletop recording and a recorder.
 
-    The recorder leaves groundings.mcap, overlay.mp4, groundings.jsonl and contact_sheet.png in
-    DIR, and prints how many points were right and how far behind the images the answers were.
+    The recorder writes groundings.mcap, overlay.mp4, groundings.jsonl and contact_sheet.png to
+    DIR, and prints how many points were right and how far answers lagged behind the images.
     """
     require_cyclone()
     from videogem_ros.adapters.bag.tabletop import (

@@ -31,7 +31,7 @@ SHOWN = 128
     "--timeout",
     type=FiniteRange(0, LONGEST_S),
     metavar="S",
-    help="Give up when no message came for so many seconds.  [default: never]",
+    help="Give up after this many seconds without a message.  [default: never]",
 )
 @graph_options
 def echo(
@@ -43,7 +43,7 @@ def echo(
     timeout: float | None,
     **graph: Any,
 ) -> None:
-    """Print the messages of a topic as YAML, each with a line of dashes after it.
+    """Print the messages of a topic as YAML, each followed by a line of dashes.
 
     Subscribes with the QoS that its publishers offer.
     """

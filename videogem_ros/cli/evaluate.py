@@ -40,12 +40,12 @@ def _command(name: str) -> click.Command:
 
 @click.group(cls=LabelledSets, make=_command)
 def evaluate() -> None:
-    """Measure groundings against boxes: the pointing game and what goes with it.
+    """Score groundings against boxes: the pointing game and related metrics.
 
-    Prints a table; with --out, writes a report to look at and results to compute with.
+    Prints a table; with --out, also writes a report and machine-readable results.
 
-    Exit codes: 0 where all samples were evaluated, 3 where some lack their frames or cannot be
-    used, which the report names, 1 where there is no report.
+    Exit codes: 0 if all samples were evaluated, 3 if some lack their frames or cannot be used (the
+    report names them), 1 if there is no report.
     """
 
 
@@ -55,8 +55,8 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         type=click.Choice(("videogem", "gem")),
         default="videogem",
         show_default=True,
-        help="What the evaluation is about: VideoGEM with --weighting and --fusion, or GEM, which "
-        "has no layer weights and the action prompt only. GEM is in the table either way.",
+        help="Method to evaluate: VideoGEM with --weighting and --fusion, or GEM, which has no "
+        "layer weights and only the action prompt. GEM is in the table either way.",
     ),
     evaluation_options,
     click.option(
@@ -65,7 +65,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         default=2,
         show_default=True,
         metavar="N",
-        help="Threads that decode the next frames meanwhile.",
+        help="Threads that decode frames ahead.",
     ),
     click.option(
         "--ray",
@@ -76,7 +76,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         "--workers",
         type=click.IntRange(1),
         metavar="N",
-        help="How many, with --ray.  [default: one for each CPU, or GPU, of the cluster]",
+        help="Number of Ray workers.  [default: one for each CPU, or GPU, of the cluster]",
     ),
     grounding_options,
 )

@@ -43,27 +43,25 @@ _OF_RECORDED = frozenset(
 
 @click.command(short_help="Labelled recordings, grounded here or by a live node.")
 @set_options(BAG)
-@click.option(
-    "--recorded", is_flag=True, help="Judge what a node found when the bags were recorded."
-)
+@click.option("--recorded", is_flag=True, help="Score a node's groundings that the bags contain.")
 @click.option(
     "--groundings",
     "elsewhere",
     multiple=True,
     metavar="PATH",
     type=_PATH,
-    help="Judge what a node, or a replay, found and left there: another bag, or a folder of "
-    "record or replay; one for each bag, in their order.",
+    help="Score the groundings in another bag, or in a folder written by record or replay; one "
+    "for each bag, in the same order.",
 )
 @evaluation_options
 @grounding_options
 def bag(*, recorded: bool, elsewhere: tuple[Path, ...], **options: Any) -> None:
     """Evaluate on labelled rosbag2 recordings.
 
-    Labels are vision_msgs/Detection2DArray messages in a bag, or a file that videogem-ros label
-    made. Each belongs to the image of the same header stamp, which is grounded with the frames
-    before it as a node would; or, with --recorded or --groundings, what a node did say about it
-    is judged, and how late it came.
+    Labels are vision_msgs/Detection2DArray messages in a bag, or a file written by videogem-ros
+    label. Each belongs to the image with the same header stamp, which is grounded with the frames
+    before it, as a node would. With --recorded or --groundings, existing groundings of that image
+    are scored instead, and their latency is measured.
     """
     if recorded or elsewhere:
         _check_unasked()

@@ -26,18 +26,18 @@ _OPTIONS = (
         "remaps",
         multiple=True,
         metavar="FROM:=TO",
-        help="Another name for a topic; several times for several.",
+        help="Rename a topic; repeatable.",
     ),
     click.option(
         "--interface",
         metavar="NAME",
-        help='Network interface, or "local" to stay on this machine.  [default: Cyclone\'s '
-        "choice, or as CYCLONEDDS_URI says]",
+        help='Network interface, or "local" to stay on this machine.  [default: as set by '
+        "CYCLONEDDS_URI, else Cyclone's choice]",
     ),
     click.option(
         "--humble",
         is_flag=True,
-        help="Among ROS 2 Humble peers: show up in their node list, not in a newer ROS's.",
+        help="Appear in the node list of ROS 2 Humble peers, not in that of newer ones.",
     ),
 )
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     multiple=True,
     required=True,
     metavar="TEXT",
-    help="What to look for; several times for several actions at once.",
+    help="What to look for; repeat for several actions at once.",
 )
 @click.option(
     "--out",
@@ -38,14 +38,14 @@ if TYPE_CHECKING:
     show_default=True,
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="The overlay, .png or .jpg; replaced if it is there.",
+    help="The overlay, .png or .jpg; replaced if it exists.",
 )
 @grounding_options
 def ground(paths: tuple[Path, ...], actions: tuple[str, ...], out: Path, **grounding: Any) -> None:
     """Ground actions in the newest frame of one window.
 
-    Give images, the oldest first, or one video file, folder of images or bag, whose last window
-    is taken. In the table, "prompts" are the probabilities of the verb, object and action prompt.
+    Give images, oldest first, or one video file, folder of images or bag, whose last window is
+    used. In the table, "prompts" are the probabilities of the verb, object and action prompts.
     """
     from videogem_ros.render import draw_overlay
 

@@ -19,13 +19,13 @@ from videogem_ros.files import check_apart
     required=True,
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="The table.",
+    help="The table of boxes.",
 )
 @click.option(
     "--out",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="The labels; replaced if they are there.  [default: BAG.labels.json, which evaluate bag "
+    help="The labels; replaced if they exist.  [default: BAG.labels.json, which evaluate bag "
     "finds by itself]",
 )
 @click.option(
@@ -33,16 +33,16 @@ from videogem_ros.files import check_apart
     type=click.Choice(("start", "stamp")),
     default="start",
     show_default=True,
-    help="Whether times count from the first image, or are header stamps.",
+    help="Whether times count from the first image or are header stamps.",
 )
 @click.option(
     "--tolerance-s",
     type=FiniteRange(0, LONGEST_S),
     default=TOLERANCE_S,
     show_default=True,
-    help="How far the nearest image may be from a time.",
+    help="Largest distance in seconds from a time to the nearest image.",
 )
-@click.option("--image-topic", metavar="NAME", help="The bag's image topic, where it has several.")
+@click.option("--image-topic", metavar="NAME", help="Image topic, if the bag has several.")
 def label(
     bag: Path,
     *,
@@ -55,9 +55,9 @@ def label(
     """Write the labels of a rosbag2 from a CSV file.
 
     Its header is time,x1,y1,x2,y2,action or time,x1,y1,x2,y2,action,label; each line is one box.
-    Time is in seconds. The box is given by its first and last column and row in pixels of the
-    image, the first pixel being 0; four empty fields say that the action is not in the image.
-    Label is the class for per-class means, the action's text where there is none.
+    Time is in seconds. x1, y1 and x2, y2 are the box's first and last column and row in image
+    pixels, counted from 0; four empty fields mean that the action is not in the image. Label is
+    the class for per-class means, by default the action's text.
     """
     from videogem_ros.evaluation.bags import read_bag
     from videogem_ros.evaluation.labels import Sidecar, beside, labels_from_csv, write_sidecar

@@ -24,7 +24,7 @@ BAG = "bag"
 SETS = {
     **DATASETS,
     TABLETOP: "The package's own drawn scenes; needs no files.",
-    BAG: "Labelled recordings of one's own.",
+    BAG: "Your own labelled recordings.",
 }
 """Subcommand to one-line help."""
 
@@ -42,7 +42,7 @@ _FILES = (
         "--annotations",
         metavar="PATH",
         type=_PATH,
-        help="The annotation file, or a folder that has all of them.  [default: in DIR]",
+        help="The annotation file, or a folder with all of them.  [default: in DIR]",
     ),
 )
 
@@ -50,7 +50,7 @@ _LIMIT = click.option(
     "--limit",
     type=click.IntRange(1),
     metavar="N",
-    help="Only the first N samples; of the tabletop benchmark, N of its clips.",
+    help="Only the first N samples; for the tabletop benchmark, N of its clips.",
 )
 
 _BAGS = (
@@ -61,16 +61,14 @@ _BAGS = (
         multiple=True,
         metavar="FILE",
         type=_PATH,
-        help="Labels that videogem-ros label made; one for each bag, in their order.  [default: "
-        "BAG.labels.json where it is there, else the bag's own]",
+        help="Labels written by videogem-ros label; one file for each bag, in the same order.  "
+        "[default: BAG.labels.json if it exists, else the bag's own]",
     ),
-    click.option(
-        "--image-topic", metavar="NAME", help="The bags' image topic, where they have several."
-    ),
+    click.option("--image-topic", metavar="NAME", help="Image topic, if the bags have several."),
     click.option(
         "--label-topic",
         metavar="NAME",
-        help="The bags' own labels, vision_msgs/Detection2DArray, where they have several.",
+        help="vision_msgs/Detection2DArray topic of the labels, if the bags have several.",
     ),
 )
 

@@ -17,7 +17,7 @@ from videogem_ros.errors import InvalidValueError
     "--config",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="ROS 2 parameter file, as config/ground.yaml.",
+    help="ROS 2 parameter file, such as config/ground.yaml.",
 )
 @click.option(
     "-p",
@@ -25,7 +25,7 @@ from videogem_ros.errors import InvalidValueError
     "params",
     multiple=True,
     metavar="NAME:=VALUE",
-    help="A parameter, over the file's; several times for several.",
+    help="Set a parameter, overriding the file's; repeatable.",
 )
 @click.option("--backbone", help="The parameter of this name.")
 @click.option("--weights", help="The parameter of this name.")
@@ -49,11 +49,11 @@ def node(
     log_level: str,
     **graph: Any,
 ) -> None:
-    """Subscribe to images and commands and publish where the actions are, over DDS.
+    """Subscribe to images and commands over DDS, and publish where the actions are.
 
-    For ROS 2 machines it is a node like any other: same topics, types and QoS as the ROS package's
-    node when that is active. Services do not go between DDS vendors, so it has neither ~/ground
-    nor parameter services. Ctrl-C ends it, with exit code 0 once it listens.
+    ROS 2 machines see a node like any other, with the topics, types and QoS of the ROS package's
+    active node. Services do not work across DDS vendors, so it has neither ~/ground nor parameter
+    services. Ctrl-C ends it, with exit code 0 once it listens.
     """
     require_cyclone()
     from videogem_ros.adapters.dds.node import DdsNode

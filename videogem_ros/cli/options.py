@@ -77,22 +77,22 @@ _OPTIONS = (
         metavar="FILE",
         is_eager=True,
         callback=_take_config,
-        help="ROS 2 parameter file, as config/ground.yaml or what tune writes: model, weights of "
-        "layers and fusion, prompts, presence, and where commands are given, windows and how "
-        "texts are read. Options go first.",
+        help="ROS 2 parameter file, such as config/ground.yaml or one written by tune: model, "
+        "layer and fusion weights, prompts, presence and, for replay and ground, windows and "
+        "text parsing. Options take precedence.",
     ),
     click.option(
         "--backbone",
-        help="openclip:MODEL (a name of open_clip or a .json configuration), viclip:B-16, "
+        help="openclip:MODEL (an open_clip model name or .json configuration), viclip:B-16, "
         "viclip:L-14, or openclip:tabletop or viclip:tabletop, which are part of the package and "
-        f"know its drawn scenes only.  [default: {SHIPPED}; {USUAL} where weights are named]",
+        f"know only its drawn scenes.  [default: {SHIPPED}; {USUAL} if weights are given]",
     ),
     click.option(
         "--weights",
         help="Published tag, weight file, or random:SEED for an untrained model.  [default: the "
         "backbone's usual ones]",
     ),
-    click.option("--device", help="cpu, cuda, cuda:1, ...  [default: cuda where there is one]"),
+    click.option("--device", help="cpu, cuda, cuda:1, ...  [default: cuda if available]"),
     click.option(
         "--dtype", default="float32", show_default=True, help="float32, bfloat16 or float16."
     ),
@@ -101,8 +101,8 @@ _OPTIONS = (
         type=click.Choice(CUDA_GRAPHS),
         default=CUDA_GRAPHS[0],
         show_default=True,
-        help="Whether passes over the vision tower are recorded and replayed on a GPU; no result "
-        "changes.",
+        help="Whether to record passes of the vision tower as CUDA graphs and replay them; no "
+        "result changes.",
     ),
     click.option(
         "--weighting",
@@ -123,15 +123,15 @@ _OPTIONS = (
         type=click.Choice(RESIZES),
         default=_GROUNDING.resize,
         show_default=True,
-        help="How a frame is brought to the network's input size.",
+        help="How to resize a frame to the network's input size.",
     ),
     click.option(
         "--self-self-scope",
         type=click.Choice(SCOPES),
         default=_GROUNDING.self_self_scope,
         show_default=True,
-        help="What a video backbone's patch meets in the self-self path: the whole window, or, "
-        "as an approximation in 0.6 to 0.7 of the time, its own frame.",
+        help="What a video backbone's patch attends to in the self-self path: the whole window "
+        "or, an approximation in 0.6 to 0.7 of the time, its own frame.",
     ),
     click.option(
         "--image-hw",
@@ -145,14 +145,14 @@ _OPTIONS = (
         type=click.Choice(VERB_FORMS),
         default=_GROUNDING.prompts.verb_form,
         show_default=True,
-        help="Verb in the prompts: as it was said, or inflected (pouring).",
+        help="Verb in the prompts: base form, or inflected (pouring).",
     ),
     click.option(
         "--threshold",
         type=FiniteRange(0, 1),
         default=_GROUNDING.presence.threshold,
         show_default=True,
-        help="Score from which on an action counts as there.",
+        help="Lowest score at which an action counts as present.",
     ),
     click.option(
         "--frame-interval-s",
@@ -166,7 +166,7 @@ _OPTIONS = (
         type=click.Choice(("fill", "wait")),
         default=_WINDOW.start,
         show_default=True,
-        help="Before a window is full, fill it with its oldest frame or wait.",
+        help="Until a window is full: fill it with its oldest frame, or wait.",
     ),
 )
 

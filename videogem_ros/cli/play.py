@@ -40,7 +40,7 @@ _HEADER = "std_msgs/msg/Header"
     type=FiniteRange(0.001, 1000),
     default=1.0,
     show_default=True,
-    help="Speed, 1 for that of the recording.",
+    help="Speed relative to the recording's.",
 )
 @click.option("--loop", is_flag=True, help="Start over at the end.")
 @click.option(
@@ -49,7 +49,7 @@ _HEADER = "std_msgs/msg/Header"
     default=1.0,
     show_default=True,
     metavar="S",
-    help="Seconds in which subscribers can find the topics.",
+    help="Seconds to wait first, so that subscribers can find the topics.",
 )
 @click.option(
     "--wait-for",
@@ -59,13 +59,13 @@ _HEADER = "std_msgs/msg/Header"
     help="Start only when this topic of the recording has a subscriber.",
 )
 @click.option(
-    "--topics", multiple=True, metavar="TOPIC", help="Only this topic; several times for several."
+    "--topics", multiple=True, metavar="TOPIC", help="Publish only this topic; repeatable."
 )
 @click.option(
     "--clock", is_flag=True, help="Publish the recording's time on /clock, for use_sim_time."
 )
 @click.option(
-    "--restamp", is_flag=True, help="Move header stamps to the present, as of a live camera."
+    "--restamp", is_flag=True, help="Move header stamps to the present, as from a live camera."
 )
 @graph_options
 def play(
@@ -82,8 +82,8 @@ def play(
 ) -> None:
     """Publish all topics of a rosbag2 in real time, with the QoS they were recorded with.
 
-    Messages keep their header stamps, but for --restamp, which moves all that are set: of a
-    message and of its parts, such as the transforms on /tf. Ctrl-C ends it.
+    Messages keep their header stamps unless --restamp is given. It moves all stamps that are set,
+    of a message and of its parts, such as the transforms on /tf. Ctrl-C ends it.
     """
     require_cyclone()
     from videogem_ros.adapters.bag.rosbag import is_rosbag

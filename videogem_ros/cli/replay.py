@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     "actions",
     multiple=True,
     metavar="TEXT",
-    help="What to look for; several times for several actions at once.  [default: the texts of "
-    "the recording's action topic, as they come]",
+    help="What to look for; repeat for several actions at once.  [default: the commands on the "
+    "recording's action topic, as they occur]",
 )
 @click.option(
     "--out",
@@ -46,8 +46,8 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Folder for the results.",
 )
-@click.option("--force", is_flag=True, help="Replace results that are in DIR already.")
-@click.option("--image-topic", metavar="NAME", help="A bag's image topic, where it has several.")
+@click.option("--force", is_flag=True, help="Replace existing results in DIR.")
+@click.option("--image-topic", metavar="NAME", help="Image topic, if the bag has several.")
 @click.option("--action-topic", metavar="NAME", help="A bag's std_msgs/String topic of actions.")
 @click.option(
     "--every", type=click.IntRange(1), default=1, metavar="N", help="Ground every Nth frame only."
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     "--max-rate-hz",
     type=FiniteRange(0, min_open=True),
     metavar="HZ",
-    help="Ground at most so many frames per second of the recording.",
+    help="Ground at most this many frames per second of recording time.",
 )
 @grounding_options
 def replay(
@@ -74,8 +74,8 @@ def replay(
     """Ground actions in every frame of a recording.
 
     INPUT is a rosbag2 (folder, .mcap or .db3), a video file or a folder of images. DIR gets
-    groundings.mcap (for Foxglove; with its metadata.yaml DIR is a bag for "ros2 bag"),
-    overlay.mp4, groundings.jsonl and contact_sheet.png. Ctrl-C ends early with what there is.
+    groundings.mcap (for Foxglove; its metadata.yaml makes DIR a bag for "ros2 bag"),
+    overlay.mp4, groundings.jsonl and contact_sheet.png. Ctrl-C ends early and keeps the results.
     """
     from videogem_ros.adapters.bag import open_source
     from videogem_ros.adapters.bag.results import RESULTS, ResultWriter, check_folder

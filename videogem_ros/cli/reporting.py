@@ -45,9 +45,9 @@ _OPTIONS = (
         multiple=True,
         metavar="NAME=FILE",
         callback=_named_files,
-        help="Another system beside ours: a CSV file with the columns video, time (of the "
-        "annotated frame in its video, seconds; of a bag's image, its header stamp), x, y, and "
-        "perhaps action and score.",
+        help="Another system to compare with: a CSV file with the columns video, time (seconds "
+        "of the annotated frame in its video, or a bag image's header stamp), x, y and optionally "
+        "action and score; repeatable.",
     ),
     click.option(
         "--ablate", is_flag=True, help="Compare every layer weighting with every prompt."
@@ -56,13 +56,13 @@ _OPTIONS = (
         "--out",
         metavar="DIR",
         type=_PATH,
-        help="Write report.html and results.json there.  [default: the table alone]",
+        help="Write report.html and results.json to DIR.  [default: only the table]",
     ),
     click.option(
         "--cache",
         metavar="DIR",
         type=_PATH,
-        help="Keep the samples' results there and take those that are there already, so that an "
+        help="Keep the samples' results in DIR and reuse those already in it, so that an "
         "interrupted evaluation continues.  [default: cache in --out]",
     ),
     click.option(

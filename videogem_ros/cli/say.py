@@ -25,13 +25,13 @@ LINGER_S = 0.3
     default=5.0,
     show_default=True,
     metavar="S",
-    help="Longest wait for somebody who listens.",
+    help="Longest wait for a subscriber.",
 )
 @graph_options
 def say(texts: tuple[str, ...], *, topic: str, timeout: float, **graph: Any) -> None:
     """Publish actions to look for, together as one command; "" stops the node.
 
-    As "ros2 topic pub --once /action std_msgs/msg/String ..." where there is no ROS.
+    Works like "ros2 topic pub --once /action std_msgs/msg/String ...", without ROS.
     """
     require_cyclone()
     from videogem_ros.adapters.dds.qos import DEFAULT

@@ -28,20 +28,20 @@ if TYPE_CHECKING:
     "--clips",
     type=click.IntRange(1),
     metavar="N",
-    help="How many, one after another.  [default: 10, or all of the benchmark]",
+    help="Number of clips, one after another.  [default: 10, or all of the benchmark]",
 )
 @click.option(
     "--seed",
     type=click.IntRange(0),
     default=0,
     show_default=True,
-    help="Decides what they show: the same clips every time.",
+    help="Decides what the clips show; the same seed gives the same clips.",
 )
 @click.option(
     "--frames",
     type=click.IntRange(8, 32),
     metavar="N",
-    help="Frames of a clip, at 10 Hz.  [default: 8 to 32, drawn]",
+    help="Frames of a clip, at 10 Hz.  [default: 8 to 32, at random]",
 )
 @click.option(
     "--hw",
@@ -57,9 +57,11 @@ if TYPE_CHECKING:
     type=FiniteRange(0, 1),
     default=0.0,
     show_default=True,
-    help="Share of clips in which nothing is done.",
+    help="Share of clips without any action.",
 )
-@click.option("--benchmark", is_flag=True, help="Clips of the fixed benchmark, spread over it.")
+@click.option(
+    "--benchmark", is_flag=True, help="Use clips of the fixed benchmark, spread evenly over it."
+)
 @click.pass_context
 def tabletop(
     context: click.Context,
@@ -74,8 +76,8 @@ def tabletop(
 ) -> None:
     """Write a rosbag2 of hands and grippers that act on objects on a table.
 
-    Images, depth, camera_info, commands and, per image, the box of each action: to try everything
-    on, and to evaluate on. docs/tabletop.md says what is drawn.
+    It has images, depth, camera_info, commands and, per image, the box of each action.
+    docs/tabletop.md describes what is drawn.
     """
     from videogem_ros.adapters.bag.tabletop import write_clips
     from videogem_ros.tabletop import SceneConfig, benchmark_clip, benchmark_numbers

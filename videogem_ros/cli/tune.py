@@ -47,13 +47,13 @@ TUNED = (
 def tune() -> None:
     """Fit layer weights, K, D, dynamics and fusion to labelled frames.
 
-    Samples pass the encoder once for each K; settings are then judged without it. Accuracy is
-    told for videos that a search did not see, beside that of the setting which the options or
-    --config say, from which the search starts. Where it is not better there, --out gets the
-    setting that was there before.
+    Each sample is encoded once per K; settings are then scored without the encoder. The search
+    starts from the setting given by the options or --config. Both that setting and the one found
+    are scored on videos that the search did not see. If the one found is not better there, the
+    given one is written to --out.
 
-    Exit codes: 0 where all samples were used, 3 where some lack their frames or cannot be used, 1
-    where nothing was written.
+    Exit codes: 0 if all samples were used, 3 if some lack their frames or cannot be used, 1 if
+    nothing was written.
     """
 
 
@@ -63,7 +63,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         required=True,
         metavar="FILE",
         type=click.Path(path_type=Path),
-        help="The parameter file, for the node and for --config; replaced if it is there.",
+        help="The parameter file, for the node and for --config; replaced if it exists.",
     ),
     click.option(
         "--depth",
@@ -71,8 +71,8 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         multiple=True,
         type=click.IntRange(1),
         metavar="K",
-        help="A K to try beside that of the setting to compare with; several times for several. "
-        "Each costs an encoder pass a sample.  [default: two less, and two more]",
+        help="A K to try besides that of the given setting; repeatable. Each costs one encoder "
+        "pass per sample.  [default: two less and two more]",
     ),
     click.option(
         "--settings",
@@ -80,7 +80,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         default=300,
         show_default=True,
         metavar="N",
-        help="Settings to judge in each search.",
+        help="Settings to score in each search.",
     ),
     click.option(
         "--folds",
@@ -88,18 +88,18 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         default=5,
         show_default=True,
         metavar="N",
-        help="Parts that the videos are dealt into, each held out of one search in its turn.",
+        help="Parts that the videos are split into, each held out of one search in turn.",
     ),
     click.option(
         "--hold-out",
         is_flag=True,
-        help="Hold out one of the parts only: one search, and what it finds is what is measured.",
+        help="Hold out only one of the parts: run a single search and measure what it finds.",
     ),
     click.option(
         "--stretch-s",
         type=FiniteRange(0, LONGEST_S, min_open=True),
         metavar="S",
-        help="Count so many seconds of a recording as a video of their own, where there are few.",
+        help="Count every S seconds of a recording as a separate video, if there are few.",
     ),
     click.option(
         "--seed",
@@ -107,18 +107,18 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         default=0,
         show_default=True,
         metavar="N",
-        help="Decides who is held out and what is tried.",
+        help="Decides which videos are held out and which settings are tried.",
     ),
     click.option(
         "--cache",
         metavar="DIR",
         type=click.Path(path_type=Path),
-        help="Keep what the encoder gives there, for the next time and to need less memory.",
+        help="Keep encoder results in DIR, to reuse them and to need less memory.",
     ),
     click.option(
         "--unproven",
         is_flag=True,
-        help="Write what was found also where held-out videos do not show that it is better.",
+        help="Write the setting found even if held-out videos do not show that it is better.",
     ),
     grounding_options,
 )
