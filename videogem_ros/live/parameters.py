@@ -147,12 +147,12 @@ _CONVERTERS = {
     "string_array": _tuple_of(_text),
 }
 _KIND_WORDS = {
-    "string": "a text",
+    "string": "a string",
     "bool": "true or false",
     "integer": "a whole number",
     "double": "a number",
     "double_array": "numbers",
-    "string_array": "texts",
+    "string_array": "strings",
 }
 
 _GROUNDING, _PROMPTS, _PRESENCE = GroundingConfig(), PromptConfig(), PresenceConfig()
@@ -162,9 +162,9 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         "backbone",
         "",
-        "openclip:MODEL (a name of open_clip or the path of a model configuration), viclip:B-16, "
-        "viclip:L-14, or openclip:tabletop or viclip:tabletop, which are part of the package; "
-        f"empty for {SHIPPED}, or {USUAL} where weights are named",
+        "openclip:MODEL (an open_clip model name or the path of a model configuration), "
+        "viclip:B-16, viclip:L-14, or openclip:tabletop or viclip:tabletop, which are part of the "
+        f"package; empty for {SHIPPED}, or {USUAL} if weights are given",
     ),
     Parameter(
         "weights",
@@ -172,22 +172,25 @@ PARAMETERS: tuple[Parameter, ...] = (
         "published tag, weight file, or random:SEED for an untrained model; empty for the "
         "backbone's usual ones",
     ),
-    Parameter("device", "", "cpu, cuda, cuda:1, ...; empty for cuda where there is one"),
+    Parameter("device", "", "cpu, cuda, cuda:1, ...; empty for cuda if available"),
     Parameter(
         "dtype",
         "float32",
-        "precision of the vision tower; slow where processor or GPU do not multiply it themselves",
+        "precision of the vision tower; slow if processor or GPU do not multiply it natively",
         choices=("float32", "bfloat16", "float16"),
     ),
     Parameter(
         "cuda_graphs",
         CUDA_GRAPHS[0],
-        "whether passes over the vision tower are recorded and replayed on a GPU; no result "
+        "whether to record passes of the vision tower as CUDA graphs and replay them; no result "
         "changes",
         choices=CUDA_GRAPHS,
     ),
     Parameter(
-        "resize", _GROUNDING.resize, "how an image gets the network's input size", choices=RESIZES
+        "resize",
+        _GROUNDING.resize,
+        "how to resize an image to the network's input size",
+        choices=RESIZES,
     ),
     Parameter(
         "input_height",
@@ -204,13 +207,16 @@ PARAMETERS: tuple[Parameter, ...] = (
         unit="px",
     ),
     Parameter(
-        "self_self_depth", _GROUNDING.depth, "last blocks with a self-self path, K", minimum=1
+        "self_self_depth",
+        _GROUNDING.depth,
+        "K, the number of last blocks with a self-self path",
+        minimum=1,
     ),
     Parameter(
         "self_self_scope",
         _GROUNDING.self_self_scope,
-        "whether a video backbone's patch meets the whole window's patches in the self-self path, "
-        "or, as an approximation in 0.6 to 0.7 of the time, its own frame's",
+        "what a video backbone's patch attends to in the self-self path: the whole window or, an "
+        "approximation in 0.6 to 0.7 of the time, its own frame",
         choices=SCOPES,
     ),
     Parameter(
@@ -229,7 +235,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         "dynamic_depth",
         _GROUNDING.dynamic_depth,
-        "last terms that get dynamic weights, at most K",
+        "number of last terms with dynamic weights, at most K",
         minimum=1,
         live=True,
     ),
@@ -250,28 +256,33 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         "fusion_weights",
         _GROUNDING.fusion_weights,
-        "weights of the verb, object and action prompt, with a sum of 1",
+        "weights of the verb, object and action prompts; they sum to 1",
         minimum=0.0,
         live=True,
     ),
-    Parameter("prompts.verb", _PROMPTS.verb, "verb prompt, holds {verb}", live=True),
-    Parameter("prompts.object", _PROMPTS.object, "object prompt, holds {object}", live=True),
-    Parameter("prompts.action", _PROMPTS.action, "action prompt, holds {action}", live=True),
-    Parameter("prompts.no_verb", _PROMPTS.no_verb, "verb prompt without a verb", live=True),
+    Parameter("prompts.verb", _PROMPTS.verb, "verb prompt; contains {verb}", live=True),
+    Parameter("prompts.object", _PROMPTS.object, "object prompt; contains {object}", live=True),
+    Parameter("prompts.action", _PROMPTS.action, "action prompt; contains {action}", live=True),
     Parameter(
-        "prompts.no_object", _PROMPTS.no_object, "object prompt without an object", live=True
+        "prompts.no_verb", _PROMPTS.no_verb, "verb prompt of an action without verb", live=True
+    ),
+    Parameter(
+        "prompts.no_object",
+        _PROMPTS.no_object,
+        "object prompt of an action without object",
+        live=True,
     ),
     Parameter(
         "prompts.verb_form",
         _PROMPTS.verb_form,
-        "verb in the prompts: as it was said, or inflected (pouring)",
+        "verb in the prompts: base form, or inflected (pouring)",
         choices=VERB_FORMS,
         live=True,
     ),
     Parameter(
         "presence.threshold",
         _PRESENCE.threshold,
-        "score from which on an action counts as present",
+        "lowest score at which an action counts as present",
         minimum=0.0,
         maximum=1.0,
         live=True,
@@ -283,13 +294,13 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         "presence.neutral",
         _PRESENCE.neutral,
-        "texts of an image in which nothing in particular is done",
+        "texts for an image without any particular action",
         live=True,
     ),
     Parameter(
         "spacy_model",
         "",
-        "installed spaCy pipeline that helps to read commands; empty for the built-in parser",
+        "installed spaCy pipeline that helps to parse commands; empty for the built-in parser",
     ),
     Parameter(
         "window.frames",
@@ -307,26 +318,26 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         "window.start",
         _WINDOW.start,
-        "before a window is full, fill it with its oldest image or wait",
+        "until a window is full: fill it with its oldest image, or wait",
         choices=("fill", "wait"),
     ),
     Parameter(
         "window.tolerance_intervals",
         _WINDOW.tolerance_intervals,
-        "how far an image may be from its place where a nearer one came, in intervals",
+        "how far an image may be from its slot although a nearer one arrived, in intervals",
         minimum=0.0,
         maximum=0.5,
     ),
     Parameter(
         "window.max_gap_intervals",
         _WINDOW.max_gap_intervals,
-        "longest hole between two images, in intervals; a longer one starts the window anew",
+        "longest gap between two images, in intervals; a longer one restarts the window",
         minimum=1.0,
     ),
     Parameter(
         "window.time_jump_s",
         _WINDOW.time_jump_s,
-        "stamps that go back by more than this start the window anew (bag loops)",
+        "stamps that jump back by more than this restart the window (bag loops)",
         minimum=0.0,
         unit="s",
     ),
@@ -374,22 +385,22 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         "commands",
         "replace",
-        "whether a command replaces what stands or is added to it (beyond max_actions the oldest "
-        "go); an empty one always stops",
+        "whether a command replaces the current actions or adds to them (beyond max_actions the "
+        "oldest are dropped); an empty one always stops them",
         choices=("replace", "add"),
         live=True,
     ),
     Parameter(
         "max_actions",
         4,
-        "most actions that may stand at once; each has its own topics",
+        "most actions at a time; each has its own topics",
         minimum=1,
         maximum=64,
     ),
     Parameter(
         "request_timeout_s",
         10.0,
-        "longest wait of a request that names no timeout",
+        "timeout of a request that gives none",
         minimum=0.01,
         live=True,
         unit="s",
@@ -397,7 +408,8 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         "image_timeout_s",
         2.0,
-        "images are missing, and no longer answer new commands, when none came for so long",
+        "time without a new image until images are reported missing and no longer answer new "
+        "commands",
         minimum=0.01,
         live=True,
         unit="s",
@@ -405,7 +417,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         "max_stamp_age_s",
         2.0,
-        "older stamps of arriving images are reported as stale",
+        "arriving images with older stamps than this are reported as stale",
         minimum=0.0,
         live=True,
         unit="s",
@@ -413,7 +425,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         "max_stamp_ahead_s",
         0.1,
-        "stamps further ahead of the node's clock are reported",
+        "images with stamps further ahead of the node's clock than this are reported",
         minimum=0.0,
         live=True,
         unit="s",
@@ -429,7 +441,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         "overlay.opacity",
         HEAT_OPACITY,
-        "opacity of the hottest places of an overlay",
+        "opacity of the hottest parts of an overlay",
         minimum=0.0,
         maximum=1.0,
         live=True,
@@ -445,20 +457,20 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         "depth.use",
         "auto",
-        "where positions in space are wanted: auto from the first depth image on",
+        "whether to compute positions in space; auto: from the first depth image on",
         choices=("auto", "always", "never"),
     ),
     Parameter(
         "depth.rectified",
         False,
-        "whether image and depth are rectified (image_rect), so that positions are by "
-        "camera_info's P; false for image_raw, by K and the lens's D",
+        "whether image and depth are rectified (image_rect), so that positions use camera_info's "
+        "P; false for image_raw: they use K and the distortion D",
         live=True,
     ),
     Parameter(
         "depth.tolerance_s",
         0.05,
-        "most time between the stamps of image and depth",
+        "largest difference between the stamps of image and depth",
         minimum=0.0,
         live=True,
         unit="s",
@@ -475,7 +487,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         "depth.window_px",
         11,
-        "side of the square around the point whose median depth counts, in depth pixels",
+        "side of the square around the point whose median depth is used, in depth pixels",
         minimum=1,
         maximum=501,
         live=True,
@@ -587,7 +599,7 @@ class Parameters:
             if parameter is None:
                 near = difflib.get_close_matches(name, _BY_NAME, n=1)
                 hint = f" (such as {near[0]})" if near else ""
-                raise InvalidValueError(name, f"a parameter of the node{hint}", "another name")
+                raise InvalidValueError(name, f"a parameter of the node{hint}", "an unknown name")
             values[name] = parameter.check(value)
             if running and not parameter.live and values[name] != self.values[name]:
                 raise InvalidValueError(
@@ -615,7 +627,7 @@ class Parameters:
             WindowConfig(**self._window_fields)
         if bool(self["input_height"]) != bool(self["input_width"]):
             raise InvalidValueError(
-                "input_width", "both sides of the network's input or none", self["input_width"]
+                "input_width", "both sides of the network's input or neither", self["input_width"]
             )
 
     def grounding_config(self) -> GroundingConfig:
