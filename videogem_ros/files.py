@@ -47,4 +47,4 @@ def check_apart(option: str, outputs: Iterable[Path], inputs: Iterable[Path]) ->
     read = {path.resolve() for path in inputs}
     for path in outputs:
         if path.resolve() in read:
-            raise InvalidValueError(option, "another file than is read", str(path))
+            raise InvalidValueError(option, "a file other than the input", str(path))

@@ -106,7 +106,7 @@ def test_the_table_shows_what_could_be_measured_and_says_what_could_not(
     assert lines[5].startswith("1e+06 frames a second: none of these; the nearest is openclip:")
     failures = [line for line in result.stderr.splitlines() if line.startswith("Error")]
     assert failures == [
-        "Error: openclip:none float32: backbone: expected a model name of open_clip, such as "
+        "Error: openclip:none float32: backbone: expected an open_clip model name, such as "
         "ViT-B-16, or a .json file, got none"
     ]
 

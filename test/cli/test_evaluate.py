@@ -183,7 +183,7 @@ def test_an_interruption_tells_what_is_kept_and_the_same_command_continues(
         patched.setattr(AnnotatedDataset, "window", interrupted)
         result = on(root, *options)
     assert result.exit_code == 130
-    assert "interrupted; what was done is kept in" in result.stderr
+    assert "interrupted; the results so far are kept in" in result.stderr
     assert str(tmp_path / "out" / "cache") in result.stderr
     assert not (tmp_path / "out" / "results.json").exists()
     assert on(root, *options).exit_code == 0
@@ -228,7 +228,9 @@ def test_what_is_missing_or_broken_is_counted_and_the_exit_code_tells(
     assert "2.png" in reasons
     assert "two/1/1: box: expected one that lies in the image of 96 x 64" in reasons
     missing, skipped = sum(run.missing.values()), sum(run.skipped.values())
-    last = f"not all was evaluated: {missing} without frames, {skipped} that cannot be used"
+    last = (
+        f"not all samples were evaluated: {missing} without frames, {skipped} that cannot be used"
+    )
     assert lines(result.stderr)[-1] == last
     assert "Traceback" not in result.output
 
@@ -294,7 +296,7 @@ def test_an_error_is_told_before_any_work(
     [
         ("other", "video,time,x\none,0,5\n", "other.csv, header: expected video, time, x, y"),
         ("other", "video,time,x,y\none,0,5,6\none,1,5,?\n", "other.csv line 3, y: expected a"),
-        ("other", "video,time,x,y\nthree,0,5,6\n", "samples, such as one at 0.0 s, got none, but"),
+        ("other", "video,time,x,y\nthree,0,5,6\n", "samples, such as one at 0.0 s, got only"),
         ("centre", "video,time,x,y\none,0,5,6\n", "a name that no other method has, got centre"),
         ("static/verb", "video,time,x,y\none,0,5,6\n", "a name that no other method has"),
     ],

@@ -41,7 +41,7 @@ def test_the_table_tells_where_the_action_is_in_the_newest_image(
         Window((newest,)), parse_actions("pour the milk")
     )
     title, row = result.stdout.splitlines()
-    assert " ".join(title.split()) == "action verb object x, y in px score there prompts"
+    assert " ".join(title.split()) == "action verb object x, y in px score present prompts"
     shares = (f"{share:.2f}" for share in expected.prompt_probabilities)
     numbers = f"{expected.point.x:.1f}, {expected.point.y:.1f} {expected.score:.2f}"
     there = "yes" if expected.present else "no"
@@ -104,12 +104,12 @@ def test_every_action_has_a_row(images: list[Path], untrained: list[str], tmp_pa
     [
         (["{tmp}/none.png"], "none.png: No such file or directory"),
         (["{tmp}/none.mp4"], "no such file or folder"),
-        (["{tmp}/bad.png"], "expected a whole JPEG, PNG"),
+        (["{tmp}/bad.png"], "expected a complete JPEG, PNG"),
         (["{tmp}/0.png", "{tmp}/small.png"], "images: expected images of one size"),
         (["{tmp}/0.png", "--out", "{tmp}/o.gif"], "--out: expected a name that ends in .png"),
         (["{tmp}/0.png", "--out", "{tmp}/no/o.png"], "cannot write"),
         (["{tmp}/0.png", "--action", "?!"], "action: expected a text with words"),
-        (["{tmp}/0.png", "--out", "{tmp}/0.png"], "--out: expected another file than is read"),
+        (["{tmp}/0.png", "--out", "{tmp}/0.png"], "--out: expected a file other than the input"),
     ],
 )
 def test_an_error_is_one_line_and_leaves_nothing(
@@ -139,4 +139,4 @@ def test_a_dtype_that_the_processor_imitates_is_warned_of(
     out = ("--out", tmp_path / "overlay.png")
     result = invoke(*images, *untrained, *POUR, *out, "--dtype", "bfloat16")
     assert result.exit_code == 0, result.output
-    assert ("warning: bfloat16 is not what this cpu multiplies" in result.stderr) is not multiplied
+    assert ("warning: this cpu does not multiply bfloat16" in result.stderr) is not multiplied

@@ -29,7 +29,7 @@ def test_a_table_becomes_labels_that_the_bag_is_evaluated_with(bag: Path, tmp_pa
     result = invoke(bag, "--csv", table)
     assert result.exit_code == 0, result.output
     sidecar = tmp_path / "drive.labels.json"
-    said = "2 labels in 2 of 10 images; 1 of them say that the action is not there"
+    said = "2 labels in 2 of 10 images; 1 of them mark the action as absent"
     assert result.stdout == f"{sidecar}: {said}\n"
     samples = BagDataset([read_labelled_bag(bag)]).samples
     assert [(sample.time_ns, sample.label, sample.boxes) for sample in samples] == [
@@ -53,7 +53,11 @@ def test_times_may_be_stamps_and_the_file_another(bag: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("bag_name", "table_name", "message"),
     [
-        ("drive", "bad.csv", "bad.csv line 3, x2: expected a place within the image of 32 x 24"),
+        (
+            "drive",
+            "bad.csv",
+            "bad.csv line 3, x2: expected a position within the image of 32 x 24",
+        ),
         ("drive", "none.csv", "none.csv: No such file"),
         ("none", "bad.csv", "none: no such file or folder"),
         ("bad.csv", "bad.csv", "bad.csv"),
@@ -81,5 +85,5 @@ def test_a_table_is_not_written_over(bag: Path, tmp_path: Path) -> None:
     table.write_text(HEADER + "0,1,2,3,4,lift,lift\n")
     result = invoke(bag, "--csv", table, "--out", table)
     assert result.exit_code == 1
-    assert "--out: expected another file than is read" in result.stderr
+    assert "--out: expected a file other than the input" in result.stderr
     assert table.read_text().startswith(HEADER)

@@ -192,7 +192,7 @@ def test_options_reach_the_grounder(
         (["{sample}", "--dtype", "int8"], "dtype: expected one of"),
         (["{sample}", "--device", "abacus"], "device: expected an available torch device"),
         (["{sample}", "--image-hw", "60", "64"], "image_hw: expected multiples of the patch"),
-        (["{tmp}/images"], "no action topic in it; say --action TEXT"),
+        (["{tmp}/images"], "no action topic in it; give --action TEXT"),
     ],
 )
 def test_an_error_is_one_line_and_leaves_nothing(
@@ -266,7 +266,7 @@ def test_results_do_not_replace_what_is_read(
     before = (tmp_path / "groundings.mcap").read_bytes()
     again = invoke(tmp_path / read, "--out", tmp_path, *untrained, *few, "--force")
     assert again.exit_code == 1
-    assert "--out: expected another file than is read" in again.stderr
+    assert "--out: expected a file other than the input" in again.stderr
     assert (tmp_path / "groundings.mcap").read_bytes() == before
 
 

@@ -130,7 +130,7 @@ def test_where_every_draw_is_the_same_there_is_no_interval(
     result = invoke("bag", bag, "--out", out, *SEARCH, *untrained)
     assert result.exit_code == 0, result.output
     text = " ".join(result.stdout.split())
-    assert "together 2 4 100.0 100.0 +0.0" in text
+    assert "all 2 4 100.0 100.0 +0.0" in text
     assert "100.0 % tuned and 100.0 % before, a difference of +0.0 points" in text
     assert " to " not in text.split("held out")[1].split("Searched")[0]
 
@@ -201,12 +201,15 @@ def test_trying_to_write_changes_no_file(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["bag", "{drive}", "--out", "{tmp}"], "--out: expected a file in a folder that is there"),
-        (["bag", "{drive}", "--out", "{tmp}/no/c.yaml"], "--out: expected a file in a folder"),
+        (["bag", "{drive}", "--out", "{tmp}"], "--out: expected a file in an existing folder"),
+        (
+            ["bag", "{drive}", "--out", "{tmp}/no/c.yaml"],
+            "--out: expected a file in an existing folder",
+        ),
         (["bag", "{tmp}/none", "--out", "{tmp}/c.yaml"], "no such file or folder"),
         (
             ["bag", "{drive}", "--out", "{tmp}/c.yaml"],
-            "folds: expected at most as many as there are videos, 1",
+            "folds: expected at most the number of videos, 1",
         ),
         (["bag", "{drive}", "--out", "{tmp}/c.yaml", "--depth", "9"], "the backbone's 8 blocks"),
         (["daly", "--root", "{tmp}/none", "--out", "{tmp}/c.yaml"], "none"),

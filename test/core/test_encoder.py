@@ -380,7 +380,7 @@ def test_pixels_of_another_shape_are_refused(
 
 @pytest.mark.parametrize("frames", [(), (8,), (-1,), (0, 9)], ids=str)
 def test_frames_outside_the_window_are_refused(tiny: Backbone, frames: tuple[int, ...]) -> None:
-    with pytest.raises(InvalidValueError, match="places in a window of 8 frames"):
+    with pytest.raises(InvalidValueError, match="indices in a window of 8 frames"):
         Encoder(tiny.tower)(torch.zeros(8, 3, 64, 64), frames)
 
 

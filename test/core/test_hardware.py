@@ -46,7 +46,7 @@ def test_flags_tell_what_is_multiplied(
 
 def test_only_what_is_known_to_be_slow_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hardware, "processor_fields", lambda: CORTEX_A78AE)
-    said = "bfloat16 is not what this cpu multiplies itself; float32 is faster here"
+    said = "this cpu does not multiply bfloat16 natively; float32 is faster here"
     assert slowness(CPU, torch.bfloat16) == said
     assert slowness(CPU, torch.float16) == ""
     assert slowness(CPU, torch.float32) == ""

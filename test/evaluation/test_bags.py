@@ -188,7 +188,7 @@ def test_labels_that_cannot_be_used_are_counted(tmp_path: Path) -> None:
     assert bag.skipped == Counter(
         {
             "action: expected a text with words": 1,
-            "box: expected a place within the image of 32 x 24 pixels": 2,
+            "box: expected a position within the image of 32 x 24 pixels": 2,
             "detection.bbox: expected a pixel or more": 1,
         }
     )
@@ -203,7 +203,9 @@ def test_a_box_of_any_integers_is_beyond_the_image(tmp_path: Path) -> None:
     )
     bag = dataset(path)
     assert [sample.boxes for sample in bag.samples] == [((1, 2, 3, 4),)]
-    assert bag.skipped == Counter({"box: expected a place within the image of 32 x 24 pixels": 1})
+    assert bag.skipped == Counter(
+        {"box: expected a position within the image of 32 x 24 pixels": 1}
+    )
 
 
 def test_an_image_that_is_late_or_broken_is_missing(tmp_path: Path) -> None:
@@ -357,14 +359,14 @@ def test_what_is_no_bag_is_refused(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ("[", "not a JSON file"),
-        ("[]", "no videogem_ros labels of version 1"),
-        ({"version": 2}, "no videogem_ros labels of version 1"),
-        ({"labels": None}, "no videogem_ros labels of version 1"),
+        ("[]", "not videogem_ros labels of version 1"),
+        ({"version": 2}, "not videogem_ros labels of version 1"),
+        ({"labels": None}, "not videogem_ros labels of version 1"),
         ({"image_topic": 3}, "image_topic: expected a name or null, got 3"),
         ({"labels": [3]}, "labels[0].stamp_ns: expected nanoseconds, an integer, got nothing"),
         ({"stamp_ns": 1.5}, "labels[0].stamp_ns: expected nanoseconds, an integer, got 1.5"),
         ({"action": " "}, "labels[0].action: expected words"),
-        ({"action": None}, "labels[0].action: expected a text, got None"),
+        ({"action": None}, "labels[0].action: expected a string, got None"),
         ({"box": [1, 2, 3]}, "labels[0].box: expected null or [x1, y1, x2, y2], got [1, 2, 3]"),
         ({"box": [1, 2, 3, "4"]}, "labels[0].box: expected null or [x1, y1, x2, y2]"),
         ({"box": [5, 2, 3, 4]}, "labels[0].box: expected x1 <= x2 and y1 <= y2"),
@@ -372,7 +374,7 @@ def test_what_is_no_bag_is_refused(tmp_path: Path) -> None:
         ({"box": ...}, "labels[0].box: expected null or [x1, y1, x2, y2], got nothing"),
         ({"groups": "a"}, "labels[0].groups: expected a list of names, got 'a'"),
         ({"groups": ["a,b"]}, "labels[0].groups: expected names without commas"),
-        ({"label": 3}, "labels[0].label: expected a text, got 3"),
+        ({"label": 3}, "labels[0].label: expected a string, got 3"),
     ],
 )
 def test_a_bad_sidecar_is_named(tmp_path: Path, content: Any, message: str) -> None:

@@ -76,9 +76,7 @@ def test_a_sample_that_kills_every_worker_costs_its_own_batch_alone(
     grounder = open_bench(tiny_clip_config, dataset, CONFIG).grounder
     run = evaluate(dataset, grounder, CONFIG, work=work)
     assert len(run.records) == 98
-    assert set(run.skipped) == {
-        f"film/{number}: 3 workers died over its batch" for number in (8, 9)
-    }
+    assert set(run.skipped) == {f"film/{number}: 3 workers died on its batch" for number in (8, 9)}
 
 
 @pytest.mark.slow

@@ -107,13 +107,13 @@ def test_other_clocks_are_noticed_and_the_node_or_the_images_arrival_asked(shift
     figures, notes = delays([(images, grounded(*times))])
     assert figures["latency_ms_max"] == 40
     assert notes == (
-        "drive: the images' stamps are not of the recorder's clock: latency and age count from "
+        "drive: the images' stamps are not from the recorder's clock: latency and age count from "
         "the images' arrival",
     )
     figures, notes = delays([(images, grounded(*times, path="elsewhere", latency_ms=30))])
     assert figures["latency_ms_max"] == 30
     assert figures["age_ms_max"] == 130
-    assert "latency and age are by the node's own clock" in notes[0]
+    assert "latency and age use the node's own clock" in notes[0]
     for unknown_ms in (None, -5.0, 1e9):
         found = grounded(*times, path="elsewhere", latency_ms=unknown_ms)
         figures, notes = delays([(images, found)])
@@ -121,7 +121,7 @@ def test_other_clocks_are_noticed_and_the_node_or_the_images_arrival_asked(shift
     figures, notes = delays([(images, grounded(*times, path="elsewhere"))])
     assert not any(name.startswith(("latency", "age")) for name in figures)
     assert notes == (
-        "elsewhere: the images' stamps are not of the recorder's clock: no latency or age",
+        "elsewhere: the images' stamps are not from the recorder's clock: no latency or age",
     )
     assert figures["dropped_frames"] == 0
 
@@ -129,7 +129,7 @@ def test_other_clocks_are_noticed_and_the_node_or_the_images_arrival_asked(shift
 def test_without_times_of_arrival_only_drops_are_known() -> None:
     figures, notes = delays([(recording([0, 100, 200]), grounded((0, None), (200, None)))])
     assert figures == {"images": 3, "dropped_frames": 1}
-    assert notes == ("drive does not tell when groundings arrived: no latency or age",)
+    assert notes == ("drive does not record when groundings arrived: no latency or age",)
 
 
 def test_one_grounding_has_a_latency_but_no_rate() -> None:

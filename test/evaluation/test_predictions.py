@@ -97,16 +97,16 @@ def test_a_line_for_an_action_goes_before_one_for_all(tmp_path: Path) -> None:
     [
         ("video,time,x\na,1,5\n", "other.csv, header: expected video, time, x, y"),
         ("video,time,x,y\n", "other.csv: expected lines below the header"),
-        ("video,time,x,y\n,1,5,5\n", "other.csv line 2, video: expected a text"),
+        ("video,time,x,y\n,1,5,5\n", "other.csv line 2, video: expected text"),
         ("video,time,x,y\na,1,5,5\na,one,5,5\n", "line 3, time: expected a number, got one"),
         ("video,time,x,y\na,1,5,inf\n", "line 2, y: expected a number, got inf"),
         ("video,time,x,y\na,1,5,5\na,1.0,6,6\n", "line 3, time: expected each video, time and"),
         ("video,time,x,y,score\na,1,5,5,2\n", "line 2, score: expected a number from 0 to 1"),
-        ("video,time,x,y\na,1,0.5,0.25\n", "x and y: expected pixels, got numbers from 0 to 1"),
+        ("video,time,x,y\na,1,0.5,0.25\n", "x and y: expected pixels, got only numbers from"),
         (
             "video,time,x,y\na.mp4,1,5,5\n",
-            "other.csv: expected video and time of samples, such as a at 1.0 s, got none, but "
-            "a.mp4 at 1 s",
+            "other.csv: expected video and time of samples, such as a at 1.0 s, got only others, "
+            "such as a.mp4 at 1 s",
         ),
     ],
 )

@@ -101,7 +101,7 @@ def test_a_replay_is_judged_as_the_same_grounding_without_it(
         "labelled action that was not asked for": 3,
     }
     assert run.timing == {"images": 5, "dropped_frames": 2}
-    assert run.notes == ("out does not tell when groundings arrived: no latency or age",)
+    assert run.notes == ("out does not record when groundings arrived: no latency or age",)
 
 
 def test_lines_alone_will_do(noise: Path, replayed: Path, tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_a_node_is_judged_with_its_latency(tmp_path: Path, kind: str) -> None:
     [
         ("", "no groundings in it"),
         ("{", "own.jsonl line 1: expected a grounding as replay writes it"),
-        ('{"stamp_ns": 1}', "own.jsonl line 1, action: expected a text, got nothing"),
+        ('{"stamp_ns": 1}', "own.jsonl line 1, action: expected a string, got nothing"),
         ("3", "own.jsonl line 1: expected a grounding"),
         (b"\xff", "cannot be read"),
         (None, "neither a bag nor a folder with groundings.jsonl"),
@@ -190,9 +190,9 @@ POINTS = {name: {"x": 1, "y": 2.5} for name in ("fused", "verb", "object", "acti
         ({"stamp_ns": "1"}, "stamp_ns: expected nanoseconds, an integer, got '1'"),
         ({"stamp_ns": 10**30}, "stamp_ns: expected nanoseconds, an integer"),
         ({"stamp_ns": 2**63}, "stamp_ns: expected nanoseconds, an integer"),
-        ({"action": None}, "action: expected a text, got None"),
-        ({"verb": 7}, "verb: expected a text or null, got 7"),
-        ({"object": []}, "object: expected a text or null"),
+        ({"action": None}, "action: expected a string, got None"),
+        ({"verb": 7}, "verb: expected a string or null, got 7"),
+        ({"object": []}, "object: expected a string or null"),
         ({"points": 3}, "points: expected numbers x and y of fused, verb, object, action, got 3"),
         ({"points": {"fused": {"x": 1, "y": 2}}}, "points: expected numbers x and y"),
         ({"points": {**POINTS, "verb": {"x": float("nan"), "y": 2}}}, "points: expected numbers"),
@@ -206,7 +206,7 @@ POINTS = {name: {"x": 1, "y": 2.5} for name in ("fused", "verb", "object", "acti
         ({"received_ns": "x"}, "received_ns: expected nanoseconds, an integer, or null, got 'x'"),
         ({"latency_ms": float("inf")}, "latency_ms: expected a number or null, got inf"),
         ({"compute_ms": True}, "compute_ms: expected a number or null, got True"),
-        ({"backbone": None}, "backbone: expected a text, got None"),
+        ({"backbone": None}, "backbone: expected a string, got None"),
     ],
 )
 def test_a_field_of_a_line_that_is_wrong_is_named(

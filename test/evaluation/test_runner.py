@@ -297,7 +297,7 @@ def test_too_large_a_batch_for_the_gpu_is_told(
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(grounder, "encode_each", full)
-    with pytest.raises(InvalidValueError, match="--batch: expected so many frames as fit"):
+    with pytest.raises(InvalidValueError, match="--batch: expected as many frames as fit"):
         evaluate(scenes(4), grounder, EvaluationConfig(batch=4))
 
 

@@ -330,9 +330,7 @@ def test_searches_start_from_every_k_weighting_fusion_term_and_prompt() -> None:
 
 def test_fewer_videos_than_parts_is_an_error(tiny_image_backbone: Backbone) -> None:
     examples = made_up(tiny_image_backbone, [-1], count=8, videos=2)
-    with pytest.raises(
-        InvalidValueError, match="folds: expected at most as many as there are videos, 2"
-    ):
+    with pytest.raises(InvalidValueError, match="folds: expected at most the number of videos, 2"):
         tune(examples, GroundingConfig(), TuningConfig(folds=3))
 
 

@@ -142,8 +142,8 @@ STRAIGHT, ODD = np.zeros(5), np.full(3, 0.1)
     [
         (wide(), False, ""),
         (wide(), True, ""),
-        (wide(p=K), True, "D is not 0, but P is 0 or as K"),
-        (wide(p=np.zeros((3, 3))), True, "D is not 0, but P is 0 or as K"),
+        (wide(p=K), True, "D is not 0, but P is 0 or equals K"),
+        (wide(p=np.zeros((3, 3))), True, "D is not 0, but P is 0 or equals K"),
         (wide(p=K), False, ""),
         (wide(d=STRAIGHT, p=K), True, ""),
         (wide("", d=STRAIGHT, p=K), False, ""),

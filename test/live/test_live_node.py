@@ -1122,7 +1122,7 @@ def test_a_dtype_that_the_processor_imitates_is_shown(
     node = make_node(dtype="bfloat16", **tiny)
     node.tick()
     assert "bfloat16" in graph.diagnostics["now: dtype"]
-    assert [line for line in graph.lines("warn") if "bfloat16 is not what this cpu" in line]
+    assert [line for line in graph.lines("warn") if "cpu does not multiply bfloat16" in line]
     node.cleanup()
     node.tick()
     assert "was: dtype" in graph.diagnostics

@@ -381,7 +381,7 @@ def test_a_lens_that_the_images_may_still_show_is_said(make_node: MakeNode, grap
     node = make_node(depth__rectified=True)
     node.on_camera_info(info)
     node.tick()
-    assert graph.diagnostics["now: lens"].startswith("WARN D is not 0, but P is 0 or as K")
+    assert graph.diagnostics["now: lens"].startswith("WARN D is not 0, but P is 0 or equals K")
     node.set_parameters({"depth.rectified": False})
     node.on_camera_info(info)
     node.tick()

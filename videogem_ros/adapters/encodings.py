@@ -227,8 +227,8 @@ def decode_compressed(
     if bgr is None or bgr.dtype not in (np.uint8, np.uint16):
         raise EncodingError(
             f"{name}.data",
-            "a whole JPEG, PNG or other image of 8 or 16 bits",
-            f"{encoded.size} bytes that are none",
+            "a complete JPEG, PNG or other image of 8 or 16 bits",
+            f"{encoded.size} bytes that are not one",
         )
     return np.asarray(cv2.cvtColor(_eight_bits(bgr), cv2.COLOR_BGR2RGB), dtype=np.uint8)
 

@@ -285,14 +285,15 @@ def _show(
         table.add_column(title)
     for title in ("min ms", *(f"p{percent}" for percent in PERCENTILES), "p25-p75", "frames"):
         table.add_column(title, justify="right")
-    for title in ("per second", "MiB", "points as float32's"):
+    for title in ("per second", "MiB", "points as in float32"):
         table.add_column(title, justify="right")
     for row in rows:
         table.add_row(*_cells(row))
     console.print(table)
     if any(row.measured.untrained for row in rows):
         console.print(
-            "Random weights: time and memory are those of trained ones; how points agree is not.",
+            "Random weights: time and memory are as with trained ones; the agreement of points is "
+            "not.",
             highlight=False,
         )
     if rate is not None:

@@ -62,7 +62,7 @@ def decompose(
 
     said = " ".join(text)
     if bool(said) == (score is not None) or (errors and score is None):
-        raise click.UsageError("give TEXT, or --score FILE.csv with --errors if you like")
+        raise click.UsageError("give either TEXT or --score FILE.csv, optionally with --errors")
     parser = parser_for(spacy_model)
     if score is not None:
         _print_score(score_file(score, parser.parse), errors)

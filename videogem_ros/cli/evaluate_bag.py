@@ -82,7 +82,7 @@ def _check_unasked() -> None:
         source = context.get_parameter_source(option.name or "")
         if option.name not in _OF_RECORDED and source is ParameterSource.COMMANDLINE:
             raise click.UsageError(
-                f"what was recorded is judged as it is; leave {option.opts[0]} out"
+                f"recorded groundings are scored as they are; leave {option.opts[0]} out"
             )
 
 

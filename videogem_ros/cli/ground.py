@@ -98,7 +98,7 @@ def _print(groundings: Sequence[Grounding]) -> None:
     table.add_column("action", min_width=14)
     table.add_column("verb")
     table.add_column("object")
-    for title in ("x, y in px", "score", "there", "prompts"):
+    for title in ("x, y in px", "score", "present", "prompts"):
         table.add_column(title, justify="right", no_wrap=True)
     for found in groundings:
         table.add_row(

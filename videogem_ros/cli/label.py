@@ -72,5 +72,5 @@ def label(
     absent = sum(item.label.box is None for item in labels)
     click.echo(
         f"{out}: {len(labels)} labels in {labelled} of {len(images)} images; "
-        f"{absent} of them say that the action is not there"
+        f"{absent} of them mark the action as absent"
     )

@@ -90,7 +90,7 @@ def play(
     from videogem_ros.adapters.bag.storage import Storage
 
     if not is_rosbag(recording):
-        raise RecordingError(f"{recording}: no rosbag2")
+        raise RecordingError(f"{recording}: not a rosbag2")
     log = logger("videogem_play")
     storage = Storage(recording)
     chosen = list(_known(storage, _chosen(storage, topics), log))
@@ -118,7 +118,7 @@ def play(
     if played.dropped:
         log("warn", f"{played.dropped} dropped: a reliable subscriber did not keep up")
     for topic, reason in played.not_moved.items():
-        log("warn", f"{topic}: stamps of the recording, since {reason}")
+        log("warn", f"{topic}: recorded stamps are kept, since {reason}")
 
 
 def _chosen(storage: Storage, topics: Collection[str]) -> list[Connection]:

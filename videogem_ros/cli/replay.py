@@ -86,7 +86,7 @@ def replay(
     check_apart("--out", (out, *(out / name for name in RESULTS)), (recording,))
     with open_source(recording, image_topic, action_topic) as source:
         if not actions and source.action_topic is None:
-            raise RecordingError(f"{recording}: no action topic in it; say --action TEXT")
+            raise RecordingError(f"{recording}: no action topic in it; give --action TEXT")
         check_folder(out, force=force)
         session, grounder = load_session(grounding)
         if actions:
@@ -170,7 +170,7 @@ class _Run:
         self.frames += 1
         pushed = self._session.push(frame)
         if not self._pace.due(frame.stamp_ns):
-            self.passed_over["between those asked for"] += 1
+            self.passed_over["left out by --every or --max-rate-hz"] += 1
         elif job := self._session.take():
             begin = time.perf_counter()
             groundings = self._session.run(job)

@@ -154,7 +154,8 @@ def report(run: Run, gallery: Gallery, options: Mapping[str, Any]) -> None:
     missing, skipped = sum(run.missing.values()), sum(run.skipped.values())
     if missing or skipped:
         click.echo(
-            f"not all was evaluated: {missing} without frames, {skipped} that cannot be used",
+            f"not all samples were evaluated: {missing} without frames, {skipped} that cannot be "
+            "used",
             err=True,
         )
         click.get_current_context().exit(INCOMPLETE)
@@ -166,8 +167,8 @@ def continuable(cache: Path | None) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as error:
-        kept = "nothing was kept, for want of --out or --cache"
+        kept = "nothing was kept, as neither --out nor --cache was given"
         if cache:
-            kept = f"what was done is kept in {cache}; the same command continues"
+            kept = f"the results so far are kept in {cache}; the same command continues"
         click.echo(f"interrupted; {kept}", err=True)
         click.get_current_context().exit(exit_code(error))

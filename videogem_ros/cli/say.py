@@ -44,10 +44,10 @@ def say(texts: tuple[str, ...], *, topic: str, timeout: float, **graph: Any) -> 
         deadline_s = time.monotonic() + timeout
         while not publisher.subscribers and not signals:
             if time.monotonic() > deadline_s:
-                raise VideoGemError(f"{publisher.topic}: nobody listens")
+                raise VideoGemError(f"{publisher.topic}: no subscriber within {timeout:g} s")
             participant.spin(0.05)
         if signals:
-            click.echo("interrupted, nothing was said", err=True)
+            click.echo("interrupted, nothing was sent", err=True)
             click.get_current_context().exit(128 + signals[0])  # as a shell reports it
         publisher.publish(typestore().types[kind](data="\n".join(texts)))
         participant.spin(LINGER_S)

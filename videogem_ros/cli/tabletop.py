@@ -85,7 +85,7 @@ def tabletop(
     if benchmark:
         for name in ("seed", "frames", "hw", "empty"):
             if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
-                raise click.UsageError(f"the benchmark is fixed: --{name} does not go with it")
+                raise click.UsageError(f"the benchmark is fixed; leave --{name} out")
         numbers = benchmark_numbers(clips) if clips else benchmark_numbers()
         count = len(numbers)
         drawn: Iterable[Clip] = (benchmark_clip(number, depth=True) for number in numbers)

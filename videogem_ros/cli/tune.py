@@ -130,7 +130,7 @@ def _tune(name: str, options: Mapping[str, Any]) -> None:
 
     out, cache, unproven = (options[option] for option in ("out", "cache", "unproven"))
     if out.is_dir() or not out.resolve().parent.is_dir():
-        raise InvalidValueError("--out", "a file in a folder that is there", str(out))
+        raise InvalidValueError("--out", "a file in an existing folder", str(out))
     _check_writable(out)
     searched = ("settings", "folds", "hold_out", "seed")
     config = TuningConfig(**{option: options[option] for option in searched})
@@ -202,7 +202,7 @@ def _print(tuning: Tuning) -> None:
     settings = _table("parameter", "before", "found")
     for name in TUNED:
         settings.add_row(name, _shown(before[name]), _shown(found[name]))
-    accuracy = _table("held out", "videos", "samples", "before %", "tuned %", "tuned less before")
+    accuracy = _table("held out", "videos", "samples", "before %", "tuned %", "difference")
     for number, fold in enumerate(tuning.folds, start=1):
         one, other = (100 * hits / fold.samples for hits in (fold.default, fold.tuned))
         accuracy.add_row(
@@ -214,7 +214,7 @@ def _print(tuning: Tuning) -> None:
             f"{other - one:+.1f}",
         )
     accuracy.add_row(
-        "together",
+        "all",
         f"{tuning.videos}",
         f"{tuning.difference.count}",
         _percent(tuning.default_accuracy),
@@ -253,20 +253,20 @@ def _about(tuning: Tuning, dataset: str, *, unproven: bool) -> list[str]:
     lines = [
         f"Searched on {dataset}; {tuning.difference.count} samples of {tuning.videos} videos were "
         "held out of a search.",
-        f"Accuracy there is {_percent(tuning.tuned_accuracy)} % tuned and "
+        f"Accuracy on them is {_percent(tuning.tuned_accuracy)} % tuned and "
         f"{_percent(tuning.default_accuracy)} % before, a difference of "
         f"{_percent(tuning.difference, '+')} points (95 % intervals).",
     ]
     if tuning.videos < LEAST_VIDEOS:
         lines.append(f"So few videos cannot show which is better; {LEAST_VIDEOS} or more may.")
     elif tuning.videos < FEW_VIDEOS:
-        lines.append(f"Intervals from {tuning.videos} videos are rough, and rather too narrow.")
+        lines.append(f"Intervals from {tuning.videos} videos are rough and probably too narrow.")
     if tuning.better:
         lines.append("The setting found is better than the one before.")
     elif unproven:
         lines.append("It is not shown to be better than the setting before.")
     else:
-        lines.append("Nothing better was found, so this is the setting that was there before.")
+        lines.append("Nothing better was found, so this is the setting from before.")
     return lines
 
 

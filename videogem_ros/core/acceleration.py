@@ -241,7 +241,7 @@ class Graphs:
             self.failed += 1
             self.problem = said(error)[:200]
             level = logging.WARNING if self.failed == 1 else logging.DEBUG
-            _logger.log(level, "no CUDA graph, each launch is made anew: %s", self.problem)
+            _logger.log(level, "no CUDA graph, kernels are launched one by one: %s", self.problem)
             return None
         graph = self._graphs[key] = _Graph(recording, static, outputs, passed)
         self.recorded += 1

@@ -372,7 +372,7 @@ def check_places(frames: Sequence[int], count: int) -> tuple[int, ...]:
     """
     chosen = tuple(operator.index(place) for place in frames)
     if not chosen or not all(0 <= place < count for place in chosen):
-        raise InvalidValueError("frames", f"places in a window of {count} frames", chosen)
+        raise InvalidValueError("frames", f"indices in a window of {count} frames", chosen)
     return chosen
 
 

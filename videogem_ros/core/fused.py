@@ -89,7 +89,7 @@ def _has_wide_products(device: torch.device) -> bool:
         torch.mm(x, x, out_dtype=torch.float32)
         return True
 
-    return bool(_what_runs("no float32 products of bfloat16, float32's own instead", try_out))
+    return bool(_what_runs("no float32 products of bfloat16, using products of float32", try_out))
 
 
 @functools.cache
@@ -104,7 +104,7 @@ def _attention_module(device: torch.device) -> Any | None:
         module.attention(x, x, x.clone(), 0.5)
         return module
 
-    return _what_runs("no own attention on the GPU, torch's instead", try_out)
+    return _what_runs("own GPU attention does not run, using torch's", try_out)
 
 
 @functools.cache
@@ -121,7 +121,7 @@ def _module(device: torch.device) -> Any | None:
         module.mix_and_norm(x[None], x[:, :1, :1], x[0, 0], x[0, 0], 1e-5, x.dtype, x[0, :1])
         return module
 
-    return _what_runs("no own GPU kernels, torch's operators instead", try_out)
+    return _what_runs("own GPU kernels do not run, using torch's operators", try_out)
 
 
 def _what_runs(otherwise: str, try_out: Callable[[], Any]) -> Any | None:

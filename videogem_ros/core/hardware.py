@@ -50,4 +50,4 @@ def slowness(device: torch.device, dtype: torch.dtype) -> str:
     if multiplies(device, dtype) is not False:
         return ""
     name = str(dtype).removeprefix("torch.")
-    return f"{name} is not what this {device.type} multiplies itself; float32 is faster here"
+    return f"this {device.type} does not multiply {name} natively; float32 is faster here"

@@ -125,7 +125,7 @@ def _open(path: Path, image_topic: str | None) -> RosbagSource:
     if isinstance(source, RosbagSource):
         return source
     source.close()
-    raise RecordingError(f"{path}: not a rosbag2, so it has no header stamps to tell frames by")
+    raise RecordingError(f"{path}: not a rosbag2, so its frames have no header stamps")
 
 
 def _label_topic(source: RosbagSource, name: str | None) -> str:
@@ -238,7 +238,7 @@ class BagDataset:
         """
         images = self._windows_of(sample.video, frames).get(sample.time_ns)
         if images is None:
-            raise RecordingError(f"{sample.key}: the images before do not span {frames} frames")
+            raise RecordingError(f"{sample.key}: the images before it do not span {frames} frames")
         return self._reader.window(self.recordings[sample.video], images), frames - 1
 
     def _add_samples(self, name: str) -> None:

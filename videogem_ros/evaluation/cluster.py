@@ -213,5 +213,5 @@ def _cut(samples: Sequence[Sample], size: int) -> list[Sequence[Sample]]:
 
 
 def _lost(samples: Sequence[Sample]) -> Batch:
-    reason = f"{ATTEMPTS} workers died over its batch"
+    reason = f"{ATTEMPTS} workers died on its batch"
     return Batch({sample.key: f"{sample.key}: {reason}" for sample in samples}, 0.0)

@@ -108,13 +108,16 @@ def _answers(recording: Recording, recorded: RecordedGroundings) -> tuple[list[_
         if grounding.received_ns is not None:
             firsts.setdefault(grounding.stamp_ns, (grounding, grounding.received_ns))
     if not firsts:
-        return [], f"{recorded.path.name} does not tell when groundings arrived: no latency or age"
+        return (
+            [],
+            f"{recorded.path.name} does not record when groundings arrived: no latency or age",
+        )
     taken_ns = {image.stamp_ns: image.log_ns for image in recording.images}
     same = taken_ns if recorded.path == recording.path else {}
     # Stamps of a recording that is played are not of the recorder's clock.
     choices = {
         "": [_Answer(stamp_ns, at_ns) for stamp_ns, (_, at_ns) in firsts.items()],
-        "are by the node's own clock": [
+        "use the node's own clock": [
             _Answer(at_ns - round(one.latency_ms * _NS_PER_MS), at_ns)
             for one, at_ns in firsts.values()
             if one.latency_ms is not None
@@ -125,7 +128,7 @@ def _answers(recording: Recording, recorded: RecordedGroundings) -> tuple[list[_
             if stamp_ns in same
         ],
     }
-    problem = f"{recorded.path.name}: the images' stamps are not of the recorder's clock: "
+    problem = f"{recorded.path.name}: the images' stamps are not from the recorder's clock: "
     for how, answers in choices.items():
         if answers and not _apart(answers):
             answers.sort(key=lambda answer: answer.received_ns)

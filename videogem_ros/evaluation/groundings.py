@@ -287,9 +287,9 @@ _NOT_KNOWN = {"received_ns": None, "latency_ms": None, "compute_ms": None, "back
 
 _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "stamp_ns": (_is_integer, "nanoseconds, an integer"),
-    "action": (_is_text, "a text"),
-    "verb": (_or_none(_is_text), "a text or null"),
-    "object": (_or_none(_is_text), "a text or null"),
+    "action": (_is_text, "a string"),
+    "verb": (_or_none(_is_text), "a string or null"),
+    "object": (_or_none(_is_text), "a string or null"),
     "points": (_are_points, f"numbers x and y of {', '.join(_POINTS)}"),
     "score": (lambda value: _is_number(value) and 0 <= value <= 1, "a number from 0 to 1"),
     "image_hw": (_is_size, "height and width in pixels, integers"),
@@ -297,6 +297,6 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "received_ns": (_or_none(_is_integer), "nanoseconds, an integer, or null"),
     "latency_ms": (_or_none(_is_number), "a number or null"),
     "compute_ms": (_or_none(_is_number), "a number or null"),
-    "backbone": (_is_text, "a text"),
+    "backbone": (_is_text, "a string"),
 }
 """Fields of a line of groundings.jsonl: whether a value is valid, and what is expected."""

@@ -87,7 +87,7 @@ def beyond(box: Box, image_hw: tuple[int, int]) -> str | None:
 
 def inside(image_hw: tuple[int, int]) -> str:
     """What :func:`beyond` expects, in words."""
-    return f"a place within the image of {image_hw[1]} x {image_hw[0]} pixels"
+    return f"a position within the image of {image_hw[1]} x {image_hw[0]} pixels"
 
 
 def labels_from_csv(
@@ -195,7 +195,7 @@ def read_sidecar(path: Path) -> Sidecar:
     content = content if isinstance(content, dict) else {}
     about, topic = (content.get("format"), content.get("version")), content.get("image_topic")
     if about != (FORMAT, VERSION) or not isinstance(content.get("labels"), list):
-        raise VideoGemError(f"{path}: no {FORMAT} of version {VERSION}")
+        raise VideoGemError(f"{path}: not {FORMAT} of version {VERSION}")
     if not isinstance(topic, (str, type(None))):
         raise InvalidValueError(f"{path.name} image_topic", "a name or null", topic)
     labels = (
@@ -234,9 +234,9 @@ def _are_names(value: Any) -> bool:
 
 _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "stamp_ns": (lambda value: type(value) is int, "nanoseconds, an integer"),
-    "action": (lambda value: isinstance(value, str), "a text"),
+    "action": (lambda value: isinstance(value, str), "a string"),
     "box": (_is_box, "null or [x1, y1, x2, y2]"),
-    "label": (lambda value: isinstance(value, str), "a text"),
+    "label": (lambda value: isinstance(value, str), "a string"),
     "groups": (_are_names, "a list of names"),
 }
 """What a label of a sidecar must hold: whether a value is right, and what is, in words."""

@@ -134,7 +134,7 @@ def _read(path: Path) -> tuple[list[Row], _Lines]:
     rows = read_table(path, ("video", "time", "x", "y"), ("action", "score"))
     points = [(row.number("x"), row.number("y")) for row in rows]
     if all(0 <= value <= 1 for point in points for value in point):
-        raise InvalidValueError(f"{path.name}, x and y", "pixels", "numbers from 0 to 1 alone")
+        raise InvalidValueError(f"{path.name}, x and y", "pixels", "only numbers from 0 to 1")
     return rows, _lines(rows)
 
 
@@ -146,7 +146,7 @@ def _unused(
     return InvalidValueError(
         path.name,
         f"video and time of samples, such as {_example(samples)}",
-        f"none, but {first['video']} at {first['time']} s",
+        f"only others, such as {first['video']} at {first['time']} s",
     )
 
 

@@ -64,7 +64,7 @@ class RecordedBench:
         if not records:
             reasons = ", ".join(f"{count} x {reason}" for reason, count in skipped.items())
             raise RecordingError(
-                f"{self._dataset.name}: no recorded grounding of a label ({reasons})"
+                f"{self._dataset.name}: no recorded grounding for any label ({reasons})"
             )
         recordings = self._dataset.recordings
         timing, notes = delays([(recordings[video], own) for video, own in self._recorded.items()])

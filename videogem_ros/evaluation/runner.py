@@ -170,7 +170,7 @@ class Bench:
         try:
             features = self._features(new)
         except torch.cuda.OutOfMemoryError as error:
-            expected = "so many frames as fit into the GPU's memory"
+            expected = "as many frames as fit into the GPU's memory"
             raise InvalidValueError("--batch", expected, self.config.batch) from error
         known = self._encoded | dict(zip(new, features))
         self._encoded = {key: known[key] for key in keys}

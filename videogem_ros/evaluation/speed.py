@@ -377,7 +377,7 @@ def measure_apart(
         lines = complaints.strip().splitlines() or [""]
         cause = lines[-1].removeprefix("error: ")
         if process.returncode < 0:
-            cause = f"ended by signal {-process.returncode}, as for want of memory"
+            cause = f"ended by signal {-process.returncode}, perhaps for lack of memory"
         raise VideoGemError(cause)
     return Measurement.from_json(json.loads(out.splitlines()[-1]))
 

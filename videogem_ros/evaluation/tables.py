@@ -43,7 +43,7 @@ class Row:
             InvalidValueError: It is.
         """
         if not self.fields[column]:
-            raise self.error(column, "a text", "nothing")
+            raise self.error(column, "text", "nothing")
         return self.fields[column]
 
     def number(self, column: str) -> float:

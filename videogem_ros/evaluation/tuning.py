@@ -260,7 +260,7 @@ def tune(
     config = config or TuningConfig()
     if default.depth not in examples.depths:
         raise InvalidValueError(
-            "depth", f"the default's {default.depth} among them", examples.depths
+            "depth", f"depths with the default's {default.depth}", examples.depths
         )
     held_out = deal_videos(examples.videos, config.folds, config.seed)
     masks = held_out[:1] if config.hold_out else [*held_out, np.zeros_like(held_out[0])]
@@ -312,7 +312,7 @@ def check_videos(videos: Iterable[str], folds: int) -> None:
     """
     count = len(set(videos))
     if count < folds:
-        expected = f"at most as many as there are videos, {count} (stretch_s parts long ones)"
+        expected = f"at most the number of videos, {count} (stretch_s splits long ones)"
         raise InvalidValueError("folds", expected, folds)
 
 

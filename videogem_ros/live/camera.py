@@ -91,8 +91,8 @@ class Lens:
                 return float(ray[0]), float(ray[1])
             ray = ray + np.linalg.solve(slope, off)
         raise PositionUnknown(
-            f"the lens ({self.model}) shows nothing at the pixel {xy[0]:.1f}, {xy[1]:.1f}, by its "
-            "calibration"
+            f"by its calibration, the lens ({self.model}) sees nothing at the pixel "
+            f"{xy[0]:.1f}, {xy[1]:.1f}"
         )
 
     @property
@@ -225,13 +225,13 @@ def doubt(message: Any, *, rectified: bool) -> str:
         return ""
     if rectified and np.allclose(_pinhole(message), _matrix(message)):
         return (
-            "D is not 0, but P is 0 or as K, as before a rectification: unless the images are "
-            "rectified (image_rect) set depth.rectified to false, or positions are off"
+            "D is not 0, but P is 0 or equals K, as for unrectified images: unless they are "
+            "rectified (image_rect), set depth.rectified to false, or positions are off"
         )
     if not rectified and Lens.from_message(message) is None:
         return (
             f"the distortion model {message.distortion_model!r} with {len(message.d)} "
-            "coefficients is not known: positions leave out what the lens bends; give rectified "
+            "coefficients is not known: positions ignore the distortion; provide rectified "
             "images, and set depth.rectified"
         )
     return ""
@@ -259,7 +259,7 @@ def check_view(what: str, hw: tuple[int, ...], image_hw: tuple[int, int]) -> Non
         raise InvalidValueError(
             what,
             f"the view of the {image_hw[1]}x{image_hw[0]} image",
-            f"another aspect, {hw[1]}x{hw[0]}",
+            f"another aspect ratio, {hw[1]}x{hw[0]}",
         )
 
 

@@ -16,8 +16,8 @@ from videogem_ros.errors import EncodingError, RecordingError
     [
         ("missing", {}, "no such file or folder"),
         ("missing.mcap", {"image_topic": "/a"}, "no such file or folder"),
-        ("old.bag", {}, "a ROS 1 bag; turn it into a rosbag2 with rosbags-convert"),
-        ("bag_0.db3.zstd", {}, "a compressed part of a rosbag2; give the folder it lies in"),
+        ("old.bag", {}, "a ROS 1 bag; convert it to a rosbag2 with rosbags-convert"),
+        ("bag_0.db3.zstd", {}, "a compressed part of a rosbag2; give the bag's folder"),
         ("clip.mp4", {"image_topic": "/a"}, "not a rosbag2, so it has no topics"),
         ("clip.mp4", {"action_topic": "/a"}, "not a rosbag2, so it has no topics"),
         ("clip.mp4", {}, "not a bag, and not a video either"),

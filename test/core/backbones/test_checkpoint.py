@@ -143,7 +143,7 @@ BAD_FILES: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "half a zip": ("x.pt", lambda path: cut(path, zip_pickle, 0.5), "truncated"),
     "nearly all of a zip": ("x.pt", lambda path: cut(path, zip_pickle, 0.99), "truncated"),
     "half an old pickle": ("x.pth", lambda path: cut(path, old_pickle, 0.5), "truncated"),
-    "a list": ("x.pt", lambda path: torch.save([1, 2], path), "holds a list, no state dict"),
+    "a list": ("x.pt", lambda path: torch.save([1, 2], path), "holds a list, not a state dict"),
     "a tensor": ("x.pt", lambda path: torch.save(torch.ones(1), path), "holds a Tensor"),
     "a whole module": ("x.pt", lambda path: torch.save(Program(), path), "weights_only=True"),
     "TorchScript": ("ViT-B-16.pt", torchscript, "TorchScript program, which is not run"),

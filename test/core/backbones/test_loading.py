@@ -402,7 +402,7 @@ def test_without_network_and_cache_a_tag_is_one_clear_error_at_once(
         load_backbone(name, weights)
     assert time.perf_counter() - start < 5
     message = str(caught.value)
-    assert "not in the hub's cache and not to be downloaded" in message
+    assert "not in the hub's cache, and it cannot be downloaded" in message
     assert "connect once, point HF_HOME at a filled cache, or name a local" in message
     assert "\n" not in message
 
@@ -460,7 +460,7 @@ def test_the_preferred_file_of_a_repository_is_downloaded_once(
 
 
 def test_a_repository_without_the_file_is_one_clear_error(hub: dict[str, bytes]) -> None:
-    with pytest.raises(WeightsError, match="not to be downloaded") as caught:
+    with pytest.raises(WeightsError, match="cannot be downloaded") as caught:
         hub_file("someone/tiny", ("first", "second"), "tag")
     assert "\n" not in str(caught.value)
 
@@ -475,9 +475,9 @@ def test_a_repository_without_the_file_is_one_clear_error(hub: dict[str, bytes])
         ("openclip", None, {}, "backbone", ["openclip:MODEL"]),
         ("openclip:", None, {}, "backbone", ["openclip:MODEL"]),
         ("", None, {}, "backbone", ["openclip:MODEL"]),
-        ("openclip:ViT-Q", "random:0", {}, "backbone", ["a model name of open_clip", "ViT-Q"]),
-        ("openclip:hf-hub:a/b", "random:0", {}, "backbone", ["a model name of open_clip"]),
-        ("openclip:local-dir:/a", "random:0", {}, "backbone", ["a model name of open_clip"]),
+        ("openclip:ViT-Q", "random:0", {}, "backbone", ["an open_clip model name", "ViT-Q"]),
+        ("openclip:hf-hub:a/b", "random:0", {}, "backbone", ["an open_clip model name"]),
+        ("openclip:local-dir:/a", "random:0", {}, "backbone", ["an open_clip model name"]),
         ("openclip:nowhere.json", "random:0", {}, "backbone", ["nowhere.json"]),
         ("openclip:RN50", "random:0", {}, "backbone", ["VisionTransformer", "RN50 with a ResNet"]),
         ("openclip:ViT-B-16-SigLIP", None, {}, "backbone", ["vit_base_patch16_siglip_224"]),

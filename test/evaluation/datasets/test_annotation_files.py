@@ -209,7 +209,7 @@ def test_some_of_a_box_is_within_the_image(box, inside):
     if inside:
         assert within(box, (40, 60), "box") == box
     else:
-        with pytest.raises(InvalidValueError, match="box: expected a part within the frame"):
+        with pytest.raises(InvalidValueError, match="box: expected a box that overlaps the frame"):
             within(box, (40, 60), "box")
 
 

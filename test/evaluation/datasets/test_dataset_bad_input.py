@@ -72,7 +72,7 @@ def test_a_root_without_any_of_the_videos_is_told(tmp_path):
     write_grounding_youtube(tmp_path, {"abc": [GOOD], "def": [GOOD]})
     with pytest.raises(
         InvalidValueError,
-        match=r"^root: expected videos of GroundingYouTube, .* none of its 2 videos \(say 'abc'\)",
+        match=r"^root: expected videos of GroundingYouTube, .* none of its 2 videos \(such as",
     ):
         open_dataset("groundingyoutube", tmp_path)
 
@@ -112,7 +112,7 @@ def test_an_annotation_that_cannot_be_used_is_counted(root, change, reason):
         ({"human": [], "object": []}, "human and object: expected a box"),
         (
             {"human": [[300, 9, 310, 20]], "object": []},
-            "human and object: expected a part within the frame",
+            "human and object: expected a box that overlaps the frame",
         ),
         ({"path": "test/clip/cover.jpg"}, "path: expected a file named by the frame's number"),
         ({"path": None}, "path: expected a file named by the frame's number"),
@@ -130,7 +130,10 @@ def test_a_vhico_frame_that_cannot_be_used_is_counted(root, change, reason):
     ("keyframe", "reason"),
     [
         (daly_keyframe(1, 2, (0.5, 0.5, 0.4, 0.6)), "boundingBox: expected x1 <= x2 and y1 <= y2"),
-        (daly_keyframe(1, 2, (1.5, 0, 2, 1)), "boundingBox: expected a part within the frame"),
+        (
+            daly_keyframe(1, 2, (1.5, 0, 2, 1)),
+            "boundingBox: expected a box that overlaps the frame",
+        ),
         ({**daly_keyframe(1, 2), "boundingBox": []}, "boundingBox: expected one box"),
         (
             {**daly_keyframe(1, 2), "boundingBox": [[0, 0, 1, 1]] * 2},

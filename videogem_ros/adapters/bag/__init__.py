@@ -46,9 +46,9 @@ def open_source(
     if not path.exists():
         raise RecordingError(f"{path}: no such file or folder")
     if path.suffix == ".bag":
-        raise RecordingError(f"{path}: a ROS 1 bag; turn it into a rosbag2 with rosbags-convert")
+        raise RecordingError(f"{path}: a ROS 1 bag; convert it to a rosbag2 with rosbags-convert")
     if path.suffix == ".zstd":
-        raise RecordingError(f"{path}: a compressed part of a rosbag2; give the folder it lies in")
+        raise RecordingError(f"{path}: a compressed part of a rosbag2; give the bag's folder")
     if is_rosbag(path):
         return RosbagSource(path, image_topic, action_topic)
     if image_topic or action_topic:

@@ -94,8 +94,8 @@ class TransformBuffer:
             if shared is None:
                 known = len(self._static) + len(self._moving)
                 raise TransformUnavailable(
-                    f"no transform from {source_frame!r} to {target_frame!r}: not connected, of "
-                    f"{known} frames known"
+                    f"no transform from {source_frame!r} to {target_frame!r}: not connected; "
+                    f"{known} frames are known"
                 )
             # Transforms above the common ancestor are not needed.
             from_source = self._along(sources[: sources.index(shared)], stamp_ns)
@@ -108,7 +108,7 @@ class TransformBuffer:
         while around := self._around(frame, stamp_ns):
             frame = around[0].parent
             if frame in frames:
-                raise TransformUnavailable(f"the transforms of {frame!r} go round in a circle")
+                raise TransformUnavailable(f"the transforms of {frame!r} form a loop")
             frames.append(frame)
         return frames
 

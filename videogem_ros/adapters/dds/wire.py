@@ -149,7 +149,7 @@ class Wire:
             if name == "string":
                 return types.bounded_str[bound] if bound else str
             if name not in _PRIMITIVES:
-                raise MessageError(f"{name} has no place in DDS")
+                raise MessageError(f"{name} has no DDS type")
             return _PRIMITIVES[name]
         element, length = self._member(detail[0]), detail[1]
         if kind == Nodetype.ARRAY:

@@ -98,7 +98,7 @@ def hub_file(repository: str, names: Sequence[str], tag: str) -> str:
         reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
         raise WeightsError(
             tag,
-            f"not in the hub's cache and not to be downloaded ({reason})",
+            f"not in the hub's cache, and it cannot be downloaded ({reason})",
             "connect once, point HF_HOME at a filled cache, or name a local .safetensors, .pt or "
             ".pth file with --weights",
         ) from error
@@ -127,7 +127,9 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
             state = state[key]
     if not isinstance(state, Mapping):
         raise WeightsError(
-            str(path), f"holds a {type(state).__name__}, no state dict", "save model.state_dict()"
+            str(path),
+            f"holds a {type(state).__name__}, not a state dict",
+            "save model.state_dict()",
         )
     tensors = {str(name): value for name, value in state.items() if isinstance(value, Tensor)}
     if tensors and all(name.startswith("module.") for name in tensors):
@@ -188,7 +190,7 @@ def _read_pickle(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         raise WeightsError(
             str(path),
-            "is no pickle of tensors alone (read with weights_only=True), or is damaged",
+            "is not a pickle of tensors only (read with weights_only=True), or is damaged",
             "download it again or save its state_dict() as .safetensors",
         ) from error
     except WeightsError:

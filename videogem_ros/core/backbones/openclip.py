@@ -153,7 +153,7 @@ def _configuration(model: str) -> tuple[dict[str, Any], str | None, Preprocessin
         return config, None, preprocessing
     if model not in open_clip.list_models():
         raise InvalidValueError(
-            "backbone", "a model name of open_clip, such as ViT-B-16, or a .json file", model
+            "backbone", "an open_clip model name, such as ViT-B-16, or a .json file", model
         )
     return open_clip.get_model_config(model), model, OPENAI_PREPROCESSING
 
@@ -166,7 +166,7 @@ def _preprocessing(given: Mapping[str, Any]) -> Preprocessing:
     """
     mean, std = _three(given.get("mean") or OPENAI_MEAN), _three(given.get("std") or OPENAI_STD)
     if not all(map(math.isfinite, mean + std)) or min(std) <= 0:
-        raise ValueError(f"no mean and std of pixels: {mean} and {std}")
+        raise ValueError(f"invalid mean and std of pixels: {mean} and {std}")
     return Preprocessing(mean, std, "bicubic", antialias=True)
 
 

@@ -167,7 +167,7 @@ class AnnotatedDataset:
             raise InvalidValueError(
                 "root",
                 f"videos of {self.name}, as NAME.mp4, or folders NAME of their frames",
-                f"none of its {len(self.missing)} videos (say {next(iter(self.missing))!r}) "
+                f"none of its {len(self.missing)} videos (such as {next(iter(self.missing))!r}) "
                 f"in {footage.root}",
             )
         reasons = "; ".join(reason for reason, _ in self.skipped.most_common(3)) or "none"

@@ -97,5 +97,5 @@ def within(box: Box, image_hw: tuple[float, float], field: str) -> Box:
     x1, y1, x2, y2 = box
     height, width = image_hw
     if not (x1 < width and y1 < height and x2 >= 0 and y2 >= 0):
-        raise InvalidValueError(field, "a part within the frame", box)
+        raise InvalidValueError(field, "a box that overlaps the frame", box)
     return box
