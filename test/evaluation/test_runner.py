@@ -22,7 +22,13 @@ from videogem_ros.errors import InvalidValueError, RecordingError
 from videogem_ros.evaluation.methods import GEM, PROMPTS, Method
 from videogem_ros.evaluation.metrics import summarise
 from videogem_ros.evaluation.records import CENTRE, Record, Run, Sample
-from videogem_ros.evaluation.runner import Bench, EvaluationConfig, Place, evaluate, prefetch
+from videogem_ros.evaluation.runner import (
+    AnnotatedWindow,
+    Bench,
+    EvaluationConfig,
+    evaluate,
+    prefetch,
+)
 
 GRID = EvaluationConfig(ablate=True)
 
@@ -127,7 +133,7 @@ def test_video_windows_pass_in_batches_of_one_annotated_place(
     tiny_video_backbone: Backbone,
 ) -> None:
     class Moving(Scenes):
-        def window(self, sample: Sample, frames: int) -> Place:
+        def window(self, sample: Sample, frames: int) -> AnnotatedWindow:
             window, place = super().window(sample, frames)
             return window, place if sample.time_ns % 2_000_000_000 else 1
 

@@ -76,13 +76,13 @@ def _frames(paths: Sequence[Path], interval_s: float) -> Iterator[Frame]:
         with open_source(paths[0]) as source:
             yield from (event for event in source if isinstance(event, Frame))
         return
-    for place, path in enumerate(paths):
+    for index, path in enumerate(paths):
         try:
             content = path.read_bytes()
         except OSError as error:
             raise RecordingError(f"{path}: {error.strerror}") from error
         image = decode_compressed(content, name=str(path), upright=True)
-        yield Frame(image, round(place * interval_s * 1e9))
+        yield Frame(image, round(index * interval_s * 1e9))
 
 
 def _save(path: Path, picture: Picture) -> None:

@@ -34,7 +34,7 @@ from videogem_ros.evaluation.cache import grounder_digest, sample_digest
 from videogem_ros.evaluation.gram import Corners, Grams
 from videogem_ros.evaluation.metrics import judge
 from videogem_ros.evaluation.records import Box, Dataset, Sample
-from videogem_ros.evaluation.runner import Place, boxes_in_source, load_window, prefetch
+from videogem_ros.evaluation.runner import AnnotatedWindow, boxes_in_source, load_window, prefetch
 from videogem_ros.files import whole_file
 
 CHUNK = 64
@@ -127,7 +127,7 @@ class _Loaded:
 
     paths: Mapping[int, Path]
     kept: dict[int, _Kept]
-    frames: Place | None
+    frames: AnnotatedWindow | None
 
 
 class ExampleEncoder:

@@ -110,10 +110,10 @@ class RecordedGroundings:
             (h, w) float32 in [0, 1], of any resolution, over the whole image; None where none was
             recorded.
         """
-        place = self._heatmaps.get((grounding.stamp_ns, grounding.index))
-        if place is None:
+        found = self._heatmaps.get((grounding.stamp_ns, grounding.index))
+        if found is None:
             return None
-        topic, log_ns = place
+        topic, log_ns = found
         messages = self._messages([topic], range(log_ns, log_ns + 1))
         data = next(item.data for item in messages if item.stamp_ns == grounding.stamp_ns)
         return np.frombuffer(data.data, "<f4").reshape(data.height, data.width)

@@ -199,8 +199,8 @@ def read_sidecar(path: Path) -> Sidecar:
     if not isinstance(topic, (str, type(None))):
         raise InvalidValueError(f"{path.name} image_topic", "a name or null", topic)
     labels = (
-        _image_label(f"{path.name} labels[{place}]", entry)
-        for place, entry in enumerate(content["labels"])
+        _image_label(f"{path.name} labels[{index}]", entry)
+        for index, entry in enumerate(content["labels"])
     )
     return Sidecar(tuple(labels), topic)
 

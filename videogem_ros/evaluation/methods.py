@@ -46,7 +46,7 @@ class Method:
         return method_name(self.weighting, self.prompt)
 
     @property
-    def place(self) -> str:
+    def output(self) -> str:
         """The name of its point and heatmap in a :class:`~videogem_ros.datatypes.Grounding`."""
         return "fused" if self.prompt in FUSED.values() else self.prompt
 

@@ -180,17 +180,17 @@ def _draw(count: int, resamples: int, seed: int) -> npt.NDArray[np.float32]:
 
 def _summary(name: str, records: Sequence[Record], draws: npt.NDArray[np.float32]) -> Summary:
     """The summary of one method; records are sorted by label."""
-    there = [place for place, record in enumerate(records) if name in record.outcomes]
-    outcomes = [records[place].outcomes[name] for place in there]
+    there = [index for index, record in enumerate(records) if name in record.outcomes]
+    outcomes = [records[index].outcomes[name] for index in there]
     boxed = [
-        (place, records[place], outcome)
-        for place, outcome in zip(there, outcomes)
+        (index, records[index], outcome)
+        for index, outcome in zip(there, outcomes)
         if outcome.hit is not None
     ]
     if not boxed:
         raise InvalidValueError("methods", "names with an outcome for a sample with a box", name)
     hits = np.array([outcome.hit for _, _, outcome in boxed], dtype=float)
-    weights = draws[:, [place for place, _, _ in boxed]]
+    weights = draws[:, [index for index, _, _ in boxed]]
 
     labels, starts, sizes = np.unique(
         [record.label for _, record, _ in boxed], return_index=True, return_counts=True
@@ -237,18 +237,18 @@ def _mean(values: Floats, weights: npt.NDArray[np.float32]) -> Estimate:
 def _mean_of_known(
     values: Sequence[float | None], weights: npt.NDArray[np.float32]
 ) -> Estimate | None:
-    known = [place for place, value in enumerate(values) if value is not None]
+    known = [index for index, value in enumerate(values) if value is not None]
     if not known:
         return None
-    return _mean(np.array([values[place] for place in known], float), weights[:, known])
+    return _mean(np.array([values[index] for index in known], float), weights[:, known])
 
 
 def _auc_estimate(
     outcomes: Sequence[Outcome], weights: npt.NDArray[np.float32]
 ) -> Estimate | None:
-    scored = [place for place, outcome in enumerate(outcomes) if outcome.score is not None]
-    scores = np.array([outcomes[place].score for place in scored], dtype=float)
-    present = np.array([outcomes[place].hit is not None for place in scored], dtype=bool)
+    scored = [index for index, outcome in enumerate(outcomes) if outcome.score is not None]
+    scores = np.array([outcomes[index].score for index in scored], dtype=float)
+    present = np.array([outcomes[index].hit is not None for index in scored], dtype=bool)
     if not present.any() or present.all():
         return None
     value = area_under_curve(scores, present)

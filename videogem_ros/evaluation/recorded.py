@@ -88,10 +88,10 @@ class RecordedBench:
             RecordingError: The frame can no longer be read.
         """
         sample = self._samples[record.key]
-        window, place = self._dataset.window(sample, 1)
+        window, index = self._dataset.window(sample, 1)
         answer = self._answer(sample)
         heatmap = None if isinstance(answer, str) else self._recorded[sample.video].heatmap(answer)
-        return window.frames[place].image, heatmap
+        return window.frames[index].image, heatmap
 
     def _answer(self, sample: Sample) -> RecordedGrounding | str:
         """The grounding that answers a sample, or why there is none."""

@@ -27,7 +27,7 @@ from videogem_ros.evaluation.methods import VIDEOGEM, Method, compared
 from videogem_ros.evaluation.metrics import judge, judge_centre
 from videogem_ros.evaluation.records import CENTRE, Box, Dataset, Record, Run, Sample
 
-Place = tuple[Window, int]
+AnnotatedWindow = tuple[Window, int]
 """A window and the index of the annotated frame in it."""
 
 _Item = TypeVar("_Item")
@@ -128,20 +128,20 @@ class Bench:
             VideoGemError: The frame cannot be decoded any more.
         """
         sample = next(sample for sample in self.dataset.samples if sample.key == record.key)
-        window, place = load_window(self.dataset, sample, self.grounder.backbone.window_frames)
-        ((features,), _) = self._encode([(window, place)])
+        window, index = load_window(self.dataset, sample, self.grounder.backbone.window_frames)
+        ((features,), _) = self._encode([(window, index)])
         main = self.config.main
         action = self._action(sample, features)
         (found,) = self._grounders[main].locate(features, window, [action])
-        return window.frames[place].image, found.heatmaps[main.place].values
+        return window.frames[index].image, found.heatmaps[main.output].values
 
-    def _load(self, sample: Sample) -> Place | VideoGemError:
+    def _load(self, sample: Sample) -> AnnotatedWindow | VideoGemError:
         try:
             return load_window(self.dataset, sample, self.grounder.backbone.window_frames)
         except VideoGemError as error:
             return error
 
-    def _records(self, loaded: Mapping[Sample, Place | VideoGemError]) -> Batch:
+    def _records(self, loaded: Mapping[Sample, AnnotatedWindow | VideoGemError]) -> Batch:
         results: dict[str, Record | str] = {}
         usable = {}
         for sample, found in loaded.items():
@@ -157,12 +157,12 @@ class Bench:
             results[sample.key] = self._record(sample, window, of_one)
         return Batch(results, encode_s)
 
-    def _encode(self, places: Sequence[Place]) -> tuple[list[Features], float]:
+    def _encode(self, windows: Sequence[AnnotatedWindow]) -> tuple[list[Features], float]:
         """Features of the annotated frames, and how many seconds they took.
 
         Consecutive samples of the same frames are encoded once.
         """
-        keys = [(window.frames, place) for window, place in places]
+        keys = [(window.frames, index) for window, index in windows]
         new = [key for key in dict.fromkeys(keys) if key not in self._encoded]
         if not new:
             return [self._encoded[key] for key in keys], 0.0
@@ -181,10 +181,10 @@ class Bench:
     def _features(self, chosen: Sequence[tuple[tuple[Frame, ...], int]]) -> list[Features]:
         """Features of one frame of each window."""
         if self.grounder.backbone.window_frames == 1:
-            return self.grounder.encode_each([frames[place] for frames, place in chosen])
+            return self.grounder.encode_each([frames[index] for frames, index in chosen])
         features: dict[int, Features] = {}
-        for wanted in dict.fromkeys(place for _, place in chosen):
-            indices = [i for i, (_, place) in enumerate(chosen) if place == wanted]
+        for wanted in dict.fromkeys(index for _, index in chosen):
+            indices = [i for i, (_, index) in enumerate(chosen) if index == wanted]
             windows = [Window(chosen[i][0]) for i in indices]
             features |= zip(indices, self.grounder.encode_windows(windows, (wanted,)))
         return [features[i] for i in range(len(chosen))]
@@ -206,8 +206,8 @@ class Bench:
         for method, grounder in self._grounders.items():
             found = groundings[grounder]
             layer_weights[method.weighting] = tuple(map(tuple, found.layer_weights.tolist()))
-            point = found.points[method.place]
-            heatmap = found.heatmaps[method.place].values
+            point = found.points[method.output]
+            heatmap = found.heatmaps[method.output].values
             outcomes[method.name] = judge(
                 (point.x, point.y), heatmap, boxes, image_hw, found.score
             )
@@ -217,7 +217,7 @@ class Bench:
         )
 
 
-def load_window(dataset: Dataset, sample: Sample, frames: int) -> Place:
+def load_window(dataset: Dataset, sample: Sample, frames: int) -> AnnotatedWindow:
     """The frames to ground a sample in; for an image backbone the annotated frame alone.
 
     Args:
@@ -228,9 +228,9 @@ def load_window(dataset: Dataset, sample: Sample, frames: int) -> Place:
     Raises:
         VideoGemError: The frames cannot be decoded, or a box lies outside of them.
     """
-    window, place = dataset.window(sample, frames)
+    window, index = dataset.window(sample, frames)
     check_boxes(boxes_in_source(sample, window.hw), window.hw)
-    return (window, place) if frames > 1 else (Window((window.frames[place],)), 0)
+    return (window, index) if frames > 1 else (Window((window.frames[index],)), 0)
 
 
 def boxes_in_source(sample: Sample, image_hw: tuple[int, int]) -> tuple[Box, ...]:

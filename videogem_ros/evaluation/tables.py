@@ -112,7 +112,7 @@ def read_table(path: Path, columns: Sequence[str], optional: Sequence[str] = ())
     return rows
 
 
-def nearest_place(times: Sequence[int], time: int) -> int:
+def nearest_index(times: Sequence[int], time: int) -> int:
     """Index of the nearest of several times (or other numbers).
 
     Args:
@@ -122,9 +122,9 @@ def nearest_place(times: Sequence[int], time: int) -> int:
     """
     after = bisect_left(times, time)
     around = range(max(after - 1, 0), min(after + 1, len(times)))
-    return min(around, key=lambda place: abs(times[place] - time))
+    return min(around, key=lambda index: abs(times[index] - time))
 
 
 def nearest(times_ns: Sequence[int], time_ns: int) -> int:
-    """The nearest of several times; see :func:`nearest_place`."""
-    return times_ns[nearest_place(times_ns, time_ns)]
+    """The nearest of several times; see :func:`nearest_index`."""
+    return times_ns[nearest_index(times_ns, time_ns)]

@@ -88,7 +88,7 @@ def _samples(number: int) -> list[Sample]:
     verbs = [performed.verb for performed in clip.performed] + [ABSENT] * len(clip.absent)
     return [
         Sample(
-            key=f"{number:03d}/{place}",
+            key=f"{number:03d}/{index}",
             video=f"{number:03d}",
             label=verb,
             actions=parse_actions(label.action),
@@ -97,7 +97,7 @@ def _samples(number: int) -> list[Sample]:
             boxes_hw=clip.images.shape[1:3],
             groups=label.groups,
         )
-        for place, (verb, label) in enumerate(zip(verbs, labels(clip, -1)))
+        for index, (verb, label) in enumerate(zip(verbs, labels(clip, -1)))
     ]
 
 

@@ -137,7 +137,7 @@ def caption(claim: Claim, random: np.random.Generator) -> Caption:
 
 def true_of(claim: Claim, performed: Iterable[tuple[str | None, Thing]]) -> list[int]:
     """Places among (verb, thing) pairs of which a claim is true."""
-    return [place for place, (verb, thing) in enumerate(performed) if claim.fits(verb, thing)]
+    return [index for index, (verb, thing) in enumerate(performed) if claim.fits(verb, thing)]
 
 
 def _bare_verb(verb: str, random: np.random.Generator) -> str:

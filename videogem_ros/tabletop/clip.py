@@ -122,24 +122,24 @@ def make_clip(
     absent = _absent(scene, random)
     pairs = list(zip(scene.verbs, scene.things))
     # Counted from the last one, which belongs to every choice.
-    places = count - 1 - np.linspace(0, count - 1, sampled or count).round().astype(int)[::-1]
-    view = scene.render(np.linspace(0, 1, count)[places].tolist(), hw, depth=depth)
+    indices = count - 1 - np.linspace(0, count - 1, sampled or count).round().astype(int)[::-1]
+    view = scene.render(np.linspace(0, 1, count)[indices].tolist(), hw, depth=depth)
     performed = tuple(
         Performed(
             verb,
             thing,
             claim,
             paraphrases(claim, PARAPHRASES, random),
-            view.action_boxes[:, place],
-            view.object_boxes[:, place],
+            view.action_boxes[:, index],
+            view.object_boxes[:, index],
             VERBS[verb].decided_by,
             (VERBS[verb].twin, thing) in pairs,
         )
-        for place, (verb, thing) in enumerate(pairs)
+        for index, (verb, thing) in enumerate(pairs)
         if verb is not None
         for claim in (Claim(verb, thing.kind, thing.colour),)
     )
-    stamps_ns = START_NS + places.astype(np.int64) * PERIOD_NS
+    stamps_ns = START_NS + indices.astype(np.int64) * PERIOD_NS
     return Clip(view.images, view.depths, view.camera_matrix, stamps_ns, performed, absent)
 
 
@@ -178,7 +178,7 @@ def benchmark_numbers(count: int = BENCHMARK_CLIPS) -> list[int]:
     """
     if not 1 <= count <= BENCHMARK_CLIPS:
         raise InvalidValueError("clips", f"from 1 to {BENCHMARK_CLIPS}", count)
-    return [place * BENCHMARK_CLIPS // count for place in range(count)]
+    return [index * BENCHMARK_CLIPS // count for index in range(count)]
 
 
 def _absent(scene: Scene, random: np.random.Generator) -> tuple[str, ...]:

@@ -163,10 +163,10 @@ class Scene:
             posed.thing if posed else body.parts() for body, posed in zip(self.bodies, poses)
         ]
         idle = [idle_hand(hand, xyz) for hand, xyz in self.idle]
-        far = sorted(range(len(things)), key=lambda place: -self._distance(things[place]))
+        far = sorted(range(len(things)), key=lambda index: -self._distance(things[index]))
         hands = [*idle, *(join(posed.arm, posed.contact) for posed in poses if posed)]
         hands = [_before(hand, camera) for hand in hands]
-        everything = join(*(things[place] for place in far), *hands)
+        everything = join(*(things[index] for index in far), *hands)
 
         before, _ = self.camera.project(np.zeros((1, 3)), hw)
         after, _ = camera.project(np.zeros((1, 3)), hw)
@@ -256,13 +256,13 @@ def _draw_cast(
     twins = random.random() < config.twins
     things: list[Thing] = []
     verbs: list[str | None] = []
-    for place in range(count):
-        if twins and place == 1 and verbs[0] in _TWINNED:
+    for index in range(count):
+        if twins and index == 1 and verbs[0] in _TWINNED:
             things.append(things[0])
             verbs.append(VERBS[str(verbs[0])].twin)
             continue
-        choices = _TWINNED if twins and place == 0 else tuple(VERBS)
-        if place:
+        choices = _TWINNED if twins and index == 0 else tuple(VERBS)
+        if index:
             # Mostly another verb, for a verb alone is to tell as well; now and then the same one.
             same = random.random() < SAME_VERB
             choices = tuple(choice for choice in choices if (choice in verbs) == same)

@@ -134,7 +134,7 @@ class AnnotatedDataset:
             frames: T.
 
         Returns:
-            The window, and the place of the annotated frame in it: T // 2, so 4 of 8 and, for an
+            The window, and the index of the annotated frame in it: T // 2, so 4 of 8 and, for an
             image backbone, 0 of 1. Where the video begins or ends in between, its first or last
             frame fills the window.
 

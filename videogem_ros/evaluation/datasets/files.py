@@ -29,8 +29,8 @@ class _ArrayType:
         """(N,) numbers, texts or objects."""
         if self._code == "O8":
             values = np.empty(len(data), dtype=object)
-            for place, value in enumerate(data):
-                values[place] = value
+            for index, value in enumerate(data):
+                values[index] = value
             return values
         code = f"{self._order}{self._code}"
         if not re.fullmatch(r"[<>=|][biufSU]\d+", code):

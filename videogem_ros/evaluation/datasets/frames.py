@@ -18,7 +18,7 @@ from videogem_ros.adapters.encodings import decode_compressed
 from videogem_ros.datatypes import Frame, Window
 from videogem_ros.errors import InvalidValueError, RecordingError, VideoGemError
 from videogem_ros.evaluation.datasets.video import VideoReader
-from videogem_ros.evaluation.tables import nearest_place
+from videogem_ros.evaluation.tables import nearest_index
 from videogem_ros.window import NS_PER_S
 
 VIDEOS = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".flv", ".3gp")
@@ -111,9 +111,9 @@ class ImageFolder:
         mark = self._mark(moment)
         if not self.files:
             return None
-        place = nearest_place(self._marks, mark)
-        away = abs(self._marks[place] - mark)
-        return self.files[place] if away <= (0 if self._numbered else _SAME_NS) else None
+        index = nearest_index(self._marks, mark)
+        away = abs(self._marks[index] - mark)
+        return self.files[index] if away <= (0 if self._numbered else _SAME_NS) else None
 
     def frames(self, moment: Moment, steps: Sequence[int]) -> list[Frame]:
         """The images nearest to where a window's frames would be; some may stand there twice.
@@ -129,17 +129,17 @@ class ImageFolder:
             RecordingError: One cannot be read.
         """
         mark = self._mark(moment)
-        places = [nearest_place(self._marks, mark + step * self._step) for step in steps]
-        frames = {place: self._frame(place) for place in dict.fromkeys(places)}
-        return [frames[place] for place in places]
+        indices = [nearest_index(self._marks, mark + step * self._step) for step in steps]
+        frames = {index: self._frame(index) for index in dict.fromkeys(indices)}
+        return [frames[index] for index in indices]
 
     def _mark(self, moment: Moment) -> int:
         return moment.number if self._numbered else moment.nominal_ns
 
-    def _frame(self, place: int) -> Frame:
-        mark = self._marks[place]
+    def _frame(self, index: int) -> Frame:
+        mark = self._marks[index]
         stamp_ns = _nominal_ns(mark) if self._numbered else mark
-        return Frame(read_image(self.files[place]), stamp_ns)
+        return Frame(read_image(self.files[index]), stamp_ns)
 
 
 class Footage:
@@ -210,19 +210,19 @@ class Footage:
             frames: T; the annotated one is number T // 2 from 0, as the paper's is 4 of 8.
 
         Returns:
-            The window, and the place of the annotated frame in it.
+            The window, and the index of the annotated frame in it.
 
         Raises:
             RecordingError: A frame cannot be read or decoded, or frames differ in size.
         """
-        place = frames // 2
-        steps = range(-place, frames - place)
+        index = frames // 2
+        steps = range(-index, frames - index)
         try:
             if file := self._videos.get(_name(video)):
                 chosen = self._from_video(self._open.reader(file), moment, steps)
             else:
                 chosen = self._folder(video).frames(moment, steps)
-            return Window(tuple(chosen)), place
+            return Window(tuple(chosen)), index
         except InvalidValueError as error:
             raise RecordingError(f"{video}: {error}") from error
 

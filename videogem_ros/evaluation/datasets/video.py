@@ -37,7 +37,7 @@ class FrameIndex:
     keys: tuple[int, ...]
 
     def at(self, time_ns: int) -> int:
-        """Place of the frame that is shown at a time; the first one before the start."""
+        """Index of the frame that is shown at a time; the first one before the start."""
         return max(bisect_right(self.stamps_ns, time_ns + _ROUNDING_NS) - 1, 0)
 
 
@@ -64,12 +64,12 @@ def frame_index(path: Path) -> FrameIndex:
     return FrameIndex(
         tuple(pts),
         tuple(round((moment - pts[0]) * time_base * NS_PER_S) for moment in pts),
-        tuple(place for place, moment in enumerate(pts) if shown[moment]) or (0,),
+        tuple(index for index, moment in enumerate(pts) if shown[moment]) or (0,),
     )
 
 
 class VideoReader:
-    """An open video file that gives frames by their places.
+    """An open video file that gives frames by index.
 
     Neighbouring windows share frames and mostly lie ahead of each other: the last window's frames
     are kept, and decoding goes on from where it is unless a keyframe is nearer. Not for several
@@ -85,7 +85,7 @@ class VideoReader:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.index = frame_index(path)
-        self._places = {moment: place for place, moment in enumerate(self.index.pts)}
+        self._indices = {moment: index for index, moment in enumerate(self.index.pts)}
         self._last: int | None = None
         self._kept: dict[int, Frame] = {}
         self._file = ExitStack()
@@ -100,47 +100,47 @@ class VideoReader:
         """Closes the file."""
         self._file.close()
 
-    def frames(self, places: Sequence[int]) -> list[Frame]:
-        """Frames at places; those before the first or after the last are the first or the last.
+    def frames(self, indices: Sequence[int]) -> list[Frame]:
+        """Frames at indices; those before the first or after the last are the first or the last.
 
         Returns:
-            One for each place; their stamps are times since the video's first frame.
+            One for each index; their stamps are times since the video's first frame.
 
         Raises:
             RecordingError: One cannot be decoded.
         """
         last = len(self.index.pts) - 1
-        places = [min(max(place, 0), last) for place in places]
+        indices = [min(max(index, 0), last) for index in indices]
         kept = self._kept
         self._kept = {}
-        for place in sorted(set(places)):
-            self._kept[place] = kept.get(place) or self._decode(place)
-        return [self._kept[place] for place in places]
+        for index in sorted(set(indices)):
+            self._kept[index] = kept.get(index) or self._decode(index)
+        return [self._kept[index] for index in indices]
 
-    def _decode(self, place: int) -> Frame:
+    def _decode(self, index: int) -> Frame:
         keys = self.index.keys
-        key = keys[max(bisect_right(keys, place) - 1, 0)]
+        key = keys[max(bisect_right(keys, index) - 1, 0)]
         try:
-            if self._last is None or not key <= self._last < place:
+            if self._last is None or not key <= self._last < index:
                 self._container.seek(self.index.pts[key], stream=self._stream)
                 self._decoding = self._container.decode(self._stream)
-            found = self._advance(place)
+            found = self._advance(index)
             if found is None:  # a container that seeks only roughly came out behind the frame
                 self._open()
-                found = self._advance(place)
+                found = self._advance(index)
         except av.FFmpegError as error:
             self._last = None
             raise RecordingError(f"{self.path}: damaged video ({error.strerror})") from error
         if found is None or found.is_corrupt:
-            raise RecordingError(f"{self.path}: frame {place} cannot be decoded")
-        return Frame(upright(found), self.index.stamps_ns[place])
+            raise RecordingError(f"{self.path}: frame {index} cannot be decoded")
+        return Frame(upright(found), self.index.stamps_ns[index])
 
-    def _advance(self, place: int) -> av.VideoFrame | None:
-        """Decodes on up to a place; None if it is passed by."""
+    def _advance(self, index: int) -> av.VideoFrame | None:
+        """Decodes on up to an index; None if it is passed by."""
         self._last = None
         for frame in self._decoding:
-            at = self._places.get(frame.pts) if frame.pts is not None else None
-            if at is not None and at >= place:
+            at = self._indices.get(frame.pts) if frame.pts is not None else None
+            if at is not None and at >= index:
                 self._last = at
-                return frame if at == place else None
+                return frame if at == index else None
         return None

@@ -44,10 +44,10 @@ def choose_cases(records: Sequence[Record], method: str, count: int = 4) -> Case
     )
     count = min(count, math.ceil(len(ranked) / 3))
     middle = (len(ranked) - 1) / 2
-    outwards = sorted(range(len(ranked)), key=lambda place: abs(place - middle))
+    outwards = sorted(range(len(ranked)), key=lambda index: abs(index - middle))
     best = _pick(ranked, count)
     worst = _pick(ranked[::-1], count, but=best)
-    median = _pick([ranked[place] for place in outwards], count, but=best + worst)
+    median = _pick([ranked[index] for index in outwards], count, but=best + worst)
     return Cases(best, median, worst)
 
 

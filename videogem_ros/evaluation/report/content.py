@@ -172,8 +172,8 @@ def layers(run: Run) -> Layers | None:
     middle = np.quantile(weights, plots.SPREAD, axis=0)
     scale = plots.Scale.around([0.0, *middle.ravel(), *static], ticks=4)
     drawn = {
-        kind: plots.layer_weights(weights[:, place], static, f"{kind} prompt", scale)
-        for place, kind in enumerate(PROMPT_KINDS)
+        kind: plots.layer_weights(weights[:, index], static, f"{kind} prompt", scale)
+        for index, kind in enumerate(PROMPT_KINDS)
     }
     return Layers(weighting, reference, drawn)
 
@@ -205,11 +205,11 @@ def _rows(
         Row(
             summary.method,
             plots.interval(summary.accuracy, scale, _kind(summary.method), reference),
-            tuple(column[place] for column in columns),
+            tuple(column[index] for column in columns),
             summary.samples,
             summary.accuracy.count,
         )
-        for place, summary in enumerate(chosen)
+        for index, summary in enumerate(chosen)
     ]
 
 

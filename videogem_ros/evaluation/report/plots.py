@@ -56,7 +56,7 @@ class Scale:
     def ticks(self) -> list[float]:
         """Values at which the axis is marked."""
         count = round((self.high - self.low) / self.step)
-        return [self.low + place * self.step for place in range(count + 1)]
+        return [self.low + index * self.step for index in range(count + 1)]
 
     def place(self, value: float) -> float:
         """Where a value lies between start (0) and end (1)."""

@@ -68,8 +68,8 @@ def _methods(run: Run, summaries: Mapping[str, Summary]) -> Table:
 
 def _groups(groups: Groups) -> Table:
     columns = [
-        (title_of(method)[0], [figures[place].value for _, _, figures in groups.rows])
-        for place, method in enumerate(groups.methods)
+        (title_of(method)[0], [figures[index].value for _, _, figures in groups.rows])
+        for index, method in enumerate(groups.methods)
     ]
     columns.append(("n", [f"{count:,}" for _, count, _ in groups.rows]))
     return _table("Accuracy, %", "Group", [name for name, _, _ in groups.rows], columns)
