@@ -131,7 +131,7 @@ _OPTIONS = (
         default=_GROUNDING.self_self_scope,
         show_default=True,
         help="What a video backbone's patch attends to in the self-self path: the whole window "
-        "or, an approximation in 0.6 to 0.7 of the time, its own frame.",
+        "or, as an approximation in 0.6 to 0.7 of the time, its own frame.",
     ),
     click.option(
         "--image-hw",
