@@ -163,60 +163,60 @@ PARAMETERS: tuple[Parameter, ...] = (
         "backbone",
         "",
         "openclip:MODEL (an open_clip model name or the path of a model configuration), "
-        "viclip:B-16, viclip:L-14, or openclip:tabletop or viclip:tabletop, which are part of the "
-        f"package; empty for {SHIPPED}, or {USUAL} if weights are given",
+        "viclip:B-16, viclip:L-14, or openclip:tabletop or viclip:tabletop, which are part of "
+        f"the package; empty for {SHIPPED}, or for {USUAL} if weights are given",
     ),
     Parameter(
         "weights",
         "",
         "published tag, weight file, or random:SEED for an untrained model; empty for the "
-        "backbone's usual ones",
+        "backbone's default weights",
     ),
-    Parameter("device", "", "cpu, cuda, cuda:1, ...; empty for cuda if available"),
+    Parameter("device", "", "cpu, cuda, cuda:1, ...; empty for cuda if available, else cpu"),
     Parameter(
         "dtype",
         "float32",
-        "precision of the vision tower; slow if processor or GPU do not multiply it natively",
+        "precision of the vision tower; slow if the processor or GPU does not support it natively",
         choices=("float32", "bfloat16", "float16"),
     ),
     Parameter(
         "cuda_graphs",
         CUDA_GRAPHS[0],
-        "whether to record passes of the vision tower as CUDA graphs and replay them; no result "
-        "changes",
+        "whether vision tower passes are recorded as CUDA graphs and replayed on a GPU; "
+        "results are the same",
         choices=CUDA_GRAPHS,
     ),
     Parameter(
         "resize",
         _GROUNDING.resize,
-        "how to resize an image to the network's input size",
+        "how an image is resized to the network's input",
         choices=RESIZES,
     ),
     Parameter(
         "input_height",
         0,
-        "height of the network's input; 0 for the backbone's own",
+        "height of the network's input; 0 for the backbone's default",
         minimum=0,
         unit="px",
     ),
     Parameter(
         "input_width",
         0,
-        "width of the network's input; 0 for the backbone's own",
+        "width of the network's input; 0 for the backbone's default",
         minimum=0,
         unit="px",
     ),
     Parameter(
         "self_self_depth",
         _GROUNDING.depth,
-        "K, the number of last blocks with a self-self path",
+        "number of last blocks with a self-self path, K",
         minimum=1,
     ),
     Parameter(
         "self_self_scope",
         _GROUNDING.self_self_scope,
-        "what a video backbone's patch attends to in the self-self path: the whole window or, an "
-        "approximation in 0.6 to 0.7 of the time, its own frame",
+        "whether, in the self-self path, a video backbone's patch attends to the patches of "
+        "the whole window or, as an approximation in 0.6 to 0.7 of the time, of its own frame",
         choices=SCOPES,
     ),
     Parameter(
@@ -235,7 +235,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         "dynamic_depth",
         _GROUNDING.dynamic_depth,
-        "number of last terms with dynamic weights, at most K",
+        "number of last terms that get dynamic weights, at most K",
         minimum=1,
         live=True,
     ),
@@ -256,33 +256,33 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         "fusion_weights",
         _GROUNDING.fusion_weights,
-        "weights of the verb, object and action prompts; they sum to 1",
+        "weights of the verb, object and action prompts, with a sum of 1",
         minimum=0.0,
         live=True,
     ),
-    Parameter("prompts.verb", _PROMPTS.verb, "verb prompt; contains {verb}", live=True),
-    Parameter("prompts.object", _PROMPTS.object, "object prompt; contains {object}", live=True),
-    Parameter("prompts.action", _PROMPTS.action, "action prompt; contains {action}", live=True),
+    Parameter("prompts.verb", _PROMPTS.verb, "verb prompt, contains {verb}", live=True),
+    Parameter("prompts.object", _PROMPTS.object, "object prompt, contains {object}", live=True),
+    Parameter("prompts.action", _PROMPTS.action, "action prompt, contains {action}", live=True),
     Parameter(
-        "prompts.no_verb", _PROMPTS.no_verb, "verb prompt of an action without verb", live=True
+        "prompts.no_verb", _PROMPTS.no_verb, "verb prompt for actions without a verb", live=True
     ),
     Parameter(
         "prompts.no_object",
         _PROMPTS.no_object,
-        "object prompt of an action without object",
+        "object prompt for actions without an object",
         live=True,
     ),
     Parameter(
         "prompts.verb_form",
         _PROMPTS.verb_form,
-        "verb in the prompts: base form, or inflected (pouring)",
+        "form of the verb in the prompts: base form or gerund (pouring)",
         choices=VERB_FORMS,
         live=True,
     ),
     Parameter(
         "presence.threshold",
         _PRESENCE.threshold,
-        "lowest score at which an action counts as present",
+        "minimum score of an action that counts as present",
         minimum=0.0,
         maximum=1.0,
         live=True,
@@ -294,18 +294,18 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         "presence.neutral",
         _PRESENCE.neutral,
-        "texts for an image without any particular action",
+        "texts for an image in which nothing in particular is done",
         live=True,
     ),
     Parameter(
         "spacy_model",
         "",
-        "installed spaCy pipeline that helps to parse commands; empty for the built-in parser",
+        "installed spaCy pipeline for parsing commands; empty for the built-in parser",
     ),
     Parameter(
         "window.frames",
         0,
-        "images in a window; 0 for as many as the backbone encodes jointly",
+        "number of images in a window; 0 for the number that the backbone encodes jointly",
         minimum=0,
     ),
     Parameter(
@@ -324,7 +324,8 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         "window.tolerance_intervals",
         _WINDOW.tolerance_intervals,
-        "how far an image may be from its slot although a nearer one arrived, in intervals",
+        "how far an image may be from its slot although a nearer one arrived, in intervals; 0 "
+        "keeps every image",
         minimum=0.0,
         maximum=0.5,
     ),
@@ -344,13 +345,13 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         "window.max_buffer_frames",
         _WINDOW.max_buffer_frames,
-        "most images to hold",
+        "maximum number of buffered images",
         minimum=1,
     ),
     Parameter(
         "window.max_buffer_bytes",
         _WINDOW.max_buffer_bytes,
-        "most bytes of images to hold",
+        "maximum size of all buffered images",
         minimum=1,
         unit="B",
     ),
@@ -377,7 +378,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         "max_rate_hz",
         0.0,
-        "most windows to ground per second; 0 for no limit",
+        "maximum rate of grounded windows; 0 for no limit",
         minimum=0.0,
         live=True,
         unit="Hz",
@@ -385,22 +386,22 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         "commands",
         "replace",
-        "whether a command replaces the current actions or adds to them (beyond max_actions the "
-        "oldest are dropped); an empty one always stops them",
+        "whether a command replaces the current actions or is added to them (beyond "
+        "max_actions the oldest are removed); an empty command always stops grounding",
         choices=("replace", "add"),
         live=True,
     ),
     Parameter(
         "max_actions",
         4,
-        "most actions at a time; each has its own topics",
+        "maximum number of simultaneous actions; each has its own topics",
         minimum=1,
         maximum=64,
     ),
     Parameter(
         "request_timeout_s",
         10.0,
-        "timeout of a request that gives none",
+        "timeout of requests that do not set one",
         minimum=0.01,
         live=True,
         unit="s",
@@ -408,8 +409,8 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         "image_timeout_s",
         2.0,
-        "time without a new image until images are reported missing and no longer answer new "
-        "commands",
+        "if no image arrives for this long, images are reported missing, and old ones no "
+        "longer answer new commands",
         minimum=0.01,
         live=True,
         unit="s",
@@ -417,7 +418,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         "max_stamp_age_s",
         2.0,
-        "arriving images with older stamps than this are reported as stale",
+        "arriving images with older stamps are reported as stale",
         minimum=0.0,
         live=True,
         unit="s",
@@ -425,7 +426,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         "max_stamp_ahead_s",
         0.1,
-        "images with stamps further ahead of the node's clock than this are reported",
+        "stamps further ahead of the node's clock than this are reported",
         minimum=0.0,
         live=True,
         unit="s",
@@ -441,7 +442,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         "overlay.opacity",
         HEAT_OPACITY,
-        "opacity of the hottest parts of an overlay",
+        "opacity of an overlay where the heatmap is highest",
         minimum=0.0,
         maximum=1.0,
         live=True,
@@ -449,7 +450,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         "overlay.jpeg_quality",
         90,
-        "quality of compressed overlays",
+        "JPEG quality of compressed overlays",
         minimum=1,
         maximum=100,
         live=True,
@@ -457,20 +458,20 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         "depth.use",
         "auto",
-        "whether to compute positions in space; auto: from the first depth image on",
+        "when to compute positions in space; auto: once a depth image has arrived",
         choices=("auto", "always", "never"),
     ),
     Parameter(
         "depth.rectified",
         False,
-        "whether image and depth are rectified (image_rect), so that positions use camera_info's "
-        "P; false for image_raw: they use K and the distortion D",
+        "whether image and depth are rectified (image_rect), so that positions use P of "
+        "camera_info; false for image_raw, where they use K and the distortion D",
         live=True,
     ),
     Parameter(
         "depth.tolerance_s",
         0.05,
-        "largest difference between the stamps of image and depth",
+        "maximum difference between the stamps of image and depth",
         minimum=0.0,
         live=True,
         unit="s",
@@ -478,7 +479,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         "depth.wait_s",
         0.1,
-        "longest wait for the depth image of a grounded image",
+        "maximum wait for the depth image of a grounded image",
         minimum=0.0,
         maximum=5.0,
         live=True,
@@ -496,7 +497,7 @@ PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
         "depth.min_samples",
         5,
-        "fewest valid depths in that square",
+        "minimum number of valid depths in that square",
         minimum=1,
         live=True,
     ),
