@@ -84,7 +84,7 @@ class Encoder:
             InvalidValueError: A shape that the tower cannot take, or frames outside the window.
         """
         count = pixels.shape[0]
-        chosen = check_places(range(count) if frames is None else frames, count)
+        chosen = check_indices(range(count) if frames is None else frames, count)
         grid_hw = self._grid(pixels)
         patch_terms, class_terms = self.terms(pixels[None], chosen)
         return Features(patch_terms[0], class_terms[0], grid_hw, chosen)
@@ -364,7 +364,7 @@ def _tokens_of(
     return torch.stack(of_frames, dim=1).flatten()
 
 
-def check_places(frames: Sequence[int], count: int) -> tuple[int, ...]:
+def check_indices(frames: Sequence[int], count: int) -> tuple[int, ...]:
     """Indices into a window of ``count`` frames, as plain integers.
 
     Raises:

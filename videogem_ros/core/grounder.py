@@ -24,7 +24,7 @@ from videogem_ros.core.backbones import Backbone
 from videogem_ros.core.backbones.preprocessing import place, to_pixels
 from videogem_ros.core.comparison import Found, compare, embed_classes
 from videogem_ros.core.configuration import FEATURE_FIELDS, GroundingConfig
-from videogem_ros.core.encoder import Encoder, check_places, join_features
+from videogem_ros.core.encoder import Encoder, check_indices, join_features
 from videogem_ros.core.presence import presence_margin, presence_score
 from videogem_ros.core.prompts import prompts_for
 from videogem_ros.datatypes import (
@@ -246,7 +246,7 @@ class Grounder:
             raise InvalidValueError(
                 "window.frames", f"{joint} frames for {self.backbone.name}", str(len(window))
             )
-        return _places(frames, len(window))
+        return _indices(frames, len(window))
 
     def _encode(self, pixels: Tensor, chosen: tuple[int, ...]) -> Features:
         """Features of one window (T, 3, H, W)."""
@@ -509,7 +509,7 @@ def _joined(parts: Sequence[Features]) -> Features:
     return join_features(parts, [frame for part in parts for frame in part.frames])
 
 
-def _places(frames: FrameChoice, count: int) -> tuple[int, ...]:
+def _indices(frames: FrameChoice, count: int) -> tuple[int, ...]:
     """A choice of frames as indices into a window of ``count`` frames."""
     if frames == "newest":
         return (count - 1,)
@@ -517,4 +517,4 @@ def _places(frames: FrameChoice, count: int) -> tuple[int, ...]:
         return tuple(range(count))
     if isinstance(frames, str):
         raise InvalidValueError("frames", '"newest", "all" or indices in the window', frames)
-    return check_places(frames, count)
+    return check_indices(frames, count)
