@@ -137,7 +137,7 @@ def test_a_whole_number_will_do_for_a_double(ros: Ros, ground: Process) -> None:
     printed = ros.call("ros2", "param", "set", "/videogem", "max_rate_hz", "20")
     assert "Set parameter successful" in printed
     described = ros.call("ros2", "param", "describe", "/videogem", "max_rate_hz")
-    assert "most windows to ground per second" in described
+    assert "maximum rate of grounded windows" in described
 
 
 def test_the_service_answers_and_leaves_the_command_alone(ros: Ros, ground: Process) -> None:
