@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""What an image costs on its way into and out of DDS, beside Cyclone's own serializer.
+"""Cost of sending and receiving an image over DDS, compared with Cyclone's own serializer.
 
-First the bytes are compared, then the times: serialization, publication, taking, deserialization
-of a VGA image, within one process.
+First checks that the bytes are equal, then times serialization, publication, taking and
+deserialization of a VGA image within one process.
 
     python benchmarks/codec.py
 """
@@ -30,7 +30,7 @@ LIMIT_MS = 2.0
 
 
 def image() -> Any:
-    """640x480 rgb8, of noise."""
+    """A 640x480 rgb8 image of noise."""
     kinds = typestore().types
     pixels = np.random.default_rng(0).integers(0, 256, HEIGHT * WIDTH * 3, np.uint8)
     head = kinds["std_msgs/msg/Header"](kinds["builtin_interfaces/msg/Time"](12, 34), "camera")
@@ -38,7 +38,7 @@ def image() -> Any:
 
 
 def cyclones_own(message: Any) -> Any:
-    """The same message of a class for Cyclone's own serializer."""
+    """The same message as a class that Cyclone's own serializer takes."""
     stamp = make_idl_struct("Time", "own.Time", {"sec": types.int32, "nanosec": types.uint32})
     header = make_idl_struct("Header", "own.Header", {"stamp": stamp, "frame_id": str})
     fields = {"header": header, "height": types.uint32, "width": types.uint32, "encoding": str}
@@ -69,8 +69,8 @@ def main() -> None:
     own = cyclones_own(message)
     cdr = wire.encode(message)
     if bytes(own.serialize(use_version_2=False)) != cdr:
-        raise SystemExit("the bytes are not those of Cyclone's own serializer")
-    print(f"{WIDTH}x{HEIGHT} rgb8: the {len(cdr)} bytes are those of Cyclone's own serializer")
+        raise SystemExit("the bytes differ from those of Cyclone's own serializer")
+    print(f"{WIDTH}x{HEIGHT} rgb8: all {len(cdr)} bytes equal those of Cyclone's own serializer")
 
     with Participant(Names("codec"), typestore(), interface="local") as participant:
         publisher = participant.advertise("image", IMAGE, DEFAULT)

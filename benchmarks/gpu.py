@@ -1,19 +1,19 @@
-"""Every figure of docs/performance.md that needs a GPU, in one run on one NVIDIA GPU.
+"""All figures in docs/performance.md that need a GPU, in one run on one NVIDIA GPU.
 
     python benchmarks/gpu.py [--json FILE] [--repeats 50] [--device cuda]
 
-Equal results come first: float32 against the plain transcription of benchmarks/speed.py, CUDA
-graphs against none, windows together against each alone, and bfloat16's points
-against float32's. Where they are not, nothing is timed and the exit code is 1. Then
+First checks that results agree: float32 with the plain transcription in benchmarks/speed.py, CUDA
+graphs with none, batched windows with single ones, and bfloat16 points with float32 points. If
+they do not, nothing is timed and the exit code is 1. Then measures
 
-GPU time        between two CUDA events around a window's work, from prepared frames to heatmaps
-                and points on the GPU; medians, with the fastest and slowest of the repeats
-host to host    wall time from uint8 frames on the host to groundings on the host, of a window
-                that moves by one new frame, as a camera's does
-memory          the most that was allocated at once, above the loaded model
+GPU time        between two CUDA events around one window, from prepared frames to heatmaps and
+                points on the GPU; median, fastest and slowest of the repeats
+host to host    wall time from uint8 frames on the host to groundings on the host, for a window
+                that advances by one frame, as with a camera
+memory          peak allocation above the loaded model
 
-Weights are drawn from a seed, but for the points of bfloat16, which the shipped backbone finds in
-drawn scenes. Without a GPU it ends with exit code 2.
+Weights are random with a fixed seed, except in the comparison of bfloat16 points, which uses the
+shipped backbone on drawn scenes. Without a GPU the exit code is 2.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ from videogem_ros.language import parse_actions
 from videogem_ros.tabletop.clip import benchmark_clip, benchmark_numbers
 
 TOLERANCE = 1e-4
-"""Of float32 heatmaps in [0, 1], whose span has been stretched to 1: kernels of unlike shapes sum
-in unlike orders."""
+"""For float32 heatmaps, which are normalised to [0, 1]: kernels of different shapes sum in
+different orders."""
 
 NEAR_PATCHES, NEAR_SHARE = 1.0, 0.9
-"""So near must so many of bfloat16's prompt points be to float32's."""
+"""This share of bfloat16's prompt points must lie within this distance of float32's."""
 
 POUR, CUT = (*parse_actions("pour the milk"), *parse_actions("cut the tomato"))
 
@@ -63,13 +63,13 @@ class Plan:
     """What is measured.
 
     Attributes:
-        base: Backbone of most figures.
-        large: Backbone of one.
-        trained: Backbone whose points in half precision are compared, with its own weights.
-        cameras: That are grounded together.
-        image_hw: Height and width of their images.
-        clips: Drawn scenes for the comparison of points.
-        repeats: Runs of which the median is taken; a quarter of it for the baseline.
+        base: Backbone for most figures.
+        large: Backbone for the figure of a large model.
+        trained: Backbone whose bfloat16 points are compared, with its own weights.
+        cameras: Number of cameras grounded in one batch.
+        image_hw: Height and width of camera images.
+        clips: Number of drawn scenes for the comparison of points.
+        repeats: Runs to take the median of; a quarter of them for the slow work.
     """
 
     base: str = "viclip:B-16"
@@ -83,14 +83,14 @@ class Plan:
 
 @dataclass(frozen=True)
 class Goal:
-    """What a line of the table is about.
+    """A target of the table.
 
     Attributes:
-        work: What is done.
-        target: What the figure should be, in words.
-        unit: Of the figure.
-        limit: Of the median.
-        least: Whether the limit is the least that it should be, and not the most.
+        work: What is measured.
+        target: The target in words.
+        unit: Unit of the figure.
+        limit: Limit for the median.
+        least: Whether the limit is a minimum instead of a maximum.
     """
 
     work: str
@@ -100,10 +100,10 @@ class Goal:
     least: bool = False
 
     def row(self, values: Sequence[float]) -> dict[str, Any]:
-        """A line: the goal, median and spread of the values, and whether it was reached.
+        """A row: the goal, median and spread of the values, and whether it was reached.
 
         Args:
-            values: One or more; not a number where a device does not tell.
+            values: One or more; NaN if the device cannot measure it.
         """
         line = asdict(self) | dict.fromkeys(("median", "low", "high", "reached")) | {"shown": ""}
         middle, low, high = median(values), min(values), max(values)
@@ -122,7 +122,7 @@ class Goal:
 
 
 def goals(plan: Plan) -> dict[str, Goal]:
-    """The lines of the table by a short name."""
+    """The rows of the table, by a short name."""
     base, large = title(plan.base), title(plan.large)
     return {
         "base": Goal(f"{base} window, bfloat16, GPU time", "at most 1.5 ms", "ms", 1.5),
@@ -149,7 +149,7 @@ def goals(plan: Plan) -> dict[str, Goal]:
 
 
 def title(backbone: str) -> str:
-    """A backbone's name as people write it: ViCLIP-B/16."""
+    """A backbone's usual name, such as ViCLIP-B/16."""
     return backbone.replace("viclip:", "ViCLIP-").replace("-16", "/16").replace("-14", "/14")
 
 
@@ -162,7 +162,7 @@ def wait(device: torch.device) -> None:
 
 
 def wall_ms(device: torch.device, work: Callable[[int], object], repeats: int) -> list[float]:
-    """Milliseconds of each run on the host's clock, with the device idle before."""
+    """Milliseconds of each run by the host's clock; the device is idle before each."""
     times = []
     for number in range(repeats):
         wait(device)
@@ -174,8 +174,8 @@ def wall_ms(device: torch.device, work: Callable[[int], object], repeats: int) -
 
 
 def device_ms(device: torch.device, work: Callable[[int], object], repeats: int) -> list[float]:
-    """Milliseconds of each run on the device's clock; on the host's, where it has none."""
-    for number in range(8):  # prepares, records, and meets every input
+    """Milliseconds of each run by the device's clock, or the host's if it has none."""
+    for number in range(8):  # warm-up: prepares, records graphs, and sees every input
         work(number)
     if device.type != "cuda":
         return wall_ms(device, work, repeats)
@@ -190,7 +190,7 @@ def device_ms(device: torch.device, work: Callable[[int], object], repeats: int)
 
 
 def peak_mib(device: torch.device, work: Callable[[], object]) -> float:
-    """Most memory that was allocated during the work above that before it, MiB."""
+    """Peak memory allocated during the work, above that before it, in MiB."""
     if device.type != "cuda":
         return math.nan
     gc.collect()
@@ -203,11 +203,11 @@ def peak_mib(device: torch.device, work: Callable[[], object]) -> float:
     return (torch.cuda.max_memory_allocated(device) - before) / 2**20
 
 
-# What comes from cameras.
+# Camera input.
 
 
 class Camera:
-    """A window that moves by one frame each time, over noise that repeats late."""
+    """A window over frames of noise, which advances by one frame at a time."""
 
     def __init__(self, number: int, hw: tuple[int, int], frames: int) -> None:
         self._random = np.random.default_rng([number, frames])
@@ -220,21 +220,21 @@ class Camera:
         return Frame(image, self._stamp_ns)
 
     def window(self) -> Window:
-        """The window as it stands."""
+        """The current window."""
         return Window(tuple(self._frames))
 
     def next(self) -> Window:
-        """The window after one more frame."""
+        """The window advanced by one frame."""
         self._frames = [*self._frames[1:], self._frame()]
         return self.window()
 
     def other(self) -> Window:
-        """A window of nothing but new frames."""
+        """A window of new frames only."""
         self._frames = [self._frame() for _ in self._frames]
         return self.window()
 
 
-# Equal results.
+# Equality of results.
 
 
 class DifferentError(Exception):
@@ -242,10 +242,10 @@ class DifferentError(Exception):
 
 
 def require(what: str, found: float, limit: float, *, least: bool = False) -> float:
-    """The value, where it keeps to its limit.
+    """The value, if it is within its limit.
 
     Raises:
-        DifferentError: It does not.
+        DifferentError: It is not.
     """
     if not (found >= limit if least else found <= limit):
         raise DifferentError(f"{what}: {found:.3g}, {'less' if least else 'more'} than {limit:g}")
@@ -254,7 +254,7 @@ def require(what: str, found: float, limit: float, *, least: bool = False) -> fl
 
 @contextmanager
 def exact() -> Iterator[None]:
-    """Has the baseline's convolution compute in float32, too."""
+    """Makes the baseline's convolution compute in float32, too."""
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
     try:
@@ -264,7 +264,7 @@ def exact() -> Iterator[None]:
 
 
 def transcription(backbone: Backbone, device: torch.device) -> dict[str, Callable[[], Tensor]]:
-    """The baseline and ours on one input, (T, 3, H, W) heatmaps each."""
+    """The baseline and ours on the same input, (T, 3, H, W) heatmaps each."""
     tower, (height, width) = backbone.tower, backbone.input_hw
     generator = torch.Generator().manual_seed(1)
     pixels = torch.randn(backbone.window_frames, 3, height, width, generator=generator).to(device)
@@ -278,7 +278,7 @@ def transcription(backbone: Backbone, device: torch.device) -> dict[str, Callabl
 
 
 def deviation(found: Sequence[Grounding], expected: Sequence[Grounding]) -> float:
-    """Largest difference of heatmaps."""
+    """Largest difference between heatmaps."""
     return max(
         float(np.abs(one.heatmaps[name].values - other.heatmaps[name].values).max())
         for one, other in zip(found, expected)
@@ -287,10 +287,10 @@ def deviation(found: Sequence[Grounding], expected: Sequence[Grounding]) -> floa
 
 
 def graph_deviation(backbone: Backbone, camera: Camera) -> float:
-    """Of groundings by replayed CUDA graphs, of encoder and comparison, from those without.
+    """Deviation of groundings with CUDA graphs of encoder and comparison from those without.
 
     Raises:
-        DifferentError: On a GPU one of them was not replayed.
+        DifferentError: A graph was not replayed on a GPU.
     """
     plain, recording = Grounder(backbone, cuda_graphs="never"), Grounder(backbone)
     actions = [POUR, CUT]
@@ -306,7 +306,7 @@ def graph_deviation(backbone: Backbone, camera: Camera) -> float:
 
 
 def batch_deviation(backbone: Backbone, cameras: Sequence[Camera]) -> float:
-    """Of several cameras' groundings together from each camera's alone."""
+    """Deviation of several cameras' batched groundings from each camera's alone."""
     grounder = Grounder(backbone, cuda_graphs="never")
     windows = [camera.window() for camera in cameras]
     together = grounder.ground_each(windows, [[POUR]] * len(windows))
@@ -317,7 +317,7 @@ def batch_deviation(backbone: Backbone, cameras: Sequence[Camera]) -> float:
 
 
 def near_share(name: str, device: torch.device, clips: int) -> float:
-    """Share of prompt points that bfloat16 finds within a patch of float32's, in drawn scenes."""
+    """Share of prompt points in drawn scenes where bfloat16 is within a patch of float32."""
     exact_, half = (
         Grounder(load_backbone(name, None, device, dtype)) for dtype in ("float32", "bfloat16")
     )
@@ -342,10 +342,10 @@ def near_share(name: str, device: torch.device, clips: int) -> float:
 
 
 def prove(plan: Plan, device: torch.device, full: Backbone) -> dict[str, float]:
-    """Everything that has to be equal before anything is timed.
+    """Checks everything that must be equal before anything is timed.
 
     Raises:
-        DifferentError: Something is not.
+        DifferentError: Something differs.
     """
     frames = full.window_frames
     cameras = [Camera(number, plan.image_hw, frames) for number in range(3)]
@@ -374,7 +374,7 @@ def prove(plan: Plan, device: torch.device, full: Backbone) -> dict[str, float]:
 def window_ms(
     grounder: Grounder, hw: tuple[int, int], repeats: int, frames: str = "all"
 ) -> list[float]:
-    """Device time of windows from prepared frames to heatmaps and points."""
+    """Device time of each window, from prepared frames to heatmaps and points."""
     cameras = [Camera(number, hw, grounder.backbone.window_frames) for number in range(4)]
     windows = [camera.window() for camera in cameras]
 
@@ -386,7 +386,7 @@ def window_ms(
 
 
 def host_ms(grounder: Grounder, hw: tuple[int, int], repeats: int) -> dict[str, list[float]]:
-    """Wall time of groundings, frames to points, of windows that move and that are new."""
+    """Wall time from frames to points, for advanced windows and for entirely new ones."""
     camera = Camera(0, hw, grounder.backbone.window_frames)
     moved = [camera.next() for _ in range(repeats + 3)]
     new = [camera.other() for _ in range(repeats)]
@@ -405,7 +405,7 @@ def host_ms(grounder: Grounder, hw: tuple[int, int], repeats: int) -> dict[str, 
 
 
 def batched(grounder: Grounder, plan: Plan) -> dict[str, list[float]]:
-    """Windows a second of several cameras: host to host, and by the device's time alone."""
+    """Windows per second of several cameras: host to host, and by device time alone."""
     frames = grounder.backbone.window_frames
     cameras = [Camera(number, plan.image_hw, frames) for number in range(plan.cameras)]
     actions = [[POUR]] * len(cameras)
@@ -428,15 +428,15 @@ def batched(grounder: Grounder, plan: Plan) -> dict[str, list[float]]:
 
 
 def attention_ms(backbone: Backbone, device: torch.device, repeats: int) -> dict[str, float]:
-    """One self-self step of a window by each kernel of fused attention that takes it.
+    """One self-self step of a window, for each fused attention kernel that supports it.
 
-    On a GPU replayed from a CUDA graph, as it is in a window.
+    On a GPU it is replayed from a CUDA graph, as in a real window.
     """
     tower, found = backbone.tower, {}
     tokens = 1 + backbone.window_frames * (tower.position_embedding.shape[0] - 1)
     shape = (3, tower.heads, tokens, tower.head_dim)
     p = torch.randn(shape, device=device, dtype=tower.dtype)
-    p *= 2 / p.norm(dim=-1, keepdim=True)  # logits of usual size
+    p *= 2 / p.norm(dim=-1, keepdim=True)  # logits of typical size
 
     def fused() -> Tensor:
         return F.scaled_dot_product_attention(p, p, p, scale=1.0)
@@ -457,13 +457,13 @@ def attention_ms(backbone: Backbone, device: torch.device, repeats: int) -> dict
         try:
             with sdpa_kernel(kernel):
                 found[kernel.name.lower()] = replayed_ms(fused)
-        except RuntimeError:  # this GPU, or this build of torch, has it not
+        except RuntimeError:  # not in this GPU or this build of torch
             continue
     return found
 
 
 def product_tflops(device: torch.device, dtype: torch.dtype, side: int) -> float:
-    """Rate of a large matrix product, the limit that everything else is below."""
+    """Rate of a large matrix product, an upper limit for everything else."""
     a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     return 2e-9 * side**3 / median(device_ms(device, lambda _: a @ b, 20))
 
@@ -485,7 +485,7 @@ def machine(device: torch.device) -> dict[str, Any]:
 
 @torch.inference_mode()
 def measure(plan: Plan, device: torch.device) -> dict[str, Any]:
-    """Parity, then every figure.
+    """Checks parity, then measures every figure.
 
     Raises:
         DifferentError: Results that should be equal are not.
@@ -521,7 +521,7 @@ def measure(plan: Plan, device: torch.device) -> dict[str, Any]:
 
     def one_window(backbone: Backbone) -> Callable[[], object]:
         camera = Camera(0, hw, backbone.window_frames)
-        # All that a node holds for it: recordings, prepared frames, what came of it.
+        # All that a node holds: recorded graphs, prepared frames, results.
         fresh = Grounder(backbone, config)
 
         def work() -> None:
@@ -603,7 +603,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--repeats", type=speed.at_least_one, default=Plan.repeats)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to FILE")
     arguments = parser.parse_args()
     if not arguments.device.startswith("cuda") or not torch.cuda.is_available():
         print("gpu.py: no CUDA device; this benchmark measures an NVIDIA GPU", file=sys.stderr)

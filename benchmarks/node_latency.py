@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""What the node adds to the model's own time: image in to grounding out, over the wire.
+"""Latency that the node adds to the model's time, from image to grounding, over the wire.
 
-The node runs as a process of its own, with a small untrained model so that its time is short and
-even. This process publishes images on loopback, and takes from each grounding that comes back the
-time since the image was handed to the middleware, less the compute time that the message tells.
-So the figure holds serialization and transport of both messages, conversion, window, scheduling.
+The node runs in its own process, with a small untrained model whose time is short and steady.
+This process publishes images on loopback. For each grounding it takes the time since the image
+was handed to the middleware, less the compute time in the message. The result covers
+serialization and transport of both messages, conversion, windowing and scheduling.
 
     python benchmarks/node_latency.py --adapter ros    # in a sourced ROS 2 workspace
     python benchmarks/node_latency.py --adapter dds    # anywhere
@@ -46,11 +46,11 @@ class Peer(Protocol):
         """Publish a command on ``action``."""
 
     def prepare_image(self, pixels: np.ndarray) -> Callable[[int], None]:
-        """Make a bgr8 message on ``image``; what is returned publishes it with a stamp in ns."""
+        """Make a bgr8 message; the result publishes it on ``image`` with a stamp in ns."""
 
 
 OnGrounding = Callable[[Any], None]
-"""Takes a videogem_ros/msg/ActionGrounding, in a thread of the middleware's."""
+"""Takes a videogem_ros/msg/ActionGrounding, in a middleware thread."""
 
 
 @contextmanager
@@ -101,7 +101,7 @@ def ros_peer(on_grounding: OnGrounding) -> Iterator[Peer]:
 
 
 def ros_command(parameters: dict[str, Any]) -> list[str]:
-    """The rclpy node, active as soon as it is up."""
+    """Command of the rclpy node, which activates itself on start."""
     from ament_index_python.packages import get_package_prefix
 
     script = Path(get_package_prefix("videogem_ros")) / "lib" / "videogem_ros" / "ground_node"
@@ -157,25 +157,25 @@ def dds_peer(on_grounding: OnGrounding) -> Iterator[Peer]:
 
 
 def dds_command(parameters: dict[str, Any]) -> list[str]:
-    """The node without ROS."""
+    """Command of the node without ROS."""
     settings = [f"{name}:={json.dumps(value)}" for name, value in parameters.items()]
     arguments = [word for setting in settings for word in ("-p", setting)]
     return [sys.executable, "-m", "videogem_ros", "node", "--interface", "local", *arguments]
 
 
 ADAPTERS = {"ros": (ros_peer, ros_command), "dds": (dds_peer, dds_command)}
-"""Peer and command line of the node, by adapter."""
+"""Peer and the node's command line, by adapter."""
 
 
 class Waiter:
-    """Keeps the time at which each image's grounding came."""
+    """Keeps the arrival time of each image's grounding."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._came: dict[int, tuple[float, Any]] = {}
 
     def on_grounding(self, message: Any) -> None:
-        """Note a grounding that came just now."""
+        """Note a grounding that has just arrived."""
         now_s = time.perf_counter()
         stamp = message.header.stamp
         with self._changed:
@@ -183,24 +183,24 @@ class Waiter:
             self._changed.notify_all()
 
     def wait(self, stamp_ns: int, timeout_s: float) -> tuple[float, Any] | None:
-        """Time (of time.perf_counter) and grounding of the image with a stamp, if it comes."""
+        """Time (by time.perf_counter) and grounding of the image with this stamp, or None."""
         with self._changed:
             self._changed.wait_for(lambda: stamp_ns in self._came, timeout_s)
             return self._came.pop(stamp_ns, None)
 
 
 def seconds(duration: Any) -> float:
-    """Of a builtin_interfaces/Duration."""
+    """A builtin_interfaces/Duration in seconds."""
     return duration.sec + duration.nanosec * 1e-9
 
 
 def measure(peer: Peer, waiter: Waiter, images: int, interval_s: float) -> dict[str, np.ndarray]:
-    """Rows of milliseconds: added outside (wire to wire), added in the node, and model time."""
+    """Milliseconds per image: added wire to wire, added in the node, and model time."""
     random = np.random.default_rng(0)
     pictures = [random.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8) for _ in range(4)]
     publishers = [peer.prepare_image(picture) for picture in pictures]
     deadline = time.monotonic() + START_S
-    while True:  # until the node is up and has matched everything
+    while True:  # until the node is up and discovery is complete
         peer.send_action("pour the milk into the cup")
         stamp_ns = time.time_ns()
         publishers[0](stamp_ns)

@@ -2,14 +2,14 @@
 
     python benchmarks/parity.py ../shared/golden/*.safetensors
 
-Prints the largest absolute deviation of every array in every file. Exits with 1 where one exceeds
-1e-5 or is not a number, with 2 where a file is not of the golden format.
+Prints the largest absolute deviation of every array in every file. The exit code is 1 if one
+exceeds 1e-5 or is NaN, and 2 if a file is not in the golden format.
 
-Points must be equal: taken from the golden heatmaps exactly, and end to end wherever the golden
-heatmap has one maximum. Bilinear upsampling makes the half patch along the right and lower border
-a plateau, on which the official code's first maximum is decided by the last bit of w0 v + w1 v;
-there a point is equal when the golden heatmap is at its maximum (within the tolerance) where we
-say it is.
+Points must be equal: those computed from the golden heatmaps exactly, and those computed end to
+end wherever the golden heatmap has a single maximum. Bilinear upsampling makes the half patch
+along the right and lower border a plateau, where the last bit of w0 v + w1 v decides which maximum
+the official code finds first. There, a point counts as equal if the golden heatmap has its maximum
+(within the tolerance) at our point.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ INFINITE = float("inf")
 
 
 class FormatError(Exception):
-    """A file is not of the golden format."""
+    """A file is not in the golden format."""
 
 
 def read(path: Path) -> tuple[dict, dict[str, Tensor]]:
@@ -70,7 +70,7 @@ def tower_of(case: dict, weights: dict[str, Tensor]) -> VisionTower:
 
 
 def compute(case: dict, arrays: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Everything that a golden file expects, by our own code."""
+    """Everything that a golden file expects, computed by the package."""
     weights = {
         name.removeprefix("weights/"): value
         for name, value in arrays.items()
@@ -97,7 +97,7 @@ def compute(case: dict, arrays: dict[str, Tensor]) -> dict[str, Tensor]:
         label = {"static+dynamic": "total"}.get(name, name)
         found[f"weights.{label}"] = used[0].expand(len(text), -1)
     for name in ("static", "dynamic"):
-        # Golden patch logits stand in token order: time is the fastest axis.
+        # Golden patch logits are in token order: time is the fastest axis.
         found[f"{name}.patch_logits"] = similarity[name].permute(1, 2, 0).flatten(1)
     for label, name in (("gem", "uniform"), ("videogem", "static+dynamic")):
         logits = upsample(similarity[name], features.grid_hw, input_hw).transpose(0, 1)
@@ -116,7 +116,7 @@ def compute(case: dict, arrays: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def static_weights(depth: int, arrays: dict[str, Tensor]) -> tuple[float, ...]:
-    """The paper's static weights, or the file's own for a depth the paper does not have."""
+    """The paper's static weights, or the file's for a depth that the paper does not cover."""
     paper = GroundingConfig().static_weights
     if depth + 1 == len(paper):
         return paper
@@ -127,7 +127,7 @@ def compare(path: Path) -> float:
     """Print a file's deviations.
 
     Returns:
-        The largest deviation, infinite where a shape or a point differs.
+        The largest deviation; infinite if a shape or a point differs.
     """
     case, arrays = read(path)
     try:
@@ -154,7 +154,7 @@ def compare(path: Path) -> float:
 
 
 def difference(found: Tensor | None, expected: Tensor) -> float:
-    """Largest absolute deviation; infinite where the shapes differ or a value is not a number."""
+    """Largest absolute deviation; infinite if the shapes differ or a value is NaN."""
     if found is None or found.shape != expected.shape:
         return INFINITE
     deviation = float((found.double() - expected.double()).abs().max())
@@ -170,8 +170,8 @@ def point_difference(found: Tensor, expected: Tensor, heatmaps: Tensor) -> tuple
         heatmaps: (K, H, W) or (K, F, H, W), the golden heatmaps.
 
     Returns:
-        The largest shortfall over frames and prompts, infinite where our maximum search or fusion
-        on the golden heatmaps gives other points; and a remark on plateaus.
+        The largest shortfall over frames and prompts, infinite if our maximum search or fusion
+        gives other points on the golden heatmaps; and a remark on plateaus.
     """
     if found.shape != expected.shape:
         return INFINITE, ""

@@ -1,18 +1,18 @@
-"""What grounding costs as windows, images, commands and cameras grow, and a picture of it.
+"""Cost of grounding for more frames, pixels, actions and cameras, with a plot.
 
     python benchmarks/scaling.py [--backbone openclip:ViT-B-16] [--repeats 3] [--parts PART ...]
         [--json FILE] [--picture docs/pictures/scaling.svg]
 
-Four things grow, each by itself, with an image backbone whose weights are drawn from a seed:
+Varies one of four sizes at a time, for an image backbone with seeded random weights:
 
-    window      frames of the window, all heatmaps: encoded anew, or as a session does, new frame
-                alone
+    window      frames of the window, all heatmaps: all frames encoded again, or only the new one,
+                as a session does
     input       side of the network's square input in pixels, one frame
-    actions     actions on one frame, their texts new or known
+    actions     actions on one frame, with new or known texts
     cameras     cameras, one frame of each: one after another, or encoded as one batch
 
-Before the times, both ways of a pair must give the same heatmaps to 1e-5. Times are medians, with
-the fastest and slowest run; memory is the peak above that of the loaded model.
+Before timing, both ways of a pair must give the same heatmaps to 1e-5. Times are medians, with the
+fastest and slowest run; memory is the peak above that of the loaded model.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ WINDOWS = (1, 4, 8, 12)
 SIDES = (14, 21, 28, 35, 42)
 """Patches along a side of the network's input."""
 SIDE = 14
-"""The same where something else grows."""
+"""The same when another size is varied."""
 COUNTS = (1, 4, 8, 16, 32)
 CAMERAS = (1, 2, 4, 8)
 
@@ -59,9 +59,9 @@ class Point:
     """One measurement.
 
     Attributes:
-        x: What grows.
+        x: The size that is varied.
         seconds: Fastest, median and slowest run.
-        peak_mib: Peak memory above that of the loaded model; None where it was not taken.
+        peak_mib: Peak memory above that of the loaded model; None if it was not measured.
     """
 
     x: int
@@ -71,7 +71,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
-    """One way of doing it, as something grows."""
+    """One of the compared ways, over the varied size."""
 
     name: str
     points: list[Point]
@@ -79,7 +79,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Panel:
-    """What grows, and the ways that are compared."""
+    """A varied size, and the ways that are compared."""
 
     title: str
     axis: str
@@ -95,7 +95,7 @@ def camera(seed: int = 0) -> Iterator[Frame]:
 
 
 def check(what: str, one: Sequence[Grounding], other: Sequence[Grounding]) -> None:
-    """Exits where two ways differ."""
+    """Exits if two ways differ."""
     for first, second in zip(one, other, strict=True):
         for kind in PROMPT_KINDS:
             apart = np.abs(first.heatmaps[kind].values - second.heatmaps[kind].values).max()
@@ -104,7 +104,7 @@ def check(what: str, one: Sequence[Grounding], other: Sequence[Grounding]) -> No
 
 
 def point(x: int, run: Callable[[], object], repeats: int) -> Point:
-    """Peak memory, in the run that warms up, then the times."""
+    """Measures peak memory in the warm-up run, then times."""
     memory = PeakMemory("cpu")
     run()
     _, peak_mib, _ = memory.peaks()
@@ -166,7 +166,7 @@ def grow_actions(grounder: Grounder, repeats: int) -> Panel:
         actions = actions_of(count)
 
         def unknown(actions: Sequence[Action] = tuple(actions)) -> list[Grounding]:
-            # A grounder of its own knows no texts.
+            # A new grounder knows no texts.
             return Grounder(grounder.backbone, grounder.config).ground(window, actions)
 
         def usual(actions: Sequence[Action] = tuple(actions)) -> list[Grounding]:
@@ -210,7 +210,7 @@ PANELS = {
 }
 
 
-# The picture.
+# The plot.
 
 STYLE = """
 text { font: 13px system-ui, sans-serif; fill: #333;
@@ -233,8 +233,8 @@ def draw(panels: Sequence[Panel], note: str) -> str:
     """All panels as one SVG: time above, memory below.
 
     Args:
-        panels: What was measured.
-        note: What it was measured on.
+        panels: The measurements.
+        note: Conditions of the measurements.
     """
     width = LEFT + len(panels) * (PANEL_W + GAP_X) - GAP_X + 24
     height = TOP + 2 * PANEL_H + GAP_Y + 52
@@ -295,7 +295,7 @@ def _draw_panel(svg: Element, panel: Panel, corner: tuple[int, int], unit: str) 
     _add(svg, "text", class_="note", x=left + 6, y=top + 14).text = (
         unit if unit == "seconds" else "MiB above the model"
     )
-    # Names stand at the upper left, in the order of the curves' ends.
+    # Names are at the upper left, in the order of the curves' ends.
     ends = [_values(curve.points[-1], unit)[1] for curve in panel.curves]
     for place, number in enumerate(sorted(range(len(ends)), key=lambda n: -ends[n])):
         curve, colour = panel.curves[number], f"c{number}"
@@ -319,7 +319,7 @@ def _draw_panel(svg: Element, panel: Panel, corner: tuple[int, int], unit: str) 
 
 
 def _add(parent: Element, tag: str, **attributes: float | str) -> Element:
-    """A new child; in names of attributes _ stands for -, and a last one for nothing."""
+    """A new child; in attribute names _ becomes -, and a trailing _ is dropped."""
     texts = {
         name.rstrip("_").replace("_", "-"): value if isinstance(value, str) else f"{value:.5g}"
         for name, value in attributes.items()
@@ -353,10 +353,14 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=list(PANELS), default=list(PANELS))
     parser.add_argument("--repeats", type=at_least_one, default=3)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="the figures")
-    parser.add_argument("--picture", type=Path, metavar="FILE", help="an SVG of them")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="write an SVG plot to FILE")
     parser.add_argument(
-        "--from-json", type=Path, nargs="+", metavar="FILE", help="draw these, measure nothing"
+        "--from-json",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="plot these figures, measure nothing",
     )
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

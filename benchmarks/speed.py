@@ -1,21 +1,21 @@
-"""Time and memory of one window: our encoder against a plain transcription of the formulas.
+"""Time and memory of one window: our encoder against a plain transcription of the method.
 
     python benchmarks/speed.py [--cases viclip-all viclip-newest clip] [--repeats 5] [--json]
     python benchmarks/speed.py --stages
     python benchmarks/speed.py --agreement 100
 
-The baseline below writes VideoGEM down as its formulas stand: the plain path and the self-self
-path each by itself, q, k and v of the latter as one batch, every attention matrix built, every
-token carried to the end. First both must give the same heatmaps (1e-5), then both are timed in
-turn in one process (medians, with the fastest and slowest run), and last each runs once in a
-process of its own for its peak memory above that of the loaded model. Timed beside them, with
-heatmaps that are not equal: the tower in bfloat16, where the processor multiplies that itself, and
-of a video backbone self-self attention within each frame alone (self_self_scope "frame").
+The baseline below follows VideoGEM's formulas literally: the plain path and the self-self path are
+computed separately, q, k and v of the latter as one batch, every attention matrix is built, and
+every token is kept to the end. First, both must give the same heatmaps (1e-5). Then both are timed
+alternately in one process (medians, with the fastest and slowest run). Finally, each runs once in
+its own process to measure its peak memory above that of the loaded model. Two variants with
+different heatmaps are timed as well: the tower in bfloat16, if the processor multiplies it
+natively, and for a video backbone self-self attention within each frame (self_self_scope "frame").
 
 --stages counts the encoder's operations and bytes by stage, times them, and compares the rates
-with those of a large matrix product and a large copy in the same run. --agreement asks how far
-points move and how much heatmaps change in these other ways, with the shipped backbones on so many
-clips of the tabletop benchmark.
+with those of a large matrix product and a large copy in the same run. --agreement measures how far
+points move and how much heatmaps change in these variants, for the shipped backbones on the given
+number of tabletop benchmark clips.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ CONFIG = GroundingConfig()
 TOLERANCE = 1e-5
 HALF = torch.bfloat16
 SMALL_HW = (64, 64)
-"""Network input of the warm-up before memory is measured."""
+"""Network input for the warm-up before memory is measured."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +64,11 @@ class Case:
     """What is timed.
 
     Attributes:
-        title: For the table.
-        backbone: Name for load_backbone; weights are drawn from a seed.
+        title: Title in the output.
+        backbone: Name for load_backbone; weights are random with a fixed seed.
         input_hw: Network input in pixels.
-        frames: Places whose heatmaps are wanted; all where None. The baseline has no such choice.
+        frames: Indices of frames to compute heatmaps for; None: all. The baseline always computes
+            all.
     """
 
     title: str
@@ -174,7 +175,7 @@ def ours(
     frames: tuple[int, ...] | None,
     scope: str = CONFIG.self_self_scope,
 ) -> Tensor:
-    """Heatmaps (F, K, H, W), static + dynamic weights, by the package."""
+    """Heatmaps (F, K, H, W) of the package, static + dynamic weights."""
     features = Encoder(tower, CONFIG.depth, scope)(pixels, frames)
     weights = layer_weights(features.class_terms, text, tower, CONFIG)
     similarity = patch_similarity(features, weights, text, tower)
@@ -189,7 +190,7 @@ def prepare(
 
     Args:
         case: What is timed.
-        input_hw: Another network input in pixels.
+        input_hw: Network input in pixels; the case's if None.
     """
     input_hw = input_hw or case.input_hw
     backbone: Backbone = load_backbone(case.backbone, "random:0")
@@ -218,12 +219,12 @@ def prepare(
 
 
 def timed_dtypes() -> tuple[torch.dtype, ...]:
-    """float32, and bfloat16 where this processor multiplies it: imitated it takes minutes."""
+    """float32, and bfloat16 if this processor multiplies it: emulation takes minutes."""
     return (torch.float32, *((HALF,) if multiplies(torch.device("cpu"), HALF) else ()))
 
 
 def check(case: Case, ways: dict[str, Callable[[], Tensor]]) -> float:
-    """Largest deviation of the heatmaps; exits where it exceeds the tolerance."""
+    """Largest deviation of the heatmaps; exits if it exceeds the tolerance."""
     expected, found = ways["baseline"](), ways["ours"]()
     chosen = expected if case.frames is None else expected[list(case.frames)]
     deviation = float((chosen - found).abs().max())
@@ -233,7 +234,7 @@ def check(case: Case, ways: dict[str, Callable[[], Tensor]]) -> float:
 
 
 def timed(ways: dict[str, Callable[[], Tensor]], repeats: int) -> dict[str, list[float]]:
-    """Seconds of every run, the ways in turn."""
+    """Seconds of every run, alternating between the ways."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(repeats):
         for name, way in ways.items():
@@ -251,7 +252,7 @@ def peak_mib(case: Case, way: str) -> float:
     full()
     _, added, _ = memory.peaks()
     if added is None:
-        sys.exit("peak memory: this system does not tell (it is read from Linux's /proc)")
+        sys.exit("peak memory: not available on this system (it is read from Linux's /proc)")
     return added
 
 
@@ -261,7 +262,7 @@ def peak_in_own_process(case: str, way: str) -> float:
 
 
 def measure(name: str, repeats: int) -> dict[str, object]:
-    """Parity, then times, then memory of one case."""
+    """Checks parity of one case, then measures time and memory."""
     case = CASES[name]
     ways = prepare(case)
     deviation = check(case, ways)  # also the warm-up
@@ -295,7 +296,7 @@ def report(result: dict) -> str:
         further = result["speedup"]["bfloat16"] / result["speedup"]["ours"]
         lines.append(f"  bfloat16 is {further:.2f} times faster than ours")
     else:
-        lines.append("  bfloat16 is left out, as this processor does not multiply it")
+        lines.append("  bfloat16 is left out: this processor does not multiply it natively")
     return "\n".join(lines)
 
 
@@ -306,12 +307,12 @@ REST = "everything else"
 
 
 class Stages(TorchFunctionMode):
-    """Counts the operations of products and attention and the bytes of all, and times, inside.
+    """Context that counts operations of products and attention, and bytes and time of all calls.
 
     Attributes:
         operations: By stage; a multiply and an add are two.
-        moved: Bytes by stage, the least there are: each operand read and each result written once.
-        seconds: By stage, but for the rest, to which the time between calls belongs too.
+        moved: Minimum bytes by stage: each operand read and each result written once.
+        seconds: By stage; the rest is left to the caller, as it includes the time between calls.
     """
 
     def __init__(self) -> None:
@@ -332,7 +333,7 @@ class Stages(TorchFunctionMode):
         out = func(*args, **kwargs)
         seconds = time.perf_counter() - start
         stage, operations = REST, 0
-        if func in (F.linear, torch.addmm):  # of both the second operand ends in what is summed
+        if func in (F.linear, torch.addmm):  # the second operand's last axis is summed in both
             stage, operations = "projections and MLPs", 2 * out.numel() * args[1].shape[-1]
         elif func is F.scaled_dot_product_attention:
             # The two paths differ by the scale: self-self attention folds it into p.
@@ -348,7 +349,7 @@ class Stages(TorchFunctionMode):
 def moved_bytes(
     func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any], out: Any
 ) -> int:
-    """Bytes of a call's operands and results; none where it gives a view, or tells of a tensor."""
+    """Bytes of a call's operands and results; 0 for allocations, views and non-tensors."""
     name = getattr(func, "__name__", "")
     read, written = tensors_in((args, kwargs)), tensors_in(out)
     if name.startswith(("new_", "empty")) or not written:
@@ -363,7 +364,7 @@ def moved_bytes(
 
 
 def product_rate(dtype: torch.dtype) -> float:
-    """Operations a second of a large matrix product, the best of ten: what can be reached."""
+    """Operations per second of a large matrix product, the best of ten: the attainable rate."""
     side = 2048
     one = torch.randn(side, side).to(dtype)
     runs = timed({"product": lambda: one @ one}, 10)["product"]
@@ -371,17 +372,17 @@ def product_rate(dtype: torch.dtype) -> float:
 
 
 def copy_rate() -> float:
-    """Bytes a second that copying much more than a cache holds reads and writes, best of ten."""
+    """Bytes per second read and written by a copy much larger than caches, the best of ten."""
     one = torch.zeros(2**27)
     other = torch.zeros_like(one)
     return 2 * one.nbytes / min(timed({"copy": lambda: other.copy_(one)}, 10)["copy"])
 
 
 def stage_lines(name: str, repeats: int) -> Iterator[str]:
-    """A table in Markdown: operations, bytes, time and share of the limit, medians of runs.
+    """A Markdown table of operations, bytes, time and share of the limit, medians of runs.
 
-    A stage's limit is the longer of what its operations and its bytes would take at the rates of
-    a large product and a large copy.
+    A stage's limit is the longer of the times that its operations and its bytes would take at the
+    rates of a large product and a large copy.
     """
     case = CASES[name]
     ways = prepare(case)
@@ -422,11 +423,11 @@ def stage_line(stage: str, operations: float, moved: float, seconds: float, limi
     )
 
 
-# What other ways do to points.
+# How other variants change points.
 
 
 def agreement(backbone: str, clips: int) -> Iterator[str]:
-    """How a shipped backbone's points and heatmaps change in other ways, on the benchmark."""
+    """How variants change a shipped backbone's points and heatmaps on the benchmark."""
     dataset = TabletopBenchmark(clips)
     grounders = {
         f"{dtype}, scope {scope}": Grounder(
@@ -463,20 +464,20 @@ def agreement(backbone: str, clips: int) -> Iterator[str]:
 
 
 def patches_apart(one: Grounding, other: Grounding, kind: str, patches: Sequence[int]) -> float:
-    """Distance of two points in patches, the longer of down and across."""
+    """Distance of two points in patches, the larger of vertical and horizontal."""
     (rows, columns), (height, width) = patches, one.image_hw
     a, b = one.points[kind], other.points[kind]
     return max(abs(a.y - b.y) * rows / height, abs(a.x - b.x) * columns / width)
 
 
 def heatmap_error(one: Grounding, other: Grounding, kind: str) -> float:
-    """Root mean square of what the other's heatmap adds, over the first's standard deviation."""
+    """Root mean square difference of two heatmaps, over the first's standard deviation."""
     expected, found = (x.heatmaps[kind].values.astype(np.float64) for x in (one, other))
     return float(np.sqrt(((found - expected) ** 2).mean()) / expected.std())
 
 
 def at_least_one(text: str) -> int:
-    """How often, from the command line."""
+    """A count of 1 or more, for argparse."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"expected 1 or more, got {number}")
@@ -490,10 +491,10 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     parser.add_argument(
-        "--stages", action="store_true", help="operations, bytes and time by stage"
+        "--stages", action="store_true", help="show operations, bytes and time by stage"
     )
     parser.add_argument(
-        "--agreement", type=int, metavar="CLIPS", help="how far points move in other ways"
+        "--agreement", type=int, metavar="CLIPS", help="show how far points move in the variants"
     )
     parser.add_argument("--memory", nargs=2, metavar=("CASE", "WAY"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()

@@ -1,19 +1,19 @@
-"""What a running session costs: for each new frame, and for each further action.
+"""Cost of a running session: per new frame, and per further action.
 
     python benchmarks/streaming.py frame [--backbone openclip:ViT-B-16] [--window 8] [--repeats 5]
     python benchmarks/streaming.py action [--backbone viclip:B-16]
 
-``frame``: a sliding window of an image backbone. The baseline is the plain transcription of
-benchmarks/speed.py, which computes the whole window anew for each frame; ours is a session's
-``push`` and ``ground``, from the camera's pixels to points and heatmaps, once for all frames of
-the window and once for the newest. Their heatmaps must be equal to 1e-5 before they are timed, in
-turn in one process.
+``frame``: a sliding window of an image backbone. The baseline is the plain transcription in
+benchmarks/speed.py, which computes the whole window again for each frame. Ours is a session's
+``push`` and ``ground``, from camera pixels to points and heatmaps, once for all frames of the
+window and once for the newest. Their heatmaps must be equal to 1e-5 before they are timed
+alternately in one process.
 
-``action``: a window is encoded; what does one action more cost, whose texts are new, or known
-from before? What it gives beside another action must be what it gives alone. The baseline is the
-window's own time with one action.
+``action``: the cost of one more action on an encoded window, with new or known texts. Its result
+must be the same with and without another action. The baseline is the window's time with one
+action.
 
-Weights are drawn from a seed: time does not depend on them.
+Weights are random with a fixed seed: time does not depend on them.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def maps(groundings: Sequence[Grounding]) -> torch.Tensor:
 
 
 def check(what: str, expected: torch.Tensor, found: torch.Tensor) -> float:
-    """Largest deviation; exits where it exceeds the tolerance."""
+    """Largest deviation; exits if it exceeds the tolerance."""
     deviation = float((expected - found).abs().max())
     if not deviation <= TOLERANCE:
         sys.exit(f"{what}: heatmaps differ by {deviation:.2e}, more than {TOLERANCE:g}")
@@ -77,7 +77,7 @@ def spread(seconds: Sequence[float]) -> list[float]:
 
 
 def transcription(grounder: Grounder, frames: int) -> Callable[[Window], torch.Tensor]:
-    """The plain transcription of a whole window, from its pixels to heatmaps."""
+    """The plain transcription for a whole window, from its pixels to heatmaps."""
     backbone, config = grounder.backbone, grounder.config
     tower = backbone.tower
     grid_hw = tuple(side // patch for side, patch in zip(grounder.input_hw, tower.patch_hw))
@@ -100,13 +100,13 @@ def transcription(grounder: Grounder, frames: int) -> Callable[[Window], torch.T
 
 
 def next_window(grounder: Grounder, frames: int) -> Window:
-    """A window of the right length, to warm up with."""
+    """A window of the right length, for the warm-up."""
     source = camera(grounder.input_hw)
     return Window(tuple(next(source) for _ in range(frames)))
 
 
 def measure_frame(options: argparse.Namespace) -> dict[str, Any]:
-    """Seconds for each new frame of a sliding window."""
+    """Seconds per new frame of a sliding window."""
     grounder = Grounder(load_backbone(options.backbone, "random:0"))
     if grounder.backbone.window_frames > 1:
         sys.exit(f"--backbone: expected an image backbone, got {options.backbone}")
@@ -145,7 +145,7 @@ def measure_frame(options: argparse.Namespace) -> dict[str, Any]:
         seconds["transcription"].append(seconds_of(lambda w=window: plain(w)))
     for way, session in sessions.items():
         if session.counts.encoder_passes - passes[way] != options.repeats:
-            sys.exit(f"{way}: more than one encoder pass for a new frame")
+            sys.exit(f"{way}: expected one encoder pass per new frame")
     base = median(seconds["transcription"])
     return {
         "backbone": options.backbone,
@@ -172,7 +172,7 @@ def report_frame(result: dict[str, Any]) -> str:
 
 
 def different_actions(count: int) -> list[Action]:
-    """Actions none of whose texts are alike."""
+    """Actions that share no texts."""
     if count > min(len(VERBS), len(OBJECTS)):
         sys.exit(f"--repeats: expected at most {min(len(VERBS), len(OBJECTS)) - 2}")
     return [
@@ -183,14 +183,14 @@ def different_actions(count: int) -> list[Action]:
 
 
 def measure_action(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Seconds of one action more on an encoded window, for the newest frame and for all."""
+    """Seconds of one more action on an encoded window, for the newest frame and for all."""
     grounder = Grounder(load_backbone(options.backbone, "random:0"))
     window = next_window(grounder, grounder.backbone.window_frames)
     first, second, *further = different_actions(options.repeats + 2)
     results = []
     for frames in ("newest", "all") if len(window) > 1 else ("newest",):
         features = grounder.encode(window, frames)  # a warm-up
-        grounder.locate(features, window, [first])  # encodes the neutral texts, once for all
+        grounder.locate(features, window, [first])  # encodes the neutral texts once
         alone = maps(grounder.locate(features, window, [second]))
         both = grounder.locate(features, window, [first, second])
         deviation = check("beside another action", alone, maps(both[len(both) // 2 :]))
@@ -240,7 +240,7 @@ def main() -> None:
     parser.add_argument("what", choices=("frame", "action"))
     parser.add_argument("--backbone", help="openclip:ViT-B-16 for frame, viclip:B-16 for action")
     parser.add_argument("--window", type=int, default=8, help="frames of an image backbone")
-    parser.add_argument("--hw", type=int, nargs=2, default=[480, 640], help="of the camera")
+    parser.add_argument("--hw", type=int, nargs=2, default=[480, 640], help="camera image size")
     parser.add_argument("--repeats", type=at_least_one, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")

@@ -1,25 +1,25 @@
-"""The paper's ablation on the tabletop benchmark, with the backbones that the package ships.
+"""The paper's ablation on the tabletop benchmark, with the shipped backbones.
 
     python benchmarks/tabletop.py [--clips 500] [--json FILE] [--pictures DIR]
     python benchmarks/tabletop.py --backbone openclip:ViT-B-16 --weights openai
     python benchmarks/tabletop.py --backbone viclip:tabletop --self-self-scope frame
 
-Pointing accuracy in percent, by layer weighting and by prompt: GEM is uniform weights, VideoGEM
-static+dynamic and the three prompts' points fused. Then, of VideoGEM:
+Pointing accuracy in percent, by layer weighting and prompt: GEM uses uniform weights, VideoGEM
+static+dynamic weights and the fused points of the three prompts. Then, for VideoGEM:
 
-pose, motion    actions that one look at the hand decides, and those that only motion does
-twins           actions on objects that look the same, told apart by motion alone
-swap test       pairs of actions of one clip of which both texts find their own action, not both
-                where the two boxes overlap; of twins, of those with one action that has a twin
-                elsewhere in the clip, and of all others
-presence        area under the ROC curve of the score: actions that are there against texts asked
-                in clips without any action ("empty"), or asked for something else than what
-                happens ("absent", the harder one)
-said to be there    how many of these three have a score at which a grounding is present
+pose, motion    actions recognisable from the hand's pose in one frame, and those only from motion
+twins           actions on objects that look the same, distinguishable only by motion
+swap test       share of pairs of actions in one clip for which both texts find their own action,
+                not both where the boxes overlap; for twins, for pairs with one action that has a
+                twin elsewhere in the clip, and for all others
+presence        area under the ROC curve of the score: actions that happen against texts asked in
+                clips without any action ("empty"), or texts of something that does not happen
+                in a clip with actions ("absent", harder)
+said to be there    share of each of these three groups with a score that counts as present
 IoU             of the fused heatmap at half its maximum with the box
 
 An image backbone sees a clip's last frame, a video backbone frames spread evenly over the clip;
-the boxes are those of the last frame. docs/tabletop.md tells more.
+the boxes are those of the last frame. See docs/tabletop.md.
 """
 
 from __future__ import annotations
@@ -66,11 +66,11 @@ ROWS = {"uniform": "GEM (uniform)"} | {name: name for name in WEIGHTINGS[1:]}
 MAIN = VIDEOGEM.name
 THERE = "there"
 CELLS = 12
-"""Pictures of a sheet."""
+"""Pictures on a sheet."""
 
 
 def measure(run: Run) -> dict[str, Estimate]:
-    """Every number of the table by its name."""
+    """Every number of the table, by name."""
     records = run.records
     methods = [method_name(weighting, prompt) for weighting in ROWS for prompt in PROMPTS]
     summaries = summarise(records, [CENTRE, *methods])
@@ -102,7 +102,7 @@ def measure(run: Run) -> dict[str, Estimate]:
 
 
 def lines(numbers: Mapping[str, Estimate]) -> Iterator[str]:
-    """The numbers as tables in Markdown."""
+    """The numbers as Markdown tables."""
     yield "| weighting | " + " | ".join(PROMPTS) + " |"
     yield "|---|" + "---:|" * len(PROMPTS)
     yield f"| centre |{' |' * (len(PROMPTS) - 1)} {100 * numbers[CENTRE].value:.1f} |"
@@ -122,7 +122,7 @@ def lines(numbers: Mapping[str, Estimate]) -> Iterator[str]:
 def draw_cases(
     run: Run, dataset: TabletopBenchmark, grounder: Grounder, folder: Path
 ) -> list[Path]:
-    """Writes a contact sheet each of the best, of typical and of wrong groundings."""
+    """Writes one contact sheet each of the best, typical and wrong groundings."""
     there = [record for record in run.records if record.boxes]
     wrong = [record for record in there if not record.outcomes[MAIN].hit]
     right = [record for record in there if record.outcomes[MAIN].hit]
@@ -132,7 +132,9 @@ def draw_cases(
         "wrong": choose_cases(wrong, MAIN, CELLS).worst,
     }
     samples = {sample.key: sample for sample in dataset.samples}
-    presence = replace(grounder.config.presence, threshold=0.0)  # where, and not whether
+    presence = replace(
+        grounder.config.presence, threshold=0.0
+    )  # show where, regardless of whether
     grounder = grounder.with_config(replace(grounder.config, presence=presence))
     folder.mkdir(parents=True, exist_ok=True)
     written = []
@@ -165,7 +167,7 @@ def draw_case(sample: Sample, dataset: TabletopBenchmark, grounder: Grounder) ->
 
 
 def run_one(name: str, grounder: Grounder, dataset: TabletopBenchmark) -> Run:
-    """Evaluates a backbone, one encoder pass a clip."""
+    """Evaluates a backbone with one encoder pass per clip."""
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task(name, total=len(dataset.samples))
         return evaluate(
@@ -179,25 +181,25 @@ def run_one(name: str, grounder: Grounder, dataset: TabletopBenchmark) -> Run:
 def counted(records: Sequence[Record]) -> str:
     there = sum(bool(record.boxes) for record in records)
     videos = len({record.video for record in records})
-    return f"{videos} clips, {there} actions, {len(records) - there} texts of what is not there"
+    return f"{videos} clips, {there} actions, {len(records) - there} texts of what does not happen"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--backbone", help="another one than those shipped")
+    parser.add_argument("--backbone", help="a backbone other than the shipped ones")
     parser.add_argument("--weights", help="its weights")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--self-self-scope", choices=SCOPES, default=SCOPES[0])
     parser.add_argument("--image-hw", type=int, nargs=2, metavar=("H", "W"))
     parser.add_argument("--clips", type=int, default=BENCHMARK_CLIPS)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="the numbers go there, too")
-    parser.add_argument("--pictures", type=Path, metavar="DIR", help="contact sheets go there")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers to FILE")
+    parser.add_argument("--pictures", type=Path, metavar="DIR", help="write contact sheets to DIR")
     arguments = parser.parse_args()
     if arguments.weights and not arguments.backbone:
-        parser.error("--weights of which --backbone?")
+        parser.error("--weights needs --backbone")
     if arguments.json and not arguments.json.parent.is_dir():
         parser.error(f"--json: expected a file in a folder that is there, got {arguments.json}")
     begin = time.perf_counter()
