@@ -1,7 +1,7 @@
-"""Batches: frames moved and mirrored, and texts that are true and false of them.
+"""Batches: augmented frames, with true and false texts.
 
-A batch follows from the seed and its step alone, so training resumes exactly and does not depend
-on who prepares the batches.
+A batch depends only on the seed and the step, so training resumes exactly, however many processes
+prepare the batches.
 """
 
 from __future__ import annotations
@@ -31,32 +31,32 @@ from videogem_ros.tabletop.captions import (
 from videogem_ros.tabletop.vocabulary import COLOURS, KINDS, MATERIALS, SIZES, VERBS
 
 UNSAID = -1
-"""Number of what a claim leaves open."""
+"""Number of an attribute that a claim leaves open."""
 TWIN = np.array(
     [COLUMNS[0].index(twin) if (twin := VERBS[verb].twin) else NO_THING for verb in COLUMNS[0]],
 )
-"""For every verb, the one with the same poses."""
+"""For every verb, its twin: the one with the same poses."""
 REVERSED = np.where(
     [verb in ("rotate", "hold") or twin < 0 for verb, twin in zip(COLUMNS[0], TWIN)],
     np.arange(len(TWIN)),
     TWIN,
 )
-"""For every verb, the one that a clip shows when it runs backwards."""
+"""For every verb, the one that its clip shows when played backwards."""
 OWN_TEXTS = 14
 _TOKENIZER = open_clip.SimpleTokenizer(context_length=32)
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Part of a batch that is scored within itself.
+    """Part of a batch, whose losses are computed independently of other shards.
 
     Attributes:
         images: (B, T, S, S, 3) uint8 RGB.
-        boxes: (B, T, 2, O, 4) from 0 to 1: of the action, of the object.
-        pairs: (B, O, 5) int64, what is done to each thing and what it is.
-        tokens: (C, n) int64 of the C texts, cut behind the longest; the neutral ones first.
-        claims: (C, 5) int64, what the texts say.
-        own: (B, P) int64, the texts made for each scene; 0, a neutral one, fills up.
+        boxes: (B, T, 2, O, 4) from 0 to 1: box of the action, box of the object.
+        pairs: (B, O, 5) int64, the action on each object and the object's attributes.
+        tokens: (C, n) int64 of the C texts, cut to the longest; the neutral ones first.
+        claims: (C, 5) int64, what the texts claim.
+        own: (B, P) int64, indices of the texts made for each scene; padded with 0, a neutral text.
     """
 
     images: Tensor
@@ -67,7 +67,7 @@ class Shard:
     own: Tensor
 
     def to(self, device: torch.device) -> Shard:
-        """The same on a device."""
+        """The same shard on a device."""
         return Shard(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
@@ -76,11 +76,11 @@ class Batches(Dataset[list[Shard]]):
 
     Args:
         pool: Scenes; clips run backwards half of the time.
-        seed: Of everything drawn here.
-        steps: Of the whole training.
-        shards: In how many parts a batch comes.
-        size: Scenes a shard.
-        easier: In how many steps, the first ones, scenes of the pool's easier third come alone.
+        seed: Seed of everything random here.
+        steps: Steps of the whole training.
+        shards: Shards per batch.
+        size: Scenes per shard.
+        easier: Number of first steps that use only scenes from the pool's easier third.
     """
 
     def __init__(
@@ -134,15 +134,15 @@ def move(
     boxes: npt.NDArray[np.float32],
     random: np.random.Generator,
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
-    """Mirrors, scales, shifts, brightens: the same for all frames of a clip.
+    """Mirrors, scales, shifts and brightens all frames of a clip in the same way.
 
     Args:
         images: (T, S, S, 3).
         boxes: (T, 2, O, 4) from 0 to 1.
-        random: Where chance comes from.
+        random: Random generator.
 
     Returns:
-        Both, changed.
+        Changed images and boxes.
     """
     side = images.shape[1]
     mirrored = random.random() < 0.5
@@ -172,12 +172,12 @@ def move(
 def captions_of(
     pairs: npt.NDArray[np.int64], random: np.random.Generator, moving: bool
 ) -> list[Caption]:
-    """Texts for a scene, true ones and false ones that come near, in random order.
+    """Texts for a scene, true ones and near misses, in random order.
 
     Args:
-        pairs: (O, 5), what is done to each thing and what it is.
-        random: Where chance comes from.
-        moving: Whether motion is seen: then verbs that it alone tells apart come more often.
+        pairs: (O, 5), the action on each object and the object's attributes.
+        random: Random generator.
+        moving: Whether motion is visible: if so, twin verbs are more frequent among near misses.
     """
     things = [row for row in pairs if row[0] != NO_THING]
     acted = [row for row in things if row[0] != NO_VERB]
@@ -214,7 +214,7 @@ def _claim(
     random: np.random.Generator,
     exact: bool = False,
 ) -> Claim:
-    """What may be said of a thing: its kind always, mostly its colour, at times more."""
+    """A claim about a thing: always its kind, mostly its colour, sometimes more."""
     _, kind, colour, size, material = (int(number) for number in row)
     return Claim(
         verb,
@@ -234,25 +234,25 @@ def _maybe(verb: str, random: np.random.Generator) -> str | None:
 
 
 def claim_row(claim: Claim) -> list[int]:
-    """A claim as numbers of COLUMNS."""
+    """A claim as indices into COLUMNS."""
     words = (claim.verb, claim.kind, claim.colour, claim.size, claim.material)
     return [UNSAID if word is None else column.index(word) for column, word in zip(COLUMNS, words)]
 
 
 @cache
 def tokens_of(text: str) -> Tensor:
-    """(32,) int64, zero behind the end."""
+    """(32,) int64, zero after the end token."""
     tokens: Tensor = _TOKENIZER([text])[0]
     return tokens
 
 
 def spoken_tokens() -> list[int]:
-    """Numbers of all tokens that captions are made of, start, end and padding included."""
+    """All tokens that can occur in captions, including start, end and padding."""
     forms = (TEMPLATES.verb, TEMPLATES.object, TEMPLATES.action, *chain(*FREE_FORMS.values()))
     phrases = chain(*(verb.phrases for verb in VERBS.values()))
     words = chain(*(table.values() for table in (KINDS, SIZES, MATERIALS)))
     texts = (*NOTHING, *forms, *phrases, *chain(*words), *COLOURS)
-    # The tokenizer reads word by word, so what stands in a text's gaps changes no other token.
+    # The tokenizer works word by word, so what fills a text's placeholders changes no other token.
     tokens = torch.cat([tokens_of(re.sub(r"{\w*}", " ", text)) for text in texts])
     return sorted(set(tokens.tolist()))
 
@@ -263,10 +263,10 @@ def truth(claims: Tensor, pairs: Tensor, twins: bool = False) -> Tensor:
     Args:
         claims: (C, 5).
         pairs: (B, O, 5).
-        twins: Ask of the twins of the verbs that are done, instead of these.
+        twins: Replace the performed verbs by their twins.
 
     Returns:
-        (B, C, O) bool; false in all of a neutral text's, which claims nothing.
+        (B, C, O) bool; always false for neutral texts, which claim nothing.
     """
     if twins:
         verbs = pairs[..., 0]

@@ -1,4 +1,4 @@
-"""Scenes that training never sees, grounded as a user would."""
+"""Scenes that training never sees, grounded like a user's images."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ SEED = 977
 TWINS = 0.5
 """Probability of twins in clips."""
 EMPTY = 0.2
-"""Probability that nothing is done."""
+"""Probability of a clip without actions."""
 CERTAIN = float(np.finfo(np.float32).eps)
-"""How near to 0 and 1 a score is told from them."""
+"""Smallest distance of a score from 0 and 1, below which it is clamped."""
 
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """An action asked of a window.
+    """An action to ground in a window.
 
     Attributes:
-        action: What is asked.
-        box: x1 y1 x2 y2 of the action in the newest frame; None where it does not happen.
-        groups: What it counts for.
+        action: The action.
+        box: x1 y1 x2 y2 of the action in the newest frame; None if it does not happen.
+        groups: Prefixes of the results that it counts for.
     """
 
     action: Action
@@ -48,18 +48,18 @@ class Question:
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """Windows and what is asked of them."""
+    """Windows and their questions."""
 
     windows: tuple[tuple[Window, tuple[Question, ...]], ...]
 
     @classmethod
     def draw(cls, scenes: int, frames: int = 1, easy: bool = False) -> HeldOut:
-        """Draw scenes of a seed of their own.
+        """Draw scenes with a separate seed.
 
         Args:
-            scenes: How many.
-            frames: T, of each window; twins are among the clips, not among the images.
-            easy: Scenes of one action or two.
+            scenes: Number of scenes.
+            frames: T, frames of each window; with more than one, some scenes have twins.
+            easy: Scenes with one or two actions, few distractors and a plain table.
         """
         config = SceneConfig(twins=TWINS if frames > 1 else 0.0)
         config = easier(config) if easy else config
@@ -67,11 +67,11 @@ class HeldOut:
 
     @classmethod
     def like_recordings(cls, clips: int, frames: int = 1) -> HeldOut:
-        """Clips as ``videogem-ros tabletop`` draws them, one in five without any action.
+        """Clips as drawn by ``videogem-ros tabletop``, one in five without any action.
 
         Args:
-            clips: How many.
-            frames: T, of each window; the last frame alone where 1.
+            clips: Number of clips.
+            frames: T, frames of each window; 1: the last frame only.
         """
         config = SceneConfig(empty=EMPTY)
         drawn = (
@@ -89,19 +89,20 @@ class HeldOut:
                 yield window, question, grounding
 
     def margins(self, backbone: Backbone) -> tuple[list[float], list[bool]]:
-        """Presence margins of a backbone whose score is not fitted, and what was there."""
+        """Presence margins of a backbone with unfitted scores, and whether each action happens."""
         asked = [(found.score, question.box) for _, question, found in self.ask(backbone)]
-        # A score so near to 0 or 1 that it was rounded there counts as the next one that is not.
+        # Scores that were rounded to 0 or 1 are clamped, so that margins stay finite.
         scores = (min(max(score, CERTAIN), 1 - CERTAIN) for score, _ in asked)
         return [math.log(score / (1 - score)) for score in scores], [
             box is not None for _, box in asked
         ]
 
     def check(self, backbone: Backbone) -> dict[str, float]:
-        """Pointing accuracy by prompt and of the centre, and the presence score's AUC, by group.
+        """Pointing accuracy of each prompt and the centre, and the presence score's AUC, by group.
 
-        The groups are everything ("") and, of clips, what motion decides ("motion") and actions
-        whose twin is done to an object of the same looks in the same clip ("twins").
+        Groups are prefixes of names: "" for everything and, for clips, "motion_" for actions that
+        only motion identifies and "twins_" for actions whose twin is performed on an object that
+        looks the same in the same clip.
         """
         hits: dict[str, list[bool]] = {}
         scores: dict[str, tuple[list[float], list[float]]] = {}
@@ -126,7 +127,7 @@ class HeldOut:
 
 
 def area_under_curve(negative: list[float], positive: list[float]) -> float:
-    """Probability that a positive scores above a negative, ties half."""
+    """Probability that a positive scores above a negative; ties count half."""
     present = np.arange(len(negative) + len(positive)) >= len(negative)
     return float(metrics.area_under_curve(np.array(negative + positive), present)[0])
 
@@ -152,7 +153,7 @@ def _ask(place: int, frames: int, config: SceneConfig) -> tuple[Window, tuple[Qu
             questions.append(_question(twin, thing, None, "motion_"))
         x1, y1, x2, y2 = view.action_boxes[-1, row].tolist()
         questions.append(_question(verb, thing, (x1, y1, x2, y2), *groups))
-        # The same verb elsewhere: another performed object, unless that is done to it as well.
+        # The same verb on the object of another action, unless its verb is the same or the twin.
         for other_verb, other in pairs:
             if other_verb is not None and other_verb not in (verb, twin):
                 questions.append(_question(verb, other, None, ""))

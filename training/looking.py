@@ -1,14 +1,14 @@
-"""A first block whose heads look at the same patch a moment before and after, set by hand.
+"""A hand-set first block whose heads attend to the same patch one frame before and after.
 
-Heads that compare a place with itself hardly come about by training: a video model that begins as
-an image model stays one for hours.
+Heads that compare a position over time hardly emerge by training: a video model initialised from
+an image model remains one for hours.
 
-- Along many directions tokens hardly vary. Some of these become a code of where and when a patch
-  is: cosines and sines of its column, row and frame, and a constant.
-- By that code one head looks at the same patch one frame before, the other one frame after, and
-  at the clip's ends at itself. What they bring are principal components of the patch's pixels;
-  their difference is written along other directions along which tokens hardly vary.
-- The MLP is given random features of a patch's components and differences.
+- Tokens hardly vary along many directions. Some of these directions become a code of where and
+  when a patch is: cosines and sines of its column, row and frame, and a constant.
+- With that code, one head attends to the same patch one frame before, the other one frame after;
+  at the clip's ends, to the patch itself. Their values are principal components of the patch's
+  pixels, and the difference is written along other directions in which tokens hardly vary.
+- The MLP is initialised with random features of a patch's components and differences.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ CODED = 2 * len(FREQUENCIES)
 """Directions that code a column, a row or a frame."""
 CODE = 3 * CODED + 1
 CODE_SHARE = 0.35
-"""Of a token's energy, in the middle case, that becomes the code's."""
+"""Share of the median token's energy that the code takes."""
 SHARPNESS = 30.0
-"""Logits of the right patch and of the next best lie about two thirds of it apart."""
+"""The gap between the logits of the right and the next best patch is about two thirds of it."""
 MARGIN = 0.33
-"""By how much less than its own code a key must fit a query for its logit to be zero."""
+"""A key's logit is zero if it matches the query by this much less than the wanted code does."""
 COMPONENTS = 40
 """Principal components of a patch's pixels that are compared."""
 FEATURE_GAIN = 1.5
-"""Standard deviation of what the MLP's first layer makes of components of variance 1."""
+"""Standard deviation of the MLP's first layer for components of variance 1."""
 
 
 @dataclass(frozen=True)
 class Directions:
-    """Of the residual stream, orthonormal.
+    """Orthonormal directions of the residual stream.
 
     Attributes:
-        code: (D, ``CODE``): column, row, frame, constant.
-        differences: (D, ``COMPONENTS``).
+        code: (D, ``CODE``): code of column, row and frame, and the constant.
+        differences: (D, ``COMPONENTS``): differences of pixel components.
     """
 
     code: Tensor
@@ -54,24 +54,24 @@ class Directions:
 
     @property
     def velocity(self) -> Tensor:
-        """(D, 2): across and down."""
+        """(D, 2): horizontal and vertical."""
         return self.code[:, :2]
 
     def without_code(self, x: Tensor) -> Tensor:
-        """(..., D), what is orthogonal to the code."""
+        """(..., D), the part that is orthogonal to the code."""
         return x - x @ self.code @ self.code.T
 
 
 @torch.no_grad()
 def look_around(student: VideoStudent, images: Tensor) -> Directions:
-    """Set the first block: what its two heads look at, and the MLP's random features.
+    """Set the first block: what its two heads attend to, and the MLP's random features.
 
     Args:
-        student: Of two heads, started from an image model.
-        images: (B, T, S, S, 3) uint8 clips; statistics are taken of them.
+        student: A student with two heads, initialised from an image model.
+        images: (B, T, S, S, 3) uint8 clips, used for statistics.
 
     Returns:
-        Where the code and the differences lie.
+        Directions of the code and of the differences.
     """
     tower = student.tower
     block, width = tower.blocks[0], len(tower.class_embedding)
@@ -119,7 +119,7 @@ def look_around(student: VideoStudent, images: Tensor) -> Directions:
 
 
 def _write_code(tower: VisionTower, tokens: Tensor) -> Directions:
-    """Free directions of content, and write the code into the position embeddings."""
+    """Remove content from some directions, and write the code into the position embeddings."""
     norm, temporal = tower.ln_pre, tower.temporal_embedding
     if norm is None or temporal is None:
         raise ValueError("expected a video tower with a norm before its blocks")
@@ -127,7 +127,7 @@ def _write_code(tower: VisionTower, tokens: Tensor) -> Directions:
     directions = Directions(*torch.split(free, [CODE, COMPONENTS], dim=1))
     column, row, frame, constant = torch.split(directions.code, [CODED, CODED, CODED, 1], dim=1)
     energy = len(norm.weight) * tokens.var(dim=-1, unbiased=False).median()
-    parts = 3 * len(FREQUENCIES) + 1  # each cosine and sine together, and the constant
+    parts = 3 * len(FREQUENCIES) + 1  # each pair of cosine and sine, and the constant
     amplitude = (energy * CODE_SHARE / (1 - CODE_SHARE) / parts).sqrt()
 
     kernel = tower.patch_embedding.flatten(1)
@@ -141,7 +141,7 @@ def _write_code(tower: VisionTower, tokens: Tensor) -> Directions:
     places[1:] += amplitude * code
     places += amplitude * constant[:, 0]
     temporal += amplitude * codes(torch.arange(tower.frames), 2 * tower.frames) @ frame.T
-    norm.weight.div_(math.sqrt(1 - CODE_SHARE))  # content comes out as large as before
+    norm.weight.div_(math.sqrt(1 - CODE_SHARE))  # keeps the scale of the content
     return directions
 
 
@@ -150,10 +150,9 @@ def quiet_directions(tokens: Tensor, norm: Norm, count: int) -> Tensor:
 
     Args:
         tokens: (M, D).
-        norm: What follows. Orthogonal to what it adds to all tokens alike, so that what it makes
-            of these directions can be read from its output by one projection, but for a factor
-            that is the token's own.
-        count: How many.
+        norm: The norm that follows. The directions avoid its mean and bias, so that one projection
+            of its output recovers them, up to a factor per token.
+        count: Number of directions.
 
     Returns:
         (D, count), quietest first.
@@ -168,38 +167,38 @@ def quiet_directions(tokens: Tensor, norm: Norm, count: int) -> Tensor:
 
 
 def codes(places: Tensor, period: int) -> Tensor:
-    """(M,) places to (M, ``CODED``) cosines, then sines."""
+    """(M,) positions to (M, ``CODED``): cosines, then sines."""
     angles = places[:, None] * (2 * math.pi / period) * torch.tensor(FREQUENCIES)
     return torch.cat([angles.cos(), angles.sin()], dim=1)
 
 
 def _query_code(tower: VisionTower, shift: int) -> Tensor:
-    """(``CODE``, ``CODE``): from a patch's code to what it looks for, ``shift`` frames on."""
+    """(``CODE``, ``CODE``): maps a patch's code to the wanted code, ``shift`` frames later."""
     own = codes(torch.arange(tower.frames), 2 * tower.frames)
     wanted = own[clamped(tower.frames, shift)]
     known = torch.cat([own, torch.ones(len(own), 1)], dim=1)
     query = torch.eye(CODE)
     query[2 * CODED : 3 * CODED, 2 * CODED :] = torch.linalg.lstsq(known, wanted).solution.T
-    # Else the query would fit best those keys that are longest.
+    # Otherwise, the longest keys would match the query best.
     query[-1, -1] = MARGIN - 3 * len(FREQUENCIES)
     return query
 
 
 def clamped(frames: int, shift: int) -> Tensor:
-    """(T,) for every frame's place the one ``shift`` on, at the clip's ends the last there is."""
+    """(T,) index of the frame ``shift`` later than each, clamped to the clip."""
     return (torch.arange(frames) + shift).clamp(0, frames - 1)
 
 
 def pixel_components(pixels: Tensor, tower: VisionTower, tokens: Tensor) -> Tensor:
-    """Principal components of what patches show, without their mean brightness.
+    """Principal components of patches' pixels, without each patch's mean brightness.
 
     Args:
         pixels: (B, T, 3, S, S).
-        tower: For its patches.
-        tokens: (B, 1 + N T, D); the pixels count as many times less as the patch's token is long.
+        tower: Defines the patch size.
+        tokens: (B, 1 + N T, D); pixels are divided by the standard deviation of the patch's token.
 
     Returns:
-        (B N T, ``COMPONENTS``) of variance about 1, time fastest.
+        (B N T, ``COMPONENTS``) with variance about 1; time is the fastest axis.
     """
     batch, frames = pixels.shape[:2]
     patches = F.unfold(pixels.flatten(0, 1), tower.patch_hw, stride=tower.patch_hw)  # (B T, P, N)
@@ -212,7 +211,7 @@ def pixel_components(pixels: Tensor, tower: VisionTower, tokens: Tensor) -> Tens
 
 
 def readout(x: Tensor, y: Tensor, ridge: float = 1e-4) -> tuple[Tensor, Tensor]:
-    """Least squares: (M, D) and (M, C) to weight (C, D) and bias (C,) with y about W x + b."""
+    """Least squares: (M, D) x and (M, C) y to weight (C, D) and bias (C,), y ~ W x + b."""
     x, y = x.double(), y.double()
     mean_x, mean_y = x.mean(dim=0), y.mean(dim=0)
     centred = x - mean_x

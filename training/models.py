@@ -1,4 +1,4 @@
-"""The models in training: both towers of a backbone, seen through the grounder's own encoder."""
+"""Models in training: both towers of a backbone, run by the grounder's own encoder."""
 
 from __future__ import annotations
 
@@ -31,28 +31,29 @@ from videogem_ros.core.tower import Block, VisionTower
 
 DEPTH = GroundingConfig().depth
 GAIN = 4.0
-"""Factor of LN_1 at the start, taken out of the projections behind it. Self-self attention is as
-sharp as LN_1's output is long: of a narrow tower it would average over the whole image."""
+"""Initial factor of LN_1, divided out of the projections that follow. The sharpness of self-self
+attention grows with the length of LN_1's output: in a narrow tower it would average over the whole
+image."""
 LAYER_WEIGHTS = 0.3, 1.7
-"""Between which each layer weight is drawn; static and dynamic weights lie there, too."""
+"""Range that each layer weight is drawn from; static and dynamic weights lie in it, too."""
 FRAMES_SCORED = 2
-"""Frames of a clip whose patches are scored: the newest and others by chance."""
+"""Frames per clip whose patches are scored: the newest and random others."""
 AGE_SPREAD, FRAME_SPREAD = 0.2, 0.03
-"""Standard deviations of the first temporal embedding: of a direction along which frames lie by
-age, the newest at zero as an image would be, and of what each frame has of its own. Those of a
-trained image model's positions are 0.12. Frames that are hardly told apart teach no motion."""
+"""Standard deviations of the initial temporal embedding: of a direction that encodes a frame's
+age, zero for the newest as for an image, and of noise per frame. For a trained image model's
+positions it is 0.12. Frames that are hardly distinguishable teach no motion."""
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What the vision tower makes of a shard.
+    """The vision tower's output for a shard.
 
     Attributes:
         classes: (B, E) unit vectors of the class tokens.
-        patches: (B, F, N, E) unit vectors: of the self-self path, or of the plain path.
-        weights: (B, L), the layer weights of the self-self path; None of the plain path.
-        places: (B, N) int64, which patches these are, row by row.
-        frames: (B, F) int64, which frames of the clips.
+        patches: (B, F, N, E) unit vectors from the self-self path or the plain path.
+        weights: (B, L), layer weights of the self-self path; None for the plain path.
+        places: (B, N) int64, indices of these patches in the image, row by row.
+        frames: (B, F) int64, indices of these frames in the clip.
     """
 
     classes: Tensor
@@ -62,16 +63,16 @@ class Seen:
     frames: Tensor
 
     def patches_of(self, image: Tensor) -> Tensor:
-        """Of (B, F, C, all patches) the ones that were seen, (B, F, C, N)."""
+        """Select the encoded patches: (B, F, C, all patches) to (B, F, C, N)."""
         places = self.places[:, None, None].expand(-1, *image.shape[1:3], -1)
         return image.gather(-1, places)
 
 
 class MatrixAttention(TorchFunctionMode):
-    """Attention as plain matrix products, inside.
+    """Context in which attention runs as plain matrix products.
 
     For heads and images this small, the fused kernel's backward pass is slower on a CPU, and
-    torch's own unfused one spends a fifth on masks that are not there.
+    torch's own unfused attention spends a fifth of its time on absent masks.
     """
 
     def __torch_function__(
@@ -90,11 +91,11 @@ class MatrixAttention(TorchFunctionMode):
 
 
 class Student(nn.Module, ABC):
-    """A backbone's model with what training adds to it.
+    """A backbone's model with the parameters that training adds.
 
     Args:
-        model: Holds both towers.
-        text: The module of the text tower's parts, named as open_clip names them.
+        model: Contains both towers.
+        text: The module with the text tower's parts, named as in open_clip.
     """
 
     preprocessing = OPENAI_PREPROCESSING
@@ -119,12 +120,12 @@ class Student(nn.Module, ABC):
 
     @property
     def is_video(self) -> bool:
-        """Whether motion can be seen."""
+        """Whether the model sees more than one frame."""
         return self.tower.frames > 1
 
     @property
     def side(self) -> int:
-        """Patches down and across."""
+        """Patches along each side of an image."""
         return self.tower.grid_hw[0]
 
     @property
@@ -146,12 +147,11 @@ class Student(nn.Module, ABC):
 
         Args:
             images: (B, T, S, S, 3) uint8.
-            kept: How many patches of each clip are seen, the same in all of its frames; drawn at
-                random.
-            random: Draws them, and the frames.
+            kept: Number of randomly drawn patches to encode, the same in all frames of a clip.
+            random: Generator that draws patches, frames and layer weights.
             busy: (B, N) bool, patches that are drawn before all others.
-            plain: Patches of the plain path's last block instead of the self-self path's.
-            frames: How many of the T frames are seen, the newest ones; all where None.
+            plain: Return patches of the plain path's last block instead of the self-self path's.
+            frames: Number of newest frames to encode, of the T; None: all.
         """
         batch, count = images.shape[:2]
         device = images.device
@@ -162,10 +162,10 @@ class Student(nn.Module, ABC):
         if busy is None:
             busy = torch.zeros(batch, self.patches, dtype=torch.bool, device=device)
         places = drawn_places(busy, kept, random)
-        # Motion is told from one frame to the next, so none between those seen is left out.
+        # Motion shows between neighbouring frames, so the encoded frames are consecutive.
         seen = torch.arange(count - (frames or count), count, device=device)
         scored = drawn_frames(len(seen), FRAMES_SCORED, random)
-        # Of a video, patches stand row by row and time is fastest.
+        # In a video, patches are in row order, with time as the fastest axis.
         places_ = torch.arange(kept, device=device)[:, None]
         wanted = (1 + len(seen) * places_ + scored).flatten()
         with MatrixAttention() if device.type == "cpu" else nullcontext():
@@ -191,8 +191,8 @@ class Student(nn.Module, ABC):
         """Embed texts.
 
         Args:
-            tokens: (C, n) int64, n up to the model's context: what follows the end of a text
-                does not reach it, so padding may be cut off.
+            tokens: (C, n) int64, n up to the model's context. Padding may be cut off: attention
+                is causal, so it does not affect the end token.
 
         Returns:
             (C, E) unit vectors.
@@ -209,8 +209,8 @@ class ImageStudent(Student):
     """An untrained CLIP.
 
     Args:
-        configuration: As open_clip takes it, in JSON.
-        seed: Of its weights.
+        configuration: An open_clip configuration in JSON.
+        seed: Seed of its weights.
     """
 
     def __init__(self, configuration: Path, seed: int) -> None:
@@ -241,7 +241,7 @@ class VideoStudent(Student):
 
     Args:
         config: Sizes.
-        seed: Of its weights.
+        seed: Seed of its weights.
     """
 
     def __init__(self, config: viclip.ViClipConfig, seed: int) -> None:
@@ -255,11 +255,11 @@ class VideoStudent(Student):
         super().__init__(model, model.text_encoder)
 
     def start_from(self, image: Mapping[str, Tensor]) -> None:
-        """Take over what an image student of the same sizes has learned.
+        """Take over the weights of an image student of the same sizes.
 
         Args:
-            image: Its state dict. Position embeddings are resampled to this grid; the temporal
-                one remains as it is, and so do the first blocks where there are more here.
+            image: Its state dict. Position embeddings are resampled to this grid. The temporal
+                embedding stays unchanged, and so do the first blocks if this model has more.
         """
         vision, own = self.model.vision_encoder, self.state_dict()
         blocks = "model.visual.transformer.resblocks."
@@ -287,7 +287,7 @@ class VideoStudent(Student):
         self.load_state_dict(own | visual | text | rest)
 
     def hold_sight(self) -> None:
-        """Keep what the first block sees: noise of an update would wipe it out unnoticed."""
+        """Freeze the first block and its inputs: update noise would wear it away unnoticed."""
         vision = self.model.vision_encoder
         for part in (vision.conv1, vision.ln_pre, vision.transformer.resblocks[0]):
             part.requires_grad_(False)
@@ -306,7 +306,7 @@ class VideoStudent(Student):
 
 
 def moved_behind(state: Mapping[str, Tensor], ahead: int) -> dict[str, Tensor]:
-    """A state dict as it is with so many more blocks ahead of the image tower's own."""
+    """A state dict whose image blocks are renumbered to follow ``ahead`` more blocks."""
     numbers = re.compile(r"(?<=^model\.visual\.transformer\.resblocks\.)\d+")
     return {
         numbers.sub(lambda found: str(int(found[0]) + ahead), name): value
@@ -315,7 +315,7 @@ def moved_behind(state: Mapping[str, Tensor], ahead: int) -> dict[str, Tensor]:
 
 
 def sharpen(model: Any) -> None:
-    """Make the self-self attention of an image model's blocks sharper, the plain one not."""
+    """Make self-self attention in an image model's blocks sharper, and keep plain attention."""
     with torch.no_grad():
         for block in model.visual.transformer.resblocks:
             block.ln_1.weight *= GAIN
@@ -323,15 +323,15 @@ def sharpen(model: Any) -> None:
 
 
 def pass_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16, but float32 on what is known not to multiply that itself."""
+    """bfloat16, or float32 on devices known not to multiply it natively."""
     return torch.float32 if multiplies(device, torch.bfloat16) is False else torch.bfloat16
 
 
 def in_dtype(part: Any, dtype: torch.dtype) -> Any:
-    """A tower, or part of one, in another dtype: gradients go through to its own weights.
+    """A tower, or part of one, in another dtype; gradients flow to the original weights.
 
-    The whole pass is in it then, the residual stream and what is kept for the gradients included;
-    autocast goes to and fro.
+    The whole pass then runs in it, including the residual stream and tensors saved for gradients,
+    while autocast switches back and forth.
     """
     if isinstance(part, Tensor):
         return part.to(dtype)
@@ -344,7 +344,7 @@ def in_dtype(part: Any, dtype: torch.dtype) -> Any:
 
 
 def plain_walk(tower: VisionTower, x: Tensor) -> Tensor:
-    """The plain path alone, (B, 1 + N, D) tokens to tokens: up to twice as fast."""
+    """Only the plain path, (B, 1 + N, D) tokens to tokens: up to twice as fast."""
     if tower.ln_pre is not None:
         x = tower.ln_pre(x)
     for block in tower.blocks:
@@ -354,13 +354,13 @@ def plain_walk(tower: VisionTower, x: Tensor) -> Tensor:
 
 
 def attended(block: Block, x: Tensor, heads: int) -> Tensor:
-    """What a block's plain attention adds to (B, 1 + N, D) tokens."""
+    """Output of a block's plain attention for (B, 1 + N, D) tokens."""
     q, k, v = split_heads(block.qkv(block.ln_1(x)), heads)
     return block.project(merge_heads(attention(q, k, v)))
 
 
 def normalised(images: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """(..., S, S, 3) uint8 to (..., 3, S, S) float32 as the tower takes it."""
+    """(..., S, S, 3) uint8 to (..., 3, S, S) float32, normalised for the tower."""
     mean, std = (
         torch.tensor(numbers, device=images.device)
         for numbers in (preprocessing.mean, preprocessing.std)
@@ -369,35 +369,35 @@ def normalised(images: Tensor, preprocessing: Preprocessing) -> Tensor:
 
 
 def drawn_places(busy: Tensor, kept: int, random: torch.Generator) -> Tensor:
-    """(B, kept) int64, patches drawn without repetition, in order; busy ones (B, N) first."""
+    """(B, kept) int64, ascending, drawn without replacement; busy patches (B, N) first."""
     noise = torch.rand(busy.shape, generator=random, device=busy.device)
     order = (noise - busy.float()).argsort(dim=1)
     return order[:, :kept].sort(dim=1).values
 
 
 def drawn_weights(batch: int, terms: int, random: torch.Generator) -> Tensor:
-    """(B, L), weights of each scene's terms, so that none is favoured and all of them do."""
+    """(B, L), random layer weights of each scene, so that training favours no weighting."""
     low, high = LAYER_WEIGHTS
     return low + (high - low) * torch.rand(batch, terms, generator=random, device=random.device)
 
 
 def drawn_frames(count: int, drawn: int, random: torch.Generator) -> Tensor:
-    """(F,) int64, at most ``drawn`` places among ``count`` frames in order: the last always."""
+    """(F,) int64, ascending, at most ``drawn`` of ``count`` frames; always with the last."""
     device = random.device
     others = torch.randperm(count - 1, generator=random, device=device)[: drawn - 1]
     return torch.cat([others.sort().values, torch.tensor([count - 1], device=device)])
 
 
 def export(student: Student, path: Path, presence_fit: tuple[float, float] = UNFITTED) -> None:
-    """Write a model in half precision, as ``load_backbone`` reads it.
+    """Write a model in half precision, in the format that ``load_backbone`` reads.
 
-    Tokens that no caption holds were never trained: their embeddings become zero, so that an
-    unknown word adds nothing instead of noise, and the file packs well.
+    Tokens that occur in no caption were never trained. Their embeddings are set to zero, so that
+    an unknown word adds no noise and the file compresses well.
 
     Args:
         student: The model.
         path: A safetensors file.
-        presence_fit: Platt's slope and offset of its presence margins.
+        presence_fit: Slope and offset of Platt scaling for its presence margins.
     """
     state = {
         name: value.detach().half().contiguous()
@@ -409,4 +409,4 @@ def export(student: Student, path: Path, presence_fit: tuple[float, float] = UNF
     state[name][unspoken] = 0
     slope, offset = presence_fit
     save_file(state, path, {"format": "pt", PRESENCE_FIT: f"{slope:.4f} {offset:.4f}"})
-    path.chmod(0o644)  # it is to be installed, and save_file leaves it to the owner alone
+    path.chmod(0o644)  # save_file lets only the owner read it, but it will be installed

@@ -1,15 +1,15 @@
-"""How a video model that begins as an image model comes to see and to name motion.
+"""Teaches a video model initialised from an image model to see and name motion.
 
-An image model gives verbs that only motion tells apart, such as push and pull, one meaning: their
-texts lie together, and no patch tells how it moves. As long as either is so, nothing makes the
-other change. So, before a video run, in a few minutes:
+An image model does not separate verbs that differ only by motion, such as push and pull: their
+texts have nearly the same embedding, and patches do not encode how they move. While one of the two
+is missing, training has no reason to learn the other. So a few minutes before a video run:
 
-1. a first block is put before the image model's, whose heads are set to look at the moments before
-   and after (:mod:`looking`);
-2. its MLP learns to write, along two directions, how fast a patch moves, and to leave all else as
-   it was. All other blocks write nothing there;
-3. the projection takes these two to directions of the shared space where nothing was said, and the
-   texts learn to lie on the verb's side there.
+1. A first block is added before the image model's blocks. Its heads are set to attend to the
+   frames before and after (:mod:`looking`).
+2. Its MLP learns to write a patch's velocity along two directions and to leave everything else
+   unchanged. All other blocks write nothing there.
+3. The projection maps these two directions to unused directions of the shared space, and the texts
+   learn to lie on their verb's side.
 
 The architecture stays ViCLIP's.
 """
@@ -40,19 +40,19 @@ from videogem_ros.tabletop.captions import Claim
 
 STATISTICS_CLIPS = 64
 BLOCK_RATE, WORDS_RATE = 3e-3, 1.5e-3
-"""Highest learning rates, of the first block and of the text tower."""
+"""Peak learning rates of the first block and of the text tower."""
 SHARD_CLIPS = 6
 LOG_STEPS = 50
 VELOCITY_SCALE = 32.0
-"""What is written for one patch a frame: a usual 2 pixels of 12 are as much as a strong colour."""
+"""Value written for one patch per frame: a typical 2 of 12 pixels equal a strong colour."""
 INSIDE = 0.4
-"""Share of a patch in an action's box that makes it move with the object."""
+"""Share of a patch that must lie in an action's box for it to move with the object."""
 FAST = 0.1
-"""Patches a frame that are certainly a motion."""
+"""Patches per frame that count as clear motion."""
 STILL_WEIGHT = 0.03
 UNCHANGED_WEIGHT = 20.0
 VELOCITY_SHARE = 0.3
-"""Length of a moving patch's unit vector along the direction of its velocity, at first."""
+"""Initial component of a moving patch's unit vector along the direction of its velocity."""
 SIDES = {
     "push": (-1, 0),
     "lift": (-1, 0),
@@ -61,9 +61,9 @@ SIDES = {
     "open": (0, 1),
     "close": (0, -1),
 }
-"""On which side of the first two new directions a verb's texts lie: down, and open."""
+"""Side of a verb's texts along the first two new directions: down, and open."""
 SIDE_SHARE = 0.35
-"""Length of their unit vectors along it."""
+"""Component of their unit vectors along it."""
 WORDS_STEPS = 300
 WORDS_SCENES = 24
 
@@ -71,12 +71,12 @@ WORDS_SCENES = 24
 def see_motion(
     student: VideoStudent, pool: Pool, plan: VideoPlan, log: Callable[[str], None]
 ) -> None:
-    """Make a student, started from an image model, see and name motion.
+    """Teach a student initialised from an image model to see and name motion.
 
     Args:
-        student: With a block more than the image model, of two heads.
+        student: Has two heads and one block more than the image model.
         pool: Clips.
-        plan: Of the run that this begins; ``motion_steps`` are made here.
+        plan: Plan of the run that follows; its ``motion_steps`` are made here.
         log: Takes lines of JSON.
     """
     with seeded(plan.seed):
@@ -99,11 +99,11 @@ def show_velocities(
     """Train the first block to write velocities.
 
     Args:
-        student: Whose first block :func:`look_around` has set.
-        before: The student as it was before.
-        directions: Where velocities are written.
+        student: A student whose first block is set by :func:`look_around`.
+        before: The student before that.
+        directions: Directions to write velocities along.
         pool: Clips.
-        plan: Of the whole run.
+        plan: Plan of the whole run.
         log: Takes lines of JSON.
     """
     trains = [parameter for parameter in student.parameters() if parameter.requires_grad]
@@ -122,13 +122,13 @@ def show_velocities(
 
 
 class MotionTrainer(Trainer):
-    """Trains the first block alone to write velocities.
+    """Trains only the first block, to write velocities.
 
     Args:
-        student: Whose first block :func:`look_around` has set.
-        plan: How.
-        before: The student as it was before.
-        directions: Where velocities are written.
+        student: A student whose first block is set by :func:`look_around`.
+        plan: Plan of this training.
+        before: The student before that.
+        directions: Directions to write velocities along.
     """
 
     def __init__(
@@ -150,7 +150,7 @@ class MotionTrainer(Trainer):
         dtype = pass_dtype(pixels.device)
         tower = in_dtype(student.tower, dtype)
         block = tower.blocks[0]
-        # Where the heads look is settled, and its gradients would be noise.
+        # What the heads attend to is fixed; its gradients would be noise.
         looking, value = block.qkv.weight.tensor_split([2 * len(tower.class_embedding)])
         qkv = replace(block.qkv, weight=torch.cat([looking.detach(), value]))
         with MatrixAttention():
@@ -173,16 +173,16 @@ class MotionTrainer(Trainer):
 
 
 def velocities(shard: Shard, side: int) -> tuple[Tensor, Tensor]:
-    """How fast patches move, from the boxes of what they lie on.
+    """Velocities of patches, from the boxes that they lie in.
 
     Args:
         shard: Clips of T frames.
-        side: Patches down and across.
+        side: Patches along each side.
 
     Returns:
-        (B, T, N, 2) patches a frame, across and down, that the middle of the object's box moves
-        from the frame before to the one after; zero outside of actions' boxes. And (B, T, N)
-        bool, patches that lie in one.
+        (B, T, N, 2) velocity of the centre of the object's box, horizontal and vertical, in
+        patches per frame, between the frames before and after; zero outside of actions' boxes. And
+        (B, T, N) bool, whether a patch lies in such a box.
     """
     boxes = shard.boxes[:, :, 1]  # (B, T, O, 4)
     middle = side * (boxes[..., :2] + boxes[..., 2:]) / 2
@@ -197,17 +197,17 @@ def velocities(shard: Shard, side: int) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def point_out(student: VideoStudent, directions: Directions, pool: Pool, seed: int) -> Tensor:
-    """Let velocities come through to the shared space.
+    """Pass velocities through to the shared space.
 
     Args:
-        student: Whose first block writes them.
-        directions: Where it does.
-        pool: Clips, of which statistics are taken.
-        seed: Chooses them.
+        student: A student whose first block writes them.
+        directions: Directions that they are written along.
+        pool: Clips, used for statistics.
+        seed: Seed of their choice.
 
     Returns:
-        (P, 3) orthonormal directions of the shared space along which nothing was said: the first
-        becomes the velocity down, the last the one across, and the second stays free.
+        (P, 3) unused orthonormal directions of the shared space: the first becomes the vertical
+        velocity, the last the horizontal one, and the second stays free.
     """
     tower, velocity = student.tower, directions.velocity
     for block in tower.blocks[1:]:
@@ -228,7 +228,7 @@ def point_out(student: VideoStudent, directions: Directions, pool: Pool, seed: i
         texts.append(student.read(shard.tokens))
     x, down = torch.cat(sums), torch.cat(downs)
     embedded = x @ tower.projection
-    # As many texts as patches, so that neither says anything there.
+    # Texts and patches with equal weight, so that neither uses these directions.
     said, patches = torch.cat(texts), F.normalize(embedded, dim=-1)
     both = said.T @ said / len(said) + patches.T @ patches / len(patches)
     new: Tensor = torch.linalg.eigh(both).eigenvectors[:, :3]
@@ -241,7 +241,7 @@ def point_out(student: VideoStudent, directions: Directions, pool: Pool, seed: i
 
 
 def _clips(pool: Pool, seed: int, count: int) -> Iterator[Shard]:
-    """So many clips, a few at a time."""
+    """At least this many clips, a few at a time."""
     steps = count // SHARD_CLIPS + 1
     batches = Batches(pool, seed, steps, shards=1, size=SHARD_CLIPS)
     return (batches[step][0] for step in range(steps))
@@ -250,13 +250,13 @@ def _clips(pool: Pool, seed: int, count: int) -> Iterator[Shard]:
 def name_motion(
     student: VideoStudent, new: Tensor, pool: Pool, seed: int, log: Callable[[str], None]
 ) -> None:
-    """Teach the text tower to put verbs of opposite motions on opposite sides.
+    """Teach the text tower to place verbs of opposite motions on opposite sides.
 
     Args:
         student: Its text tower is trained.
-        new: (P, 3) of :func:`point_out`.
-        pool: Whose scenes are talked about.
-        seed: Of the captions.
+        new: (P, 3) directions from :func:`point_out`.
+        pool: Scenes that the captions describe.
+        seed: Seed of the captions.
         log: Takes lines of JSON.
     """
     before = copy.deepcopy(student).requires_grad_(False)

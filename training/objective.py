@@ -1,4 +1,4 @@
-"""What training asks for: presence at the class token, location at the patches."""
+"""Training losses: presence at the class token, location at the patches."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pool import NO_VERB
 from torch import Tensor
 
 CENTRAL = 0.8
-"""Share of a box's width and height that counts as its inside: points are to lie well in it."""
+"""Share of a box's width and height that counts as inside, so that points lie well within it."""
 
 
 def presence_margins(classes: Tensor, texts: Tensor, neutral: int, scale: Tensor) -> Tensor:
-    """The presence margins that the grounder scores with, so that they come out calibrated.
+    """The same presence margins as the grounder's, so that training calibrates them.
 
     Args:
         classes: (B, E) unit vectors of the class tokens.
         texts: (C, E) unit vectors, neutral ones first.
-        neutral: How many are neutral.
+        neutral: Number of neutral texts.
         scale: Logit scale s.
 
     Returns:
@@ -30,16 +30,17 @@ def presence_margins(classes: Tensor, texts: Tensor, neutral: int, scale: Tensor
 
 
 def presence_loss(margins: Tensor, shard: Shard, neutral: int, ignore_twins: bool) -> Tensor:
-    """Binary cross-entropy of every text with every scene, in four parts that count alike.
+    """Binary cross-entropy of every text with every scene, in four parts of equal weight.
 
-    The parts are what is true and false, of texts made for the scene and for others: else the
-    many easy ones would drown the few near misses.
+    The parts are true and false texts, made for the scene and for other scenes. Otherwise, the
+    many easy texts would outweigh the few near misses.
 
     Args:
-        margins: (B, C) of :func:`presence_margins`.
-        shard: For what is true.
-        neutral: How many texts come first that claim nothing.
-        ignore_twins: Leave out texts that would be true of a twin verb: one frame cannot tell.
+        margins: (B, C) from :func:`presence_margins`.
+        shard: Determines which texts are true.
+        neutral: Number of neutral texts, which come first.
+        ignore_twins: Leave out texts that would be true with the twin verb: one frame cannot
+            distinguish them.
     """
     true = truth(shard.claims, shard.pairs).any(dim=-1)
     counts = torch.ones_like(true)
@@ -54,11 +55,11 @@ def presence_loss(margins: Tensor, shard: Shard, neutral: int, ignore_twins: boo
 
 
 def coverage(boxes: Tensor, side: int, central: float = CENTRAL) -> Tensor:
-    """How much of each patch lies within the central part of a box.
+    """Share of each patch within the central part of a box.
 
     Args:
         boxes: (..., 4) x1 y1 x2 y2 from 0 to 1.
-        side: Patches down and across.
+        side: Patches along each side.
         central: Share of the box's width and height.
 
     Returns:
@@ -73,24 +74,24 @@ def coverage(boxes: Tensor, side: int, central: float = CENTRAL) -> Tensor:
 
 
 def busy_patches(shard: Shard, side: int) -> Tensor:
-    """(B, N) bool, patches that an object or a hand at work touches in any frame."""
+    """(B, N) bool, patches that overlap the box of an object or an action in any frame."""
     return (coverage(shard.boxes, side, central=1.0) > 0).flatten(1, 3).any(dim=1)
 
 
 def targets(shard: Shard, frames: Tensor, side: int, twins: bool = False) -> Tensor:
-    """Where the points of true texts are to lie.
+    """Target areas for the points of true texts.
 
-    With a verb: the action's boxes of all pairs that fit. Without: the boxes of things that fit
-    and are acted on, else of those that fit.
+    With a verb: the action boxes of all matching pairs. Without: the boxes of matching objects
+    that are acted on or, if there are none, of all matching objects.
 
     Args:
         shard: Boxes, pairs and claims.
-        frames: (B, F) places of frames in the clip.
-        side: Patches down and across.
-        twins: Of texts that would be true if the verbs were their twins'.
+        frames: (B, F) indices of frames in the clip.
+        side: Patches along each side.
+        twins: For texts that would be true with the twin verbs.
 
     Returns:
-        (B, F, C, N) in [0, 1]; all zero where a text is false.
+        (B, F, C, N) in [0, 1]; all zero if a text is false.
     """
     rows = torch.arange(len(frames), device=frames.device)[:, None]
     inside = coverage(shard.boxes[rows, frames], side)  # (B, F, 2, O, N)
@@ -108,7 +109,7 @@ def localisation_loss(similarity: Tensor, target: Tensor, temperature: Tensor | 
 
     Args:
         similarity: (..., N) cosines of patches and a text.
-        target: (..., N) in [0, 1]; rows of zeros do not count.
+        target: (..., N) in [0, 1]; rows of zeros are ignored.
         temperature: Factor of the cosines.
     """
     most = target.amax(dim=-1, keepdim=True)
@@ -123,22 +124,22 @@ def pooled_localisation_loss(
 ) -> Tensor:
     """-log of the share of a softmax over the patches of all scenes that falls into the targets.
 
-    Within its scene a text has a rival or two; among all scenes of a shard it has many.
+    A text has one or two rivals within its scene, but many among all scenes of a shard.
 
     Args:
         similarity: (B, F, C, N) cosines of patches and texts.
-        target: (B, F, C, N) in [0, 1]; texts without a target do not count.
-        ignored: (B, C), scenes of which a text may or may not be true.
+        target: (B, F, C, N) in [0, 1]; texts without a target are ignored.
+        ignored: (B, C), scenes for which a text may or may not be true.
         temperature: Factor of the cosines.
     """
-    ignored = ignored & ~ignored.all(dim=0)  # of a text without any scene nothing is asked
+    ignored = ignored & ~ignored.all(dim=0)  # a text without any scene has no target
     logits = (temperature * similarity).masked_fill(ignored[:, None, :, None], -torch.inf)
     pooled, targets_ = (x.permute(2, 0, 1, 3).flatten(1) for x in (logits, target))
     return localisation_loss(pooled, targets_, 1.0)
 
 
 FORMS = ("verb", "object", "action")
-"""Which texts are named apart, so that none stands in for another."""
+"""Forms of text with separate naming losses, so that no form substitutes for another."""
 
 
 def naming_losses(
@@ -148,14 +149,14 @@ def naming_losses(
 
     Args:
         similarity: (B, F, C, N) cosines of patches and texts.
-        target: (B, F, C, N) in [0, 1]; patches in the middle of a target count.
-        claims: (C, 5) what the texts say.
-        ignored: (B, C), scenes of which a text may or may not be true.
+        target: (B, F, C, N) in [0, 1]; only patches with more than 0.5 count.
+        claims: (C, 5) what the texts claim.
+        ignored: (B, C), scenes for which a text may or may not be true.
         temperature: Factor of the cosines.
 
     Returns:
-        By form, of those that were asked for: the loss, and the share of patches whose most
-        similar text is true.
+        For each form that occurs: the loss, and the share of patches whose most similar text is
+        true.
     """
     has_verb, has_object = claims[:, 0] >= 0, claims[:, 1] >= 0
     masks = (has_verb & ~has_object, ~has_verb & has_object, has_verb & has_object)
@@ -182,18 +183,18 @@ def twin_loss(
 ) -> tuple[Tensor, Tensor]:
     """-log of the share of a softmax over a verb's texts and its twin's that falls on the verb's.
 
-    Among all texts of a shard the twin's are a few of many.
+    Among all texts of a shard, the twin's are only a few.
 
     Args:
         similarity: (B, F, C, N) cosines of patches and texts.
-        target: (B, F, C, N) in [0, 1]; patches in the middle of a target count.
-        twin_target: The same, of the verbs' twins.
-        claims: (C, 5) what the texts say; those without a verb do not count.
+        target: (B, F, C, N) in [0, 1]; only patches with more than 0.5 count.
+        twin_target: The same for the verbs' twins.
+        claims: (C, 5) what the texts claim; those without a verb are ignored.
         temperature: Factor of the cosines.
 
     Returns:
-        The loss, on average over both verbs' texts, and the share of patches that are nearer to
-        their own verb's.
+        The loss, with each verb's texts averaged, and the share of patches that are nearer to
+        their own verb's texts.
     """
     has_verb = (claims[:, 0] >= 0)[:, None]
     true, twin = ((x > 0.5) & has_verb for x in (target, twin_target))
@@ -208,7 +209,7 @@ def twin_loss(
 
 
 def twins_only(shard: Shard) -> Tensor:
-    """(B, C), texts that would be true of a scene if its verbs were their twins', and are not."""
+    """(B, C), false texts that would be true of a scene with the twin verbs."""
     true = truth(shard.claims, shard.pairs).any(dim=-1)
     return truth(shard.claims, shard.pairs, twins=True).any(dim=-1) & ~true
 
@@ -216,15 +217,15 @@ def twins_only(shard: Shard) -> Tensor:
 def token_contrast(
     patches: Tensor, texts: Tensor, shard: Shard, neutral: int, temperature: Tensor
 ) -> Tensor:
-    """Without boxes: a scene's texts are to fit its best patches better than other scenes' do.
+    """Without boxes: a text should match the best patches of its scenes better than other scenes'.
 
-    Per text, the log-sum-exp over patches of its similarity, contrasted over the shard's scenes.
+    Contrasts each text's log-sum-exp of similarities over patches between the shard's scenes.
 
     Args:
         patches: (B, N, E) unit vectors.
         texts: (C, E) unit vectors.
-        shard: For what is true.
-        neutral: How many texts come first that claim nothing.
+        shard: Determines which texts are true.
+        neutral: Number of neutral texts, which come first.
         temperature: Factor of the cosines.
     """
     logits = (temperature * torch.einsum("bne,ce->bcn", patches, texts)).logsumexp(dim=-1)

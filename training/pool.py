@@ -1,8 +1,8 @@
 """Scenes drawn ahead of training: frames and labels in memory-mapped files.
 
-Drawing a scene takes about as long as a training step spends on it, so scenes are drawn once and
-seen several times, each time moved, mirrored and described in other words. Scene ``i`` follows
-from the seed and ``i`` alone, whatever the number of processes.
+Drawing a scene takes about as long as a training step on it. So scenes are drawn once and used
+several times, each time with other augmentation and other texts. Scene ``i`` depends only on the
+seed and ``i``, not on the number of processes.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from videogem_ros.tabletop.scene import Scene, SceneConfig, draw_scene
 from videogem_ros.tabletop.vocabulary import COLOURS, KINDS, MATERIALS, SIZES, VERBS
 
 COLUMNS = (tuple(VERBS), tuple(KINDS), tuple(COLOURS), tuple(SIZES), tuple(MATERIALS))
-"""Words behind the numbers of a pair or claim: verb, kind, colour, size, material."""
+"""Words for the indices in a pair or claim: verb, kind, colour, size, material."""
 NO_VERB, NO_THING = -2, -3
-"""Verb of a thing to which nothing is done, and every number of a row without a thing."""
+"""Verb of a thing without an action, and every number of an empty row."""
 MOST_THINGS = 8
 RENDERED_HW = ((240, 320), (240, 320), (180, 240), (144, 192))
 FILTERS = (Image.Resampling.BICUBIC, Image.Resampling.BILINEAR, Image.Resampling.BOX)
@@ -34,16 +34,16 @@ CHUNK = 64
 
 @dataclass(frozen=True)
 class PoolConfig:
-    """What a pool is made of.
+    """Contents of a pool.
 
     Attributes:
-        seed: Of its scenes.
-        scenes: How many; the first third is easier, of one action or two.
-        frames: T, rendered of every scene, from a random stretch of its time.
+        seed: Seed of its scenes.
+        scenes: Number of scenes; the first third is easier, with one or two actions.
+        frames: T, frames rendered per scene, from a random part of its duration.
         side_px: Height and width of the stored frames.
-        twins: Probability of two actions that only motion tells apart.
+        twins: Probability of two actions that only motion distinguishes.
         empty: Probability of a scene without any action.
-        easy: Whether all scenes are of the easier sort, with few distractors.
+        easy: Whether all scenes are easier, with few distractors.
     """
 
     seed: int
@@ -55,7 +55,7 @@ class PoolConfig:
     easy: bool = False
 
     def scene_config(self, place: int) -> SceneConfig:
-        """What the scene at a place is drawn like."""
+        """Configuration of the scene with an index."""
         config = SceneConfig(twins=self.twins, empty=self.empty)
         if self.easy:
             return easier(config)
@@ -63,7 +63,7 @@ class PoolConfig:
 
 
 def easier(config: SceneConfig) -> SceneConfig:
-    """Scenes of one action or two on a plain table, for short runs."""
+    """Scenes with one or two actions on a plain table, for short runs."""
     return replace(config, actions=(1, 2), distractors=(0, 1), idle_hands=(0, 0), plain=1)
 
 
@@ -72,11 +72,11 @@ class Pool:
     """Scenes on disk.
 
     Attributes:
-        folder: Where they lie.
-        config: What they are.
+        folder: Folder of the files.
+        config: Their configuration.
         images: (M, T, S, S, 3) uint8 RGB.
-        boxes: (M, T, 2, O, 4) float32 x1 y1 x2 y2 from 0 to 1: of the action, of the object.
-        pairs: (M, O, 5) int8, what is done to each thing and what it is, as numbers of COLUMNS.
+        boxes: (M, T, 2, O, 4) float32 x1 y1 x2 y2 from 0 to 1: box of the action, of the object.
+        pairs: (M, O, 5) int8, each object's action and attributes, as indices into COLUMNS.
     """
 
     folder: Path
@@ -89,17 +89,17 @@ class Pool:
         return len(self.images)
 
     def __reduce__(self) -> tuple[Callable[..., Pool], tuple[Path, PoolConfig]]:
-        """Other processes open the same files: pickled, the frames would be copied."""
+        """Makes other processes open the same files, as pickling would copy the frames."""
         return open_pool, (self.folder, self.config)
 
 
 def open_pool(folder: Path, config: PoolConfig, processes: int = 2) -> Pool:
-    """A pool, drawn if the folder does not hold it yet.
+    """Open a pool, and draw it first if the folder does not contain it.
 
     Args:
-        folder: Where it is to lie.
-        config: What it is made of; a pool of another configuration is replaced.
-        processes: How many draw.
+        folder: Folder of the pool.
+        config: Its configuration; a pool with another configuration is replaced.
+        processes: Number of processes that draw.
 
     Returns:
         The pool, opened for reading.
@@ -144,7 +144,7 @@ def _draw_chunk(folder: Path, config: PoolConfig, first: int) -> None:
 def _shoot(
     scene: Scene, config: PoolConfig, random: np.random.Generator
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32], npt.NDArray[np.int8]]:
-    """Frames, boxes and pairs of one scene, as a pool holds them."""
+    """Frames, boxes and pairs of one scene, in the format of a pool."""
     hw = RENDERED_HW[int(random.integers(len(RENDERED_HW)))]
     if config.frames == 1:
         times = random.uniform(0, 1, 1)
@@ -166,7 +166,7 @@ def _shoot(
 
 
 def pair_row(verb: str | None, thing: Thing) -> list[int]:
-    """What is done to a thing, as numbers of COLUMNS."""
+    """A thing's action and attributes, as indices into COLUMNS."""
     words = (thing.kind, thing.colour, thing.size, thing.material)
     numbers = [column.index(word) for column, word in zip(COLUMNS[1:], words)]
     return [NO_VERB if verb is None else COLUMNS[0].index(verb), *numbers]

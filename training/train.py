@@ -1,7 +1,7 @@
-r"""Trains the small backbones that the package ships, on tabletop scenes.
+r"""Trains the shipped small backbones on tabletop scenes.
 
-In this order, the image model in six runs, all but the first on the self-self path alone, of which
-one is on a GPU, and the video model in two:
+Run in this order: six runs for the image model, all but the first on the self-self path only and
+the fifth on a GPU, and two runs for the video model:
     python training/train.py image --steps 3600 --out runs/first
     python training/train.py image --steps 5600 --out runs/second --rate 1e-3 --plain 0 \
         --init runs/first/checkpoint.pt
@@ -49,19 +49,20 @@ from videogem_ros.errors import said
 
 OBJECTIVES = ("boxes", "contrast", "tokens")
 TWINS = 0.2
-"""Probability of twins in a video run's scenes: nothing else takes motion alone."""
+"""Probability of twins in a video run's scenes: only they require motion."""
 
 
 @dataclass(frozen=True)
 class Conduct:
-    """Where and how a run is made; what is made follows from its plan, and rounding.
+    """Where and how a run executes; up to rounding, its result depends only on the plan.
 
     Attributes:
-        out: Folder of its scenes, curve and checkpoint.
-        resume: Whether it continues from the checkpoint there.
-        log_every: Seconds from line to line of the curve.
-        device: As torch names it.
-        workers: Processes that prepare batches; scenes are drawn by as many, or a shard each.
+        out: Folder for scenes, curve and checkpoint.
+        resume: Whether to continue from the checkpoint in that folder.
+        log_every: Seconds between lines of the curve.
+        device: Name of a torch device.
+        workers: Processes that prepare batches. Scenes are drawn by as many, or one per shard if
+            that is more.
     """
 
     out: Path
@@ -72,14 +73,14 @@ class Conduct:
 
     @classmethod
     def taken_from(cls, options: dict[str, Any]) -> Conduct:
-        """Of all options of a command, which keeps the others."""
+        """Takes its fields out of a command's options."""
         return cls(**{field.name: options.pop(field.name) for field in fields(cls)})
 
     def checkpoint(self, plan: Plan) -> dict[str, Any] | None:
-        """What is to be continued; None where the run is new.
+        """The checkpoint to continue from; None for a new run.
 
         Raises:
-            click.ClickException: It is not there, or of another plan.
+            click.ClickException: It does not exist, or belongs to another plan.
         """
         if not self.resume:
             return None
@@ -98,7 +99,7 @@ def main() -> None:
 
 
 def usable(_: click.Context, __: click.Parameter, device: str) -> str:
-    """The device, where there is one of the name."""
+    """The device, if torch can use it."""
     try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
@@ -110,38 +111,36 @@ def usable(_: click.Context, __: click.Parameter, device: str) -> str:
 def run_options(
     scenes: int, size: int, rate: float, patch_dropout: float, plain: float, held_out: int
 ) -> Callable[[Command], Command]:
-    """Options of both kinds of run, with the defaults that differ."""
+    """Options of both kinds of run, with their different defaults."""
     options = (
-        click.option("--steps", type=click.IntRange(1), required=True, help="Updates."),
+        click.option("--steps", type=click.IntRange(1), required=True, help="Number of updates."),
         click.option("--seed", type=click.IntRange(0), default=1),
         click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True),
-        click.option("--scenes", type=click.IntRange(3), default=scenes, help="How many to draw."),
-        click.option("--size", type=click.IntRange(2), default=size, help="Scenes a shard."),
-        click.option("--shards", type=click.IntRange(1), default=2, help="A core each; GPU: 1."),
+        click.option("--scenes", type=click.IntRange(3), default=scenes, help="Scenes to draw."),
+        click.option("--size", type=click.IntRange(2), default=size, help="Scenes per shard."),
+        click.option("--shards", type=click.IntRange(1), default=2, help="One per core; GPU: 1."),
         click.option(
             "--rate",
             type=FiniteRange(0, 1, min_open=True),
             default=rate,
-            help="Highest learning rate.",
+            help="Peak learning rate.",
         ),
         click.option("--patch-dropout", type=FiniteRange(0, 0.9), default=patch_dropout),
         click.option(
             "--plain",
             type=FiniteRange(0, 1),
             default=plain,
-            help="Share of the steps in which the plain path alone is trained.",
+            help="Share of steps, at the start, that train only the plain path.",
         ),
         click.option("--objective", type=click.Choice(OBJECTIVES), default="boxes"),
         click.option("--easy", is_flag=True, help="Easier scenes, for short runs."),
         click.option("--resume", is_flag=True, help="Continue from OUT's checkpoint."),
         click.option("--draw-only", is_flag=True, help="Draw the scenes and stop."),
         click.option(
-            "--held-out", type=click.IntRange(1), default=held_out, help="Scenes to check."
+            "--held-out", type=click.IntRange(1), default=held_out, help="Held-out scenes."
         ),
-        click.option("--log-every", type=float, default=30.0, help="Seconds."),
-        click.option(
-            "--device", default="cpu", callback=usable, help="As torch names it: cpu, cuda."
-        ),
+        click.option("--log-every", type=float, default=30.0, help="In seconds."),
+        click.option("--device", default="cpu", callback=usable, help="Torch device: cpu, cuda."),
         click.option(
             "--workers",
             type=click.IntRange(1),
@@ -155,7 +154,7 @@ def run_options(
 
 @main.command(context_settings={"show_default": True})
 @run_options(scenes=36_000, size=20, rate=2e-3, patch_dropout=0.45, plain=0.25, held_out=120)
-@click.option("--init", help="Checkpoint of another image run, to train further.")
+@click.option("--init", help="Checkpoint of an image run to start from.")
 def image(draw_only: bool, held_out: int, **options: Any) -> None:
     """Train the image backbone."""
     how = Conduct.taken_from(options)
@@ -174,15 +173,15 @@ def image(draw_only: bool, held_out: int, **options: Any) -> None:
 
 @main.command(context_settings={"show_default": True})
 @run_options(scenes=6_000, size=8, rate=8e-4, patch_dropout=0.7, plain=0.0, held_out=60)
-@click.option("--init", required=True, help="Checkpoint of an image run, or of a video run.")
+@click.option("--init", required=True, help="Checkpoint of an image or video run to start from.")
 @click.option(
     "--motion-steps",
     type=click.IntRange(1),
     default=900,
-    help="Updates of the first block alone, if it begins from an image run.",
+    help="Updates of only the first block, when starting from an image run.",
 )
 def video(draw_only: bool, held_out: int, **options: Any) -> None:
-    """Train the video backbone, from the image backbone."""
+    """Train the video backbone, starting from the image backbone."""
     how = Conduct.taken_from(options)
     plan = VideoPlan(**options)
     state, before = state_of(options["init"]), how.checkpoint(plan)
@@ -212,7 +211,7 @@ def run(
     how: Conduct,
     before: dict[str, Any] | None,
 ) -> None:
-    """A run of either kind, from its start or the checkpoint before."""
+    """Execute a run of either kind, from its start or from a checkpoint."""
     trainer = Trainer(student, plan, torch.device(how.device))
     if before:
         trainer.restore(before)
@@ -222,10 +221,10 @@ def run(
 
 
 def loaded(checkpoint: str | Path) -> dict[str, Any]:
-    """What a run has saved, on the CPU.
+    """A run's checkpoint, on the CPU.
 
     Raises:
-        click.ClickException: It is not there, or no run has saved it.
+        click.ClickException: It does not exist, or is not a run's checkpoint.
     """
     try:
         state: dict[str, Any] = torch.load(checkpoint, "cpu", weights_only=True)
@@ -257,10 +256,10 @@ def is_video(state: Mapping[str, Tensor]) -> bool:
     type=click.IntRange(1),
     default=400,
     show_default=True,
-    help="Held-out clips that the presence score is fitted on.",
+    help="Held-out clips to fit the presence score on.",
 )
 def export_command(checkpoint: Path, out: Path, scenes: int) -> None:
-    """Write a CHECKPOINT's model as the package loads it, in half precision."""
+    """Write a CHECKPOINT's model in half precision, in the format that the package loads."""
     state = state_of(checkpoint)
     student = (
         VideoStudent(viclip.MODELS[TABLETOP], 0)
@@ -271,7 +270,7 @@ def export_command(checkpoint: Path, out: Path, scenes: int) -> None:
     held_out = HeldOut.like_recordings(scenes, student.tower.frames)
     margins, there = held_out.margins(student.backbone())
     slope, offset = fit_calibration(margins, there)
-    # As if actions that are there and such that are not were asked for equally often.
+    # As if present and absent actions were equally frequent.
     offset += math.log((len(there) - sum(there)) / sum(there))
     export(student, out, (slope, offset))
     click.echo(f"presence: slope {slope:.3f}, offset {offset:.3f}")

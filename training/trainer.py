@@ -38,33 +38,32 @@ from videogem_ros.tabletop.captions import NOTHING
 CPU = torch.device("cpu")
 WARM_UP = 200
 UNDROPPED = 0.9
-"""Share of the steps after which all patches are seen, as they are when grounding."""
+"""Share of the steps after which no patches are dropped, as when grounding."""
 HALF_DROPPED = 0.97
-"""Share of a video run's steps after which half as many patches are dropped."""
+"""Share of a video run's steps after which only half as many patches are dropped."""
 ALL_FRAMES, FIRST_FRAMES = 0.85, 0.625
-"""Share of a video run's steps after which all frames of a clip are seen, and share of the frames
-that is seen before."""
+"""Share of a video run's steps after which all frames of a clip are used, and share of the frames
+used before."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run follows from; a checkpoint continues only its own.
+    """Everything that determines a run; a checkpoint continues only under the same plan.
 
     Attributes:
-        steps: How many updates.
-        seed: Of the weights, scenes, batches and dropped patches.
-        scenes: Scenes drawn.
-        size: Scenes a shard.
-        shards: Parts of a batch, whose gradients are computed side by side, a core each.
-        rate: Highest learning rate, of the blocks' matrices; the rest learns half as fast.
-        patch_dropout: Share of the patches that is dropped, in the first ``UNDROPPED`` steps:
-            of those where nothing is, as long as there are any.
-        objective: "boxes", "contrast" (presence alone) or "tokens" (patches, without boxes).
-        easy: Whether scenes are of the easier sort.
-        plain: Share of the steps, the first ones, in which patches are those of the plain path.
-            Its updates take half to two thirds of the time, and the self-self path uses the same
-            weights.
-        init: Checkpoint of an image run whose weights it starts from; random ones where None.
+        steps: Number of updates.
+        seed: Seed of the weights, scenes, batches and dropped patches.
+        scenes: Number of scenes drawn.
+        size: Scenes per shard.
+        shards: Parts of a batch whose gradients are computed in parallel, one per core.
+        rate: Peak learning rate of the blocks' matrices; half of it for the rest.
+        patch_dropout: Share of patches dropped until ``UNDROPPED``; with "boxes", empty patches
+            first.
+        objective: "boxes", "contrast" (presence only) or "tokens" (patches, without boxes).
+        easy: Whether all scenes are easier.
+        plain: Share of the steps, at the start, that train patches of the plain path. These
+            updates take half to two thirds of the time, and both paths share weights.
+        init: Checkpoint of a run whose weights to start from; None: random weights.
     """
 
     steps: int
@@ -80,7 +79,7 @@ class Plan:
     init: str | None
 
     def share_at(self, step: int) -> float:
-        """Share of the learning rate: linear rise, then half a cosine to zero."""
+        """Factor of the learning rate: linear warm-up, then cosine decay to zero."""
         warm_up = min(WARM_UP, self.steps // 10 + 1)
         if step < warm_up:
             return (step + 1) / warm_up
@@ -88,55 +87,55 @@ class Plan:
         return 0.5 * (1 + math.cos(math.pi * done))
 
     def is_plain(self, step: int) -> bool:
-        """Whether patches are those of the plain path."""
+        """Whether a step trains patches of the plain path."""
         return step < self.plain * self.steps
 
     def frames(self, step: int, count: int) -> int:
-        """How many of the frames are seen."""
+        """Number of frames used."""
         return count
 
     def kept(self, step: int, patches: int) -> int:
-        """How many patches of an image are seen."""
+        """Number of patches of an image used."""
         dropped = self.patch_dropout if step < UNDROPPED * self.steps else 0.0
         return round((1 - dropped) * patches)
 
 
 @dataclass(frozen=True)
 class VideoPlan(Plan):
-    """What a video run follows from.
+    """Everything that determines a video run.
 
     Attributes:
-        motion_steps: Updates of the first block alone, before all others.
+        motion_steps: Updates of only the first block, before all others.
     """
 
     motion_steps: int
 
     def frames(self, step: int, count: int) -> int:
-        """How many of a clip's frames are seen: motion shows in fewer as well."""
+        """Number of a clip's frames used: motion shows in fewer as well."""
         share = 1.0 if step >= ALL_FRAMES * self.steps else FIRST_FRAMES
         return round(share * count)
 
     def kept(self, step: int, patches: int) -> int:
-        """How many patches of a clip are seen; all of them would cost too much."""
+        """Number of patches of a clip used; all of them would cost too much."""
         share = 1.0 if step < HALF_DROPPED * self.steps else 0.5
         return round((1 - share * self.patch_dropout) * patches)
 
 
 class Means:
-    """Of what updates give, since they were last taken."""
+    """Means of the updates' losses since they were last taken."""
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
         self.count = 0
 
     def add(self, losses: Mapping[str, Tensor]) -> None:
-        """An update's."""
+        """Add an update's losses."""
         for name, loss in losses.items():
             self._sums[name] = self._sums[name] + loss if name in self._sums else loss
         self.count += 1
 
     def take(self) -> dict[str, float]:
-        """The means by name, rounded for a log; this is where a GPU is waited for."""
+        """The means by name, rounded for a log; waits for a GPU."""
         means = {name: round(total.item() / self.count, 4) for name, total in self._sums.items()}
         self._sums, self.count = {}, 0
         return means
@@ -146,15 +145,15 @@ class Trainer:
     """Weights, optimiser and the step.
 
     Args:
-        student: What is trained.
-        plan: How.
-        device: Where.
+        student: The model to train.
+        plan: Plan of the run.
+        device: Device to train on.
     """
 
     def __init__(self, student: Student, plan: Plan, device: torch.device = CPU) -> None:
         self.student, self.plan, self.device = student.to(device), plan, device
         self.parameters = [value for value in student.parameters() if value.requires_grad]
-        # Muon learns as much from half of the scenes, but is for the blocks' matrices only.
+        # Muon learns as much from half the scenes, but suits only the blocks' matrices.
         matrices = [
             value
             for name, value in student.named_parameters()
@@ -187,7 +186,7 @@ class Trainer:
             schedule.step()
         self.step += 1
         losses = [result[1] for result in results]
-        # A shard may hold no text of some form.
+        # A shard may have no text of some form.
         names = dict.fromkeys(name for loss in losses for name in loss)
         nothing = torch.zeros((), device=self.device)
         return {
@@ -198,7 +197,7 @@ class Trainer:
     def _gradients(
         self, shard: Shard, number: int
     ) -> tuple[tuple[Tensor | None, ...], dict[str, Tensor]]:
-        torch.set_num_threads(1)  # holds for the thread it is called in
+        torch.set_num_threads(1)  # applies to the calling thread
         random = torch.Generator(self.device).manual_seed(
             (self.plan.seed * 1_000_003 + self.step) * 64 + number
         )
@@ -211,7 +210,7 @@ class Trainer:
     def _losses(
         self, shard: Shard, random: torch.Generator
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """What is to become small, and shares of patches that are named rightly."""
+        """Losses, and shares of patches that are named correctly."""
         student, objective = self.student, self.plan.objective
         kept = self.plan.kept(self.step, student.patches)
         seen = student.see(
@@ -254,7 +253,7 @@ class Trainer:
         return losses, shares
 
     def state(self) -> dict[str, Any]:
-        """Everything that continuing exactly needs."""
+        """Everything needed to continue exactly."""
         return {
             "plan": asdict(self.plan),
             "step": self.step,
@@ -264,7 +263,7 @@ class Trainer:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Continue where a checkpoint of the same plan was saved."""
+        """Continue from a checkpoint of the same plan."""
         check_plan(state, self.plan)
         self.step = state["step"]
         self.student.load_state_dict(state["student"])
@@ -275,13 +274,13 @@ class Trainer:
 
 
 def check_plan(state: dict[str, Any], plan: Plan) -> None:
-    """Refuses a checkpoint of another run.
+    """Refuses a checkpoint of another plan.
 
     Raises:
-        click.UsageError: It is one.
+        click.UsageError: The plans differ.
     """
     if state["plan"] != asdict(plan):
-        raise click.UsageError(f"the checkpoint is of another run: {state['plan']}")
+        raise click.UsageError(f"the checkpoint belongs to another run: {state['plan']}")
 
 
 def train(
@@ -292,14 +291,14 @@ def train(
     log_every_s: float,
     workers: int = 1,
 ) -> None:
-    """Train to the plan's end; log, check and save on the way.
+    """Train to the end of the plan; log, check and save at intervals.
 
     Args:
-        trainer: What is trained, and how.
-        batches: What from.
-        held_out: What it is checked on.
-        out: Folder of the curve and the checkpoint.
-        log_every_s: Seconds from line to line of the curve.
+        trainer: Trainer of the model.
+        batches: Training batches.
+        held_out: Scenes to check the model on.
+        out: Folder for the curve and the checkpoint.
+        log_every_s: Seconds between lines of the curve.
         workers: Processes that prepare batches.
     """
     plan, started = trainer.plan, time.monotonic()
