@@ -1,4 +1,4 @@
-"""``videogem-ros record``: a live node's groundings, in a folder like that of replay."""
+"""``videogem-ros record``: a live node's groundings, in the same files as replay."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from videogem_ros.live.joining import ResultJoiner
 
 
-@click.command(short_help="Record what a live node finds, as replay does.")
+@click.command(short_help="Record a live node's groundings, in the same files as replay.")
 @click.option(
     "--out",
     required=True,
@@ -36,15 +36,19 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Folder for the results.",
 )
-@click.option("--force", is_flag=True, help="Replace results that are in DIR already.")
+@click.option("--force", is_flag=True, help="Replace existing results in DIR.")
 @click.option(
-    "--node", "node_name", default="/videogem", show_default=True, help="The node, with namespace."
+    "--node",
+    "node_name",
+    default="/videogem",
+    show_default=True,
+    help="The node's name, with namespace.",
 )
 @click.option(
     "--image",
     default="/image",
     show_default=True,
-    help="Topic of the images that it grounds; sensor_msgs/CompressedImage if it ends in "
+    help="Topic of the images that the node grounds; sensor_msgs/CompressedImage if it ends in "
     "/compressed.",
 )
 @click.option(
@@ -52,7 +56,7 @@ if TYPE_CHECKING:
     type=click.IntRange(1),
     default=4,
     show_default=True,
-    help="Record this many actions of a command.",
+    help="Record up to this many actions per command.",
 )
 @click.option(
     "--labels",
@@ -87,10 +91,10 @@ def record(  # noqa: PLR0913 - an argument for each option
     timeout: float | None,
     **graph: Any,
 ) -> None:
-    """Write groundings.mcap, overlay.mp4, groundings.jsonl and contact_sheet.png of a live node.
+    """Write a live node's groundings.mcap, overlay.mp4, groundings.jsonl and contact_sheet.png.
 
-    Subscribes to the node's images, groundings and heatmaps. At the end a table shows the latency
-    of the answers, and a line how many groundings were left out because their image or heatmap was
+    Subscribes to the node's images, groundings and heatmaps. At the end, prints a table of the
+    answers' latency, and how many groundings were left out because their image or heatmap was
     missing.
     """
     require_cyclone()
@@ -128,7 +132,7 @@ def record(  # noqa: PLR0913 - an argument for each option
 
 def _left_out(written: _Written, lenient: _Lenient) -> Iterator[str]:
     if written.joiner.not_joined:
-        reason = "groundings whose image, of the same stamp, or heatmap did not come"
+        reason = "groundings whose image, of the same stamp, or heatmap did not arrive"
         yield f"left out {written.joiner.not_joined}: {reason}"
     if written.beyond:
         yield f"left out {written.beyond}: groundings of more actions than --max-actions"
@@ -149,7 +153,7 @@ def _subscribe(
     else:
         kind, on_image = INPUTS["image"], joiner.on_image
     subscribe(image, kind, SENSOR_DATA, lenient.taking(on_image))
-    # Groundings are small: all are kept while a picture is written.
+    # Groundings are small, so all are queued while an image is written.
     every = QosProfile(depth=0)
     subscribe(f"{node}/grounding", SHARED_OUTPUTS["grounding"], every, written.on_grounding)
     for index in range(written.max_actions):
@@ -160,7 +164,7 @@ def _subscribe(
 
 @dataclass(frozen=True)
 class _Answer:
-    """What the table shows of a grounding, without the message and its arrays.
+    """The parts of a grounding that the table needs, without the message and its arrays.
 
     Attributes:
         action: The action's phrase.
@@ -179,13 +183,13 @@ class _Answer:
 
 
 class _Written:
-    """Writes complete results with their times of arrival.
+    """Writes complete results with their arrival times.
 
     Attributes:
         joiner: Joins images, groundings and heatmaps.
-        max_actions: Most actions of a command whose heatmaps are subscribed to.
+        max_actions: Number of actions per command to record.
         answers: Groundings that were written.
-        beyond: Number of groundings of further actions, which were not written.
+        beyond: Number of groundings of further actions, which are not written.
     """
 
     def __init__(self, results: ResultWriter, joiner: ResultJoiner, max_actions: int) -> None:
@@ -197,7 +201,7 @@ class _Written:
         self._last_s = time.monotonic()
 
     def waited_longer_than(self, duration_s: float | None) -> bool:
-        """Whether the last result, or the start, is longer ago; never where None is given."""
+        """Whether the last result, or the start, is longer ago; False for None."""
         return duration_s is not None and time.monotonic() - self._last_s > duration_s
 
     def on_grounding(self, message: Any) -> None:
@@ -235,7 +239,7 @@ def _answer(action: Action, message: Any) -> _Answer:
     from videogem_ros.live.messages import Status
 
     return _Answer(
-        action=sys.intern(action.phrase),  # one text for all of its groundings
+        action=sys.intern(action.phrase),  # one string shared by all groundings
         meant=meaning_of(action),
         stamp_ns=header_stamp_ns(message),
         xy=(message.fused_point.x, message.fused_point.y),
@@ -248,7 +252,7 @@ def _answer(action: Action, message: Any) -> _Answer:
 
 
 class _Lenient:
-    """Wraps callbacks so that no bad message ends the recording.
+    """Wraps callbacks so that a bad message does not end the recording.
 
     Attributes:
         refused: Number of messages for which a callback raised an error.
@@ -260,12 +264,12 @@ class _Lenient:
         self.first = ""
 
     def taking(self, callback: Callable[[Any], None]) -> Callable[[Any], None]:
-        """The callback, whose errors are counted."""
+        """The callback, with its errors counted."""
 
         def take(message: Any) -> None:
             try:
                 callback(message)
-            except (VideoGemError, ValueError) as error:  # the latter where data are too short
+            except (VideoGemError, ValueError) as error:  # the latter if data are too short
                 self.first = self.first or str(error)
                 self.refused += 1
 
@@ -273,7 +277,7 @@ class _Lenient:
 
 
 class _Judge:
-    """Tells which groundings are right, by the labels of their images."""
+    """Judges groundings by the labels of their images."""
 
     def __init__(self, lenient: _Lenient) -> None:
         self._boxes: dict[tuple[int, tuple[str, str]], list[Box]] = {}
@@ -298,7 +302,7 @@ class _Judge:
             boxes += [label.box] if label.box else []
 
     def share(self, answers: Sequence[_Answer]) -> str:
-        """Number of points in a box of their action, of those whose action has a box."""
+        """Number of points in a box of their action, out of those whose action has a box."""
         from videogem_ros.evaluation.metrics import judge
 
         hits = [
@@ -312,7 +316,7 @@ class _Judge:
 def _table(answers: Sequence[_Answer], judge: _Judge | None) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("action", min_width=14)
-    for title in ("windows", "there", "score", "latency ms", "worst", "compute ms"):
+    for title in ("windows", "present", "score", "latency ms", "worst", "compute ms"):
         table.add_column(title, justify="right", no_wrap=True)
     if judge is not None:
         table.add_column("right", justify="right", no_wrap=True)
