@@ -1,4 +1,4 @@
-"""Fixtures: tiny seeded backbones and the shared material, where it is."""
+"""Fixtures: tiny seeded backbones and the shared folder, if it exists."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import torch
 
 if not torch.cuda.is_available():
-    # Before open_clip imports Triton: its kernels then run step by step, in NumPy.
+    # Set before open_clip imports Triton; its kernels are then interpreted in NumPy.
     os.environ["TRITON_INTERPRET"] = "1"
 
 from hypothesis import settings
@@ -25,7 +25,7 @@ SHARED = ROOT.parent / "shared"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow tests run first, so that no worker is left alone with one at the end."""
+    """Slow tests run first, so that no worker is left with one at the end."""
     items.sort(key=lambda item: "slow" not in item.keywords)
 
 

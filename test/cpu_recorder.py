@@ -1,4 +1,4 @@
-"""A recorder for :class:`videogem_ros.core.acceleration.Graphs` where there is no GPU."""
+"""A recorder for :class:`videogem_ros.core.acceleration.Graphs` without a GPU."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from videogem_ros.core.acceleration import Pass, Recording
 
 
 class CpuRecording:
-    """A pass that is computed anew, between the same pieces of memory."""
+    """A pass that is computed again on each replay, with the same input and output memory."""
 
     def __init__(
         self, passed: Pass, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...]
@@ -22,11 +22,11 @@ class CpuRecording:
 
 
 class CpuRecorder:
-    """Does what a CUDA graph does: outputs hold nothing before the first replay.
+    """Behaves like a CUDA graph: outputs are undefined before the first replay.
 
     Attributes:
         recorded: Shapes of the first inputs of all recordings.
-        error: Raised in place of the next recordings, where not None.
+        error: If not None, raised instead of recording.
     """
 
     device_type = "cpu"
@@ -46,5 +46,5 @@ class CpuRecorder:
 
 
 def _nothing(output: Tensor) -> Tensor:
-    """Memory of the same kind, with values that no pass gives."""
+    """Memory of the same kind, with values that no pass produces."""
     return torch.full_like(output, torch.nan if output.is_floating_point() else -1)

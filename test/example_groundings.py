@@ -1,4 +1,4 @@
-"""Groundings with chosen points and heatmaps, for tests of what is made of groundings."""
+"""Groundings with chosen points and heatmaps, for tests of code that consumes groundings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def grounding_of(
     score: float = 0.8,
     present: bool = True,
 ) -> Grounding:
-    """A grounding of a frame: all points at ``xy`` (its middle) but those given, one heatmap."""
+    """A grounding of a frame with one heatmap; points default to ``xy``, and it to the centre."""
     height, width = frame.hw
     places = dict.fromkeys(
         ("verb", "object", "action", "fused"), xy or ((width - 1) / 2, (height - 1) / 2)

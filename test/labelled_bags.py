@@ -1,4 +1,4 @@
-"""Labelled bags for tests, written by rosbags alone."""
+"""Labelled bags for tests, written only with rosbags."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def header(stamp_ns: int) -> Any:
 
 
 def image(stamp_ns: int, value: int = 0, hw: tuple[int, int] = HW) -> Any:
-    """One whose pixels all have a value."""
+    """An image whose pixels all have one value."""
     data = np.full(hw[0] * hw[1] * 3, value, np.uint8)
     return make(IMAGE, header(stamp_ns), *hw, "rgb8", 0, 3 * hw[1], data)
 
@@ -89,7 +89,7 @@ def write_bag(
 def film(
     frames: int, labelled: Mapping[int, Iterable[Any]], period_ns: int = 10**8
 ) -> list[tuple[str, int, Any]]:
-    """Frames whose pixels are their number, some with detections; logged a millisecond later."""
+    """Frames whose pixels are their number, some with detections; logged 1 and 2 ms later."""
     messages = []
     for number in range(frames):
         stamp_ns = START_NS + number * period_ns

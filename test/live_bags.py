@@ -1,4 +1,4 @@
-"""What a live node says, for tests of what is recorded of it."""
+"""A live node's messages, for tests of recordings."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ BUILD = MessageBuilder(lambda name, /, **fields: LIVE.types[name](**fields))
 
 
 def store_of_all() -> Typestore:
-    """Types of the node's messages and of labels."""
+    """Type store of the node's messages and of labels."""
     own = {name: LIVE.fielddefs[name] for name in LIVE.fielddefs if name not in STORE.types}
     STORE.register(own)
     return STORE
 
 
 def live_messages(status: Status = Status.FOUND) -> list[tuple[str, int, Any]]:
-    """What a node says of every second image, 70 ms after it was taken."""
+    """A node's groundings and heatmaps for every second image, 70 and 80 ms after its stamp."""
     messages = []
     for number in range(0, 6, 2):
         stamp_ns = START_NS + number * 10**8

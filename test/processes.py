@@ -1,4 +1,4 @@
-"""Child processes, each with its log; every wait is bounded, and all end."""
+"""Child processes, each with its own log; waits are bounded, and all are ended."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ START_S = 90.0
 
 
 class Process:
-    """A child in a session of its own, with its output in a file; every wait is bounded."""
+    """A child in its own session, with its output in a file; every wait is bounded."""
 
     def __init__(self, command: list[str], env: dict[str, str], log: Path) -> None:
         self._log = log
         if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-            # As in what a shell script starts with "&"; children would inherit it.
+            # As for commands that a shell script starts with "&"; children would inherit it.
             signal.signal(signal.SIGINT, signal.default_int_handler)
         with log.open("wb") as output:
             self._child = subprocess.Popen(
@@ -38,7 +38,7 @@ class Process:
         return self._log.read_text(errors="replace")
 
     def wait_for(self, pattern: str, timeout_s: float = START_S, start: int = 0) -> re.Match[str]:
-        """Wait until the output, from a place on, holds a pattern."""
+        """Wait until the output from ``start`` on matches a pattern."""
         deadline = time.monotonic() + timeout_s
         while not (found := re.search(pattern, self.output[start:], re.MULTILINE)):
             assert self._child.poll() is None, f"ended before {pattern!r}:\n{self.output}"
@@ -53,12 +53,12 @@ class Process:
         self._child.send_signal(number)
 
     def interrupt(self, timeout_s: float = 20.0, number: signal.Signals = signal.SIGINT) -> int:
-        """Send a signal to the process alone; returns its exit code."""
+        """Send a signal to only the process; returns its exit code."""
         self.send_signal(number)
         return self._child.wait(timeout_s)
 
     def members(self) -> list[int]:
-        """Processes of the session that are still there."""
+        """Processes of the session that are still running."""
         found = []
         for stat in Path("/proc").glob("[0-9]*/stat"):
             with contextlib.suppress(OSError):

@@ -29,6 +29,6 @@ def texts() -> list[str]:
 
 
 def write_recording(folder: Path) -> Path:
-    """Writes it into a folder, as a bag named "sample"."""
+    """Writes the recording into a folder, as a bag named "sample"."""
     write_clips(folder / "sample", clips())
     return folder / "sample"

@@ -1,4 +1,4 @@
-"""Models small enough for tests, and where things lie."""
+"""Models small enough for tests, and paths."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SMALL_CLIP = {
         "layers": 4,
     },
 }
-"""A ViT-Ti/16, which takes a moment for a window."""
+"""A ViT-Ti/16, slow enough that a window takes noticeable time."""
 
 TINY_VICLIP = viclip.ViClipConfig(
     embed_dim=32,

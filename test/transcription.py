@@ -1,7 +1,7 @@
-"""VideoGEM in float64, formula by formula: the independent truth for the core's tests.
+"""VideoGEM in float64, formula by formula: an independent reference for the core's tests.
 
-Nothing is fused, batched or left out, and nothing of the package is used: a state dict and a few
-sizes go in, and every term that the method names comes out.
+Nothing is fused, batched or left out, and the package is not used: the input is a state dict and
+a few sizes, the output every term of the method.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Sizes:
-    """What a state dict does not say of its tower."""
+    """Properties of a tower that its state dict does not contain."""
 
     heads: int
     grid_hw: tuple[int, int]
@@ -33,17 +33,17 @@ class Terms:
 
 
 class Transcription:
-    """A vision tower's weights, named as in a checkpoint without its prefix."""
+    """A vision tower, from weights named as in a checkpoint without its prefix."""
 
     def __init__(self, state: Mapping[str, Tensor], sizes: Sizes) -> None:
         self.state = {name: value.detach().double() for name, value in state.items()}
         self.sizes = sizes
 
     def terms(self, pixels: Tensor, depth: int, scope: str = "window") -> Terms:
-        """All terms of (T, 3, H, W) frames; T samples of a CLIP, one sample of a ViCLIP.
+        """All terms for (T, 3, H, W) frames: T samples for a CLIP, one sample for a ViCLIP.
 
-        With the scope "frame", the self-self path takes a ViCLIP's frames one at a time, each with
-        the class token.
+        With the scope "frame", the self-self path processes a ViCLIP's frames one at a time, each
+        with the class token.
         """
         pixels = pixels.double()
         patch_hw = self.state["conv1.weight"].shape[-2:]
@@ -76,7 +76,7 @@ class Transcription:
     def layer_weights(
         self, token: Tensor, text: Tensor, base: list[float], dynamic_depth: int, scale: float
     ) -> Tensor:
-        """w (L,) of one sample's c (L, D) and one text; ``dynamic_depth`` 0 gives the base."""
+        """w (L,) for one sample's c (L, D) and one text; ``dynamic_depth`` 0 gives the base."""
         weights = torch.tensor(base, dtype=torch.float64)
         if dynamic_depth:
             chosen = range(len(base) - dynamic_depth, len(base))
@@ -87,7 +87,7 @@ class Transcription:
         return weights
 
     def similarity(self, patch: Tensor, weights: Tensor, text: Tensor) -> Tensor:
-        """(N,) cosines of one sample's s (L, N, D)."""
+        """(N,) cosines for one sample's s (L, N, D)."""
         mixed = sum(weight * term for weight, term in zip(weights, patch))
         return self.embed(mixed) @ text
 

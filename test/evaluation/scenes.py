@@ -1,4 +1,4 @@
-"""A data set of drawn noise in memory, and what one needs to evaluate it anywhere."""
+"""A data set of noise in memory, and helpers to evaluate it in any process."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FREE = tuple(action(v, o, SENTENCE) for v in ("mix", "knead") for o in ("flour",
 
 
 def sample_of(number: int) -> Sample:
-    """Three sizes, three kinds of action, one or two boxes, and every fifth without."""
+    """A sample: three sizes, three kinds of action, one or two boxes, none in every fifth."""
     height, width = SIZES[number % 3]
     generator = np.random.default_rng([7, number])
     boxes = []
@@ -58,12 +58,12 @@ class Scenes:
     """A :class:`~videogem_ros.evaluation.records.Dataset` of smooth noise.
 
     Attributes:
-        samples: Any; the noise follows from their time.
-        files: Files that all frames are said to be in.
+        samples: Any samples; the noise depends on their time.
+        files: Files reported as the source of all frames.
         broken: Keys of samples that cannot be decoded.
         deadly: A file; the first process that decodes the last but one sample removes it and dies.
-        poison: Keys of samples that kill whoever decodes them.
-        asked: Keys of samples whose frames were asked for.
+        poison: Keys of samples that kill the process that decodes them.
+        asked: Keys of samples whose frames were requested.
     """
 
     samples: Sequence[Sample]

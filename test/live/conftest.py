@@ -1,4 +1,4 @@
-"""A node on a graph in this process, with a backbone that is small, seeded and can be held up."""
+"""A node on a graph in this process, with a small seeded backbone that can be held up."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MakeNode = Callable[..., GroundingNode]
 
 @pytest.fixture(autouse=True, scope="package")
 def one_thread() -> Iterator[None]:
-    """Backbones this small only wait for each other's threads, long on a busy machine."""
+    """In backbones this small, threads only wait for each other, long on a busy machine."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -1,4 +1,4 @@
-"""A graph in this process: real messages, serialized as on the wire, but no network."""
+"""A graph in this process: real messages, serialized as on the wire, without a network."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from videogem_ros.live.topics import outputs
 from videogem_ros.live.types import typestore
 
 PATIENCE_S = 20.0
-"""Nothing here takes nearly as long; a test that waits in vain fails after it."""
+"""Far longer than anything takes here; a test that waits longer fails."""
 
 START_NS = 1_700_000_000 * 10**9
 TYPES = outputs(64)
 
 
 class Graph:
-    """A middleware that keeps what is published.
+    """A middleware that keeps all published messages.
 
     Attributes:
         published: Messages by topic.
-        made: How many messages of each type were built.
-        subscriptions: Subscriptions by topic; topics that are not in it have ``everywhere``.
+        made: Number of messages built, by type.
+        subscriptions: Subscriptions by topic; other topics have ``everywhere``.
         logged: Levels and lines.
         now: The node's clock.
         transforms: Matrices by target frame.
@@ -83,17 +83,17 @@ class Graph:
         return self.transforms[target]
 
     def wait(self, topic: str, count: int = 1) -> list[Any]:
-        """The first ``count`` messages of a topic, when they are there."""
+        """Wait for ``count`` messages of a topic; returns the first ones."""
         self._wait(lambda: len(self.published.get(topic, ())) >= count, f"{count} on {topic}")
         return self.published[topic][:count]
 
     def wait_for(self, matches: Callable[[Any], bool], topic: str = "grounding") -> Any:
-        """The first message of a topic that matches, when it is there."""
+        """Wait for a message of a topic that matches; returns the first one."""
         self._wait(lambda: any(map(matches, self.published.get(topic, ()))), f"such on {topic}")
         return next(filter(matches, self.published[topic]))
 
     def wait_for_line(self, start: str) -> str:
-        """The first line of the log that starts so, when it is there."""
+        """Wait for a log line that starts with ``start``; returns the first one."""
 
         def found() -> list[str]:
             return [line for line in self.lines() if line.startswith(start)]
@@ -118,7 +118,7 @@ class Graph:
 
 
 class Gate:
-    """Holds encoder passes up until they are let through, and notes when each began."""
+    """Holds up encoder passes until they are let through, and records when each began."""
 
     def __init__(self) -> None:
         self.began_ns: list[int] = []  # of the monotonic clock
@@ -154,7 +154,7 @@ class Gate:
 
 
 class GatedBackbone:
-    """A backbone each of whose encoder passes goes through a gate, and may be made to fail."""
+    """A backbone whose encoder passes go through a gate, and can be made to fail."""
 
     def __init__(self, backbone: Backbone, gate: Gate) -> None:
         self._backbone = backbone
@@ -163,7 +163,7 @@ class GatedBackbone:
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """The grounder asks for it once a pass."""
+        """The grounder reads it once per pass."""
         self.gate()
         if self.error is not None:
             raise self.error
@@ -187,7 +187,7 @@ def image(
     stamp_ns: int | None = None,
     **fields: Any,
 ) -> Any:
-    """An rgb8 Image of noise at a time after the start; fields replace what it would hold."""
+    """An rgb8 Image of noise at a time after the start; ``fields`` replace its fields."""
     stamp = START_NS + round(time_s * 1e9) if stamp_ns is None else stamp_ns
     noise = np.random.default_rng(abs(stamp) if seed is None else seed)
     pixels = noise.integers(0, 256, (*hw, 3), np.uint8)

@@ -1,4 +1,4 @@
-"""A colcon install of this checkout, and processes of a real ROS 2 on a graph of their own."""
+"""A colcon install of this checkout, and processes of a real ROS 2 on a separate graph."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def sourced(setup: Path, env: dict[str, str]) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Environment of a colcon install of what a checkout of this working tree would hold."""
+    """Environment of a colcon install of this working tree, without ignored files."""
     if not (
         shutil.which("ros2") and shutil.which("colcon") and os.environ.get("AMENT_PREFIX_PATH")
     ):
@@ -83,7 +83,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def ros(workspace: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ros]:
-    """A graph for the tests of a module; what they start has ended after them."""
+    """A graph for the tests of a module; their processes are ended afterwards."""
     with contextlib.closing(Ros(workspace, tmp_path_factory.mktemp("ros"))) as ros:
         yield ros
 

@@ -1,4 +1,4 @@
-"""With launch_testing: launch_test launch_testing_ground.py backbone:=... python:=...."""
+"""For launch_testing: launch_test launch_testing_ground.py backbone:=... python:=...."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WAIT_S = 90.0
 
 @launch_testing.markers.keep_alive
 def generate_test_description() -> LaunchDescription:
-    """The node as a user launches it, and a camera."""
+    """The node, launched like a user would, and a camera."""
     ground = PathJoinSubstitution([FindPackageShare("videogem_ros"), "launch", "ground.launch.py"])
     camera = Path(__file__).with_name("still_camera.py")
     return LaunchDescription(

@@ -1,4 +1,4 @@
-"""Processes of a real ROS 2, each with its log; every wait is bounded, and all end."""
+"""Processes of a real ROS 2, each with its own log; waits are bounded, and all are ended."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Ros:
         return process
 
     def call(self, *command: object, timeout_s: float = 30.0, check: bool = True) -> str:
-        """Run a command to its end; returns what it printed."""
+        """Run a command to its end; returns its output."""
         process = self.start(*command)
         try:
             code = process.wait(timeout_s)
@@ -48,14 +48,14 @@ class Ros:
         return next(yaml.safe_load_all(printed.partition("---")[0]))
 
     def publish(self, topic: str, kind: str, message: str, *options: object) -> None:
-        """Publish once to a subscription that is there."""
+        """Publish once, when there is a subscription."""
         self.call("ros2", "topic", "pub", "--once", *options, topic, kind, message)
 
     def command(self, text: str, topic: str = "/action") -> None:
         self.publish(topic, "std_msgs/msg/String", yaml.safe_dump({"data": text}).strip())
 
     def state(self) -> str:
-        """Lifecycle state of the node; empty where it is not there."""
+        """Lifecycle state of the node; empty if it does not exist."""
         printed = self.call("ros2", "lifecycle", "get", "/videogem", check=False).split()
         return printed[0] if printed else ""
 
@@ -65,19 +65,19 @@ class Ros:
         assert "Transitioning successful" in printed, printed
 
     def play(self, bag: Path, *options: object) -> Process:
-        """Play a recording in a loop, its commands on a topic that nobody listens to."""
+        """Play a recording in a loop, with its commands on a topic without subscribers."""
         quiet = ("--disable-keyboard-controls", "--loop", "--remap", "/action:=/recorded_action")
         return self.start("ros2", "bag", "play", bag, *quiet, *options)
 
     def until(self, what: Callable[[], Any], timeout_s: float = 30.0) -> Any:
-        """The first true result of something that is tried again and again."""
+        """The first true result of a function that is called repeatedly."""
         deadline = time.monotonic() + timeout_s
         while not (result := what()):
             assert time.monotonic() < deadline, f"not within {timeout_s} s"
         return result
 
     def close(self) -> None:
-        """End all that was started, and the daemon that ros2 started on its own."""
+        """End all started processes, and the daemon that ros2 started by itself."""
         for process in reversed(self._started):
             process.end()
         stop = ["ros2", "daemon", "stop"]

@@ -1,6 +1,6 @@
-"""A camera that always sees the same: python still_camera.py TOPIC.
+"""A camera that always publishes the same image: python still_camera.py TOPIC.
 
-On TOPIC/compressed, as image_transport names it, images go out as PNG.
+If TOPIC ends in /compressed, as image_transport names it, images are published as PNG.
 """
 
 from __future__ import annotations

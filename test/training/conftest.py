@@ -20,7 +20,7 @@ from trainer import Plan
 
 
 def stir(student: Student) -> Student:
-    """Every weight moved away from zero and one, frames and patches well apart."""
+    """Adds noise to every weight, which makes frames and patches clearly different."""
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for value in student.parameters():

@@ -1,4 +1,4 @@
-"""Videos and images whose frames hold their own number, and the annotation files of data sets."""
+"""Videos and images that show their frame number, and annotation files of data sets."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HW = (48, 96)
 
 
 def numbered_image(number: int, hw: tuple[int, int] = HW) -> npt.NDArray[np.uint8]:
-    """The number's bits as upright stripes, white is one; outlives lossy coding."""
+    """The number's bits as vertical stripes, white for one; survives lossy coding."""
     bits = [number >> bit & 1 for bit in range(BITS)]
     columns = np.arange(hw[1]) * BITS // hw[1]
     row = np.array(bits, np.uint8)[columns] * 255
@@ -40,7 +40,7 @@ def write_video(
     hw: tuple[int, int] = HW,
     options: dict[str, str] | None = None,
 ) -> Path:
-    """A video of numbered frames that are shown from the given times on."""
+    """A video of numbered frames, shown from the given times."""
     path.parent.mkdir(parents=True, exist_ok=True)
     time_base = Fraction(1, 1000)
     with av.open(str(path), "w") as container:
@@ -60,7 +60,7 @@ def write_video(
 
 
 def write_images(folder: Path, names: dict[str, int], hw: tuple[int, int] = HW) -> Path:
-    """Images of numbers by their file names."""
+    """Images of numbers, by file name."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, number in names.items():
         assert cv2.imwrite(str(folder / name), numbered_image(number, hw))
@@ -68,7 +68,7 @@ def write_images(folder: Path, names: dict[str, int], hw: tuple[int, int] = HW) 
 
 
 def regular(count: int, rate: float) -> list[float]:
-    """Times of frames of a constant rate."""
+    """Times of frames at a constant rate."""
     return [number / rate for number in range(count)]
 
 

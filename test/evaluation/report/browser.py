@@ -1,4 +1,4 @@
-"""A headless Chromium for pages on disk, and pictures of them.
+"""A headless Chromium for pages on disk, and screenshots of them.
 
 ``python test/evaluation/report/browser.py PAGE.html PICTURE.png [WIDTH [light|dark [UNTIL]]]``
 """
@@ -26,7 +26,7 @@ def chromium() -> str | None:
 
 @contextlib.contextmanager
 def open_browser() -> Iterator[Browser]:
-    """Starts Chromium; without its sandbox, which containers often cannot give it."""
+    """Starts Chromium without its sandbox, which containers often do not support."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -40,7 +40,7 @@ def open_browser() -> Iterator[Browser]:
 def main(
     page: str, picture: str, width: str = "1180", scheme: str = "light", until: str = ""
 ) -> None:
-    """Takes a picture of a page, in 256 colours, down to the element that UNTIL selects."""
+    """Saves a screenshot of a page in 256 colours, down to the element selected by UNTIL."""
     from PIL import Image
 
     with open_browser() as browser:

@@ -1,7 +1,7 @@
 """A run of drawn scenes and made-up heatmaps; its figures follow from its records.
 
-Nothing here was measured. A method's heatmap is a blob about a place that is off the target by a
-spread of its own, so methods differ as they do in a real run.
+Nothing here was measured. A method's heatmap is a blob whose distance from the target varies with
+the method's own spread, so that methods differ as in a real run.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Image = npt.NDArray[np.uint8]
 
 
 def example_run(count: int = 40, *, ablate: bool = True) -> Run:
-    """So many samples of eight classes in two groups, a fifth of them without the action."""
+    """A run of ``count`` samples of eight classes in two groups, a fifth without the action."""
     methods = [
         method_name(weighting, prompt)
         for weighting in (WEIGHTINGS if ablate else ("static+dynamic",))
@@ -132,7 +132,7 @@ def _record(number: int, methods: list[str]) -> Record:
 
 
 def _scene(record: Record) -> Image:
-    """A table top with things of other places, and the target in the box."""
+    """A table top with objects at random positions, and the target in the box."""
     generator = _generator(record.key, "scene")
     shade = np.linspace(236, 205, HW[0])[:, None, None] * np.array((0.98, 0.94, 0.88))
     image = np.ascontiguousarray(np.broadcast_to(shade, (*HW, 3)).astype(np.uint8))
@@ -158,7 +158,7 @@ def _thing(
 
 
 def _blob(place: tuple[float, float], generator: np.random.Generator) -> npt.NDArray[np.float32]:
-    """(30, 40) in [0, 1], highest about the place."""
+    """(30, 40) in [0, 1], highest near the point."""
     y, x = np.mgrid[0:30, 0:40] * 8 + 3.5
     distance = np.hypot(x - place[0], y - place[1])
     values = np.exp(-((distance / generator.uniform(28, 48)) ** 2))
