@@ -115,6 +115,7 @@ class TestWindow:
             ((frame(0), frame(1, (6, 4))), "sizes (H, W) [(4, 6), (6, 4)]"),
             ((frame(2), frame(1)), "(2, 1)"),
             ((frame(0), IMAGE), "an object of type ndarray"),
+            (frame(0), "an object of type Frame"),
         ],
     )
     def test_refuses_no_frames_mixed_sizes_time_running_back_and_arrays(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -96,6 +96,7 @@ class Window:
     frames: tuple[Frame, ...]
 
     def __post_init__(self) -> None:
+        check_type("window.frames", self.frames, Iterable, "Frame objects")
         object.__setattr__(self, "frames", tuple(self.frames))
         if not self.frames:
             raise InvalidValueError("window.frames", "at least one frame", "none")
