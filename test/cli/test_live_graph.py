@@ -30,7 +30,7 @@ from dds_domains import own_domain, participant, spin_for, spin_until
 from example_groundings import frame_of, grounding_of
 from processes import START_S, Process
 from recordings import CLIP_FRAMES, FRAMES, RATE_HZ, clips, texts, write_recording
-from tiny import SMALL_CLIP
+from tiny import ROOT, SMALL_CLIP
 
 from videogem_ros.adapters.bag import vision
 from videogem_ros.adapters.bag.storage import Storage
@@ -427,6 +427,31 @@ def test_a_command_that_was_latched_before_the_node_came_is_obeyed(
     camera.publish(jpeg(time.time_ns(), (48, 64)))
     spin_until(lambda: heard, peer)
     assert heard[-1].action == "open the drawer"
+
+
+def test_the_example_asks_a_node_without_ros(
+    start: Start, tiny: tuple[str, ...], peer: Participant, domain: str, tmp_path: Path
+) -> None:
+    start("node", *tiny, "-p", "presence.threshold:=0.0")
+    camera = peer.advertise("/image", IMAGE, SENSOR_DATA)
+    spin_until(lambda: camera.subscribers, peer)
+    command = [sys.executable, str(ROOT / "examples" / "ask_without_ros.py")]
+    env = {**os.environ, "ROS_DOMAIN_ID": domain}
+    log = tmp_path / "example.log"
+    example = Process([*command, "open the drawer", "local"], env, log)
+    deadline_s = time.monotonic() + START_S
+    try:
+        while "px, score" not in example.output:
+            assert time.monotonic() < deadline_s, example.output
+            camera.publish(image(time.time_ns()))
+            spin_for(0.1, peer)
+        assert example.wait(20) == 0
+    finally:
+        example.end()
+    (found,) = re.findall(r"^at \((.*), (.*)\) px, score (0\.\d\d|1\.00)$", example.output, re.M)
+    x, y = map(float, found[:2])
+    assert 0 <= x < 160
+    assert 0 <= y < 120
 
 
 def test_a_file_that_says_nothing_of_the_node_is_told(start: Start, tmp_path: Path) -> None:
