@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import FrozenInstanceError, replace
@@ -229,6 +230,17 @@ class TestCommand:
         standing = session.set_action("open the drawer\npour the milk")
         with pytest.raises(InvalidValueError, match="at most 2 actions, got 3"):
             session.set_action("open the drawer\npour the milk\ncut the bread")
+        assert session.actions == standing
+
+    @pytest.mark.parametrize("line", ["pick up the cup ", "and ", "pick up\n", "a"])
+    def test_a_command_that_would_take_seconds_to_parse_is_refused_at_once(
+        self, session: Session, line: str
+    ) -> None:
+        standing = session.set_action("pour the milk")
+        begin_s = time.perf_counter()
+        with pytest.raises(InvalidValueError, match="action: expected at most 16384 characters"):
+            session.set_action(line * (2**20 // len(line)))
+        assert time.perf_counter() - begin_s < 1
         assert session.actions == standing
 
     def test_actions_may_be_added_and_the_oldest_go(

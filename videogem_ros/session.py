@@ -26,6 +26,9 @@ from videogem_ros.errors import InvalidValueError, check_choice, check_range, ch
 from videogem_ros.language import parse_actions
 from videogem_ros.window import FrameBuffer, Push, WindowConfig
 
+MAX_CHARACTERS = 16384
+"""Most characters of a command; parsing takes about 15 us for each, and the node waits for it."""
+
 
 @dataclass(frozen=True)
 class SessionConfig(WindowConfig):
@@ -188,8 +191,9 @@ class Session:
             The current actions.
 
         Raises:
-            InvalidValueError: It is not a text, a line has characters but no words, or there are
-                more actions than ``max_actions``; the command before stays current.
+            InvalidValueError: It is not a text, is longer than :data:`MAX_CHARACTERS`, a line has
+                characters but no words, or there are more actions than ``max_actions``; the
+                command before stays current.
         """
         check_type("action", text, str, "a text; set_actions takes several")
         return self.set_actions(text.splitlines())
@@ -233,7 +237,11 @@ class Session:
             InvalidValueError: As for :meth:`set_action`.
         """
         actions: dict[Action, None] = {}
-        for text in filter(None, map(str.strip, texts)):
+        texts = [*filter(None, map(str.strip, texts))]
+        characters = sum(map(len, texts))
+        if characters > MAX_CHARACTERS:
+            raise InvalidValueError("action", f"at most {MAX_CHARACTERS} characters", characters)
+        for text in texts:
             parsed = self._parse(text)
             if not parsed:
                 raise InvalidValueError("action", "a text with words", repr(text[:80]))
