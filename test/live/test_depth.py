@@ -12,7 +12,7 @@ from live_graph import PATIENCE_S, START_NS, camera_info, depth_image
 from videogem_ros.adapters.encodings import depth_from_message
 from videogem_ros.errors import VideoGemError
 from videogem_ros.live.camera import CameraIntrinsics, PositionUnknown
-from videogem_ros.live.depth import HELD, DepthBuffer, Position, locate_3d
+from videogem_ros.live.depth import HELD, HELD_BYTES, DepthBuffer, Position, locate_3d
 
 HW = (48, 64)
 CAMERA = CameraIntrinsics.from_message(camera_info(HW))
@@ -234,6 +234,19 @@ def test_memory_is_bounded_and_what_is_being_grounded_is_kept():
     buffer.push(START_NS + HELD * NS, "newest")
     with pytest.raises(PositionUnknown, match=r"0\.033 s apart"):
         buffer.find(START_NS, 0.0)
+
+
+@pytest.mark.parametrize(("nbytes", "held"), [(HELD_BYTES // 4, 4), (HELD_BYTES + 1, 2)])
+def test_large_depth_images_are_fewer_but_the_newest_and_what_is_needed_are_there(
+    nbytes: int, held: int
+):
+    buffer = DepthBuffer()
+    buffer.expect("the window being grounded", START_NS)
+    for number in range(10):
+        buffer.push(START_NS + number * NS // 30, number, nbytes)
+    assert len(buffer._held) == held
+    assert buffer.find(START_NS, 0.0) == 0
+    assert buffer.find(START_NS + 9 * NS // 30, 0.0) == 9
 
 
 def test_a_jump_back_in_time_forgets_the_depth_before_it():

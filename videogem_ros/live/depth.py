@@ -22,6 +22,9 @@ from videogem_ros.window import NS_PER_S
 HELD = 32
 """Most depth images that are held, about a second of them."""
 
+HELD_BYTES = 256 * 2**20
+"""Most bytes of them; a 4K image of 32FC1 has 33 MB. The newest and what is needed are held."""
+
 ALIVE_S = 1.0
 """Depth is waited for only if the last depth image arrived within this time."""
 
@@ -106,6 +109,7 @@ def locate_3d(
 class _Held:
     stamp_ns: int
     message: Any
+    nbytes: int
 
 
 class DepthBuffer:
@@ -121,18 +125,16 @@ class DepthBuffer:
         self._arrived_s = -math.inf
         self._changed = threading.Condition()
 
-    def push(self, stamp_ns: int, message: Any) -> None:
-        """Take a ``sensor_msgs/Image`` of depth in."""
+    def push(self, stamp_ns: int, message: Any, nbytes: int = 0) -> None:
+        """Take a ``sensor_msgs/Image`` of depth in, and how many bytes it has."""
         with self._changed:
             if self._newest_ns - stamp_ns > TIME_JUMP_S * NS_PER_S:
                 kept = self._kept()
                 self._held = [held for held in self._held if held in kept]
                 self._newest_ns = -math.inf
             self._newest_ns = max(self._newest_ns, stamp_ns)
-            self._held.append(_Held(stamp_ns, message))
-            if len(self._held) > HELD:
-                kept = self._kept()
-                self._held.remove(next(held for held in self._held if held not in kept))
+            self._held.append(_Held(stamp_ns, message, nbytes))
+            self._make_room()
             self._arrived_s = time.monotonic()
             self._changed.notify_all()
 
@@ -187,6 +189,17 @@ class DepthBuffer:
 
     def _nearest(self, stamp_ns: int) -> _Held:
         return min(self._held, key=lambda held: abs(held.stamp_ns - stamp_ns))
+
+    def _make_room(self) -> None:
+        """Drop the messages that came first beyond the limits; not the last, nor those kept."""
+        count, nbytes = len(self._held), sum(held.nbytes for held in self._held)
+        if count <= HELD and nbytes <= HELD_BYTES:
+            return
+        kept = self._kept()
+        for held in self._held[:-1]:
+            if held not in kept and (count > HELD or nbytes > HELD_BYTES):
+                self._held.remove(held)
+                count, nbytes = count - 1, nbytes - held.nbytes
 
     def _kept(self) -> set[_Held]:
         """The messages nearest to the expected stamps."""

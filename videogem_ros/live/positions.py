@@ -41,7 +41,7 @@ class Positions:
     def push_depth(self, stamp_ns: int, message: Any) -> None:
         """Take a depth image in, undecoded."""
         self.depth_seen = True
-        self.depth.push(stamp_ns, message)
+        self.depth.push(stamp_ns, message, len(message.data))
 
     def push_camera_info(self, message: Any, parameters: Parameters) -> None:
         """Take camera information in.
