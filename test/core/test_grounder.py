@@ -192,6 +192,27 @@ def test_more_texts_than_the_cache_holds_are_grounded_all_the_same(
     assert len(grounder._embeddings) <= text_cache
 
 
+def test_what_another_thread_drops_from_the_text_cache_is_not_missed(
+    tiny_image_backbone: OpenClipBackbone, text_cache: int
+) -> None:
+    class Busy(CountingBackbone):
+        """Has another thread's texts grounded before it encodes its own."""
+
+        def encode_text(self, texts: Sequence[str]) -> Tensor:
+            waiting, others[:] = [*others], []
+            grounder.locate(features, window(1), waiting)
+            return super().encode_text(texts)
+
+    others: list[Action] = []
+    grounder = Grounder(Busy(tiny_image_backbone))
+    features = grounder.encode(window(1))
+    (expected,) = grounder.locate(features, window(1), [POUR])
+    others += [action(f"verb{number}", f"thing{number}") for number in range(text_cache)]
+    found, _ = grounder.locate(features, window(1), [POUR, CUT])
+    alike(found, expected)
+    assert len(grounder._embeddings) <= text_cache
+
+
 def test_no_action_asks_nothing(tiny_image_backbone: OpenClipBackbone) -> None:
     backbone = CountingBackbone(tiny_image_backbone)
     assert Grounder(backbone).ground(window(1), []) == []

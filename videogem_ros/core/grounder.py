@@ -239,8 +239,8 @@ class Grounder:
         return self.encode_windows([Window((frame,)) for frame in frames])
 
     def _chosen(self, window: Window, frames: FrameChoice) -> tuple[int, ...]:
-        check_type("window", window, Window, "a Window of frames")
         """Indices of the wanted frames in a window, whose length is checked."""
+        check_type("window", window, Window, "a Window of frames")
         joint = self.backbone.window_frames
         if joint > 1 and len(window) != joint:
             raise InvalidValueError(
@@ -483,15 +483,15 @@ class Grounder:
     def _embed_texts(self, texts: Sequence[str]) -> Tensor:
         """(len(texts), E) unit vectors; only texts that are not cached are encoded."""
         known = self._embeddings
-        unknown = [text for text in dict.fromkeys(texts) if text not in known]
-        if unknown:
-            known.update(zip(unknown, self.backbone.encode_text(unknown)))
-        for text in texts:
-            known.move_to_end(text)
-        stacked = torch.stack([known[text] for text in texts])
+        # Another thread may drop from the cache what this one needs, so it has rows of its own.
+        taken = {text: known.pop(text, None) for text in dict.fromkeys(texts)}
+        rows = {text: row for text, row in taken.items() if row is not None}
+        if unknown := [text for text in taken if text not in rows]:
+            rows.update(zip(unknown, self.backbone.encode_text(unknown)))
+        known.update(rows)
         while len(known) > TEXT_CACHE:
             known.popitem(last=False)
-        return stacked
+        return torch.stack([rows[text] for text in texts])
 
     @property
     def recording_problem(self) -> str:
