@@ -22,7 +22,7 @@ from videogem_ros.window import NS_PER_S
 HELD = 32
 """Most depth images that are held, about a second of them."""
 
-HELD_BYTES = 256 * 2**20
+HELD_BYTES = 512 * 2**20
 """Most bytes of them; a 4K image of 32FC1 has 33 MB. The newest and what is needed are held."""
 
 ALIVE_S = 1.0
