@@ -44,7 +44,8 @@ lint: $(READY)
 	$(BIN)/mypy
 
 unit: $(READY)
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal -m "not ros"
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal -m "not ros and not alone"
+	$(BIN)/python -m pytest -m alone
 
 ros: $(READY)
 	$(BIN)/python -m pytest -m ros

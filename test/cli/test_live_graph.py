@@ -297,6 +297,7 @@ def assert_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
         assert found[name] == expected[name]
 
 
+@pytest.mark.alone
 def test_under_ten_times_too_many_images_the_newest_is_answered_for_the_newest_command(
     start: Start, tmp_path: Path, peer: Participant
 ) -> None:
@@ -481,6 +482,7 @@ def test_what_cannot_work_is_said_in_one_line(arguments: list[str], message: str
     assert message in result.output.splitlines()[-1], result.exception
 
 
+@pytest.mark.alone
 def test_play_keeps_stamps_order_and_pace(
     start: Start, recording: Path, peer: Participant
 ) -> None:
