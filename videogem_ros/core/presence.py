@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from videogem_ros.errors import InvalidValueError
+from videogem_ros.errors import InvalidValueError, check_range
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,8 @@ class PresenceConfig:
             raise InvalidValueError("presence.neutral", "one text or more", self.neutral)
         if not 0 < self.slope < np.inf:
             raise InvalidValueError("presence.slope", "a number above zero", self.slope)
-        if not np.isfinite(self.offset):
-            raise InvalidValueError("presence.offset", "a finite number", self.offset)
-        if not 0 <= self.threshold <= 1:
-            raise InvalidValueError("presence.threshold", "a number in [0, 1]", self.threshold)
+        check_range("presence.offset", self.offset, -np.inf)
+        check_range("presence.threshold", self.threshold, 0, 1)
 
 
 def presence_margin(

@@ -181,12 +181,13 @@ def _tokenizer(config: Mapping[str, Any], name: str | None) -> Any:
         if name is not None:
             return open_clip.get_tokenizer(name)
         text = config["text_cfg"]
-        options = {"context_length": 77, **text.get("tokenizer_kwargs", {})}
-        if "context_length" in text:
-            options["context_length"] = text["context_length"]
-        if "hf_tokenizer_name" in text:
-            return HFTokenizer(text["hf_tokenizer_name"], **options)
-        return open_clip.SimpleTokenizer(**options)
+        options = {"context_length": text.get("context_length", 77)}
+        options |= text.get("tokenizer_kwargs", {})
+        if not text.get("hf_tokenizer_name"):
+            return open_clip.SimpleTokenizer(**options)
+        if "tokenizer_mode" in text:
+            options["tokenizer_mode"] = text["tokenizer_mode"]
+        return HFTokenizer(text["hf_tokenizer_name"], **options)
     except (ImportError, OSError, TypeError, ValueError) as error:
         raise InvalidValueError(
             "backbone", "a model whose tokenizer can be loaded", f"{name or 'custom'} ({error})"
