@@ -34,7 +34,10 @@ class CountingGrounder(Grounder):
 
     def encode(self, window: Window, frames: FrameChoice = "newest") -> Features:
         features = super().encode(window, frames)
-        self.encoded.append(window.stamps_ns)
+        stamps = window.stamps_ns
+        if self.backbone.window_frames == 1:  # which encodes the wanted frames only
+            stamps = tuple(stamps[index] for index in features.frames)
+        self.encoded.append(stamps)
         self.features.append(weakref.ref(features))
         return features
 

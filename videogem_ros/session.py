@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from videogem_ros.core import Grounder, join_features
+from videogem_ros.core.grounder import FrameChoice
 from videogem_ros.datatypes import Action, Features, Frame, Grounding, Window
 from videogem_ros.errors import InvalidValueError, check_choice, check_range, check_type
 from videogem_ros.language import parse_actions
@@ -380,17 +381,24 @@ class _Worker:
         return groundings
 
     def _run_whole(self, grounder: Grounder, job: Job) -> list[Grounding]:
-        window = job.window
-        if grounder.backbone.window_frames == 1:  # which encodes the newest frame alone
-            piece, place = Window((window.newest,)), len(window) - 1
+        window, piece = job.window, job.window.frames
+        frames: FrameChoice = self._config.ground
+        newest = (len(window) - 1,)
+        alone = grounder.backbone.window_frames == 1  # which encodes the newest frame alone
+        if alone:
+            piece, frames = (window.newest,), newest
+        self._keep({piece})
+        known = self._known.pop(piece, None)
+        if known is None:
+            groundings, features = grounder.ground_and_keep(window, job.actions, frames)
+            self.passes += 1
         else:
-            piece, place = window, 0
-        self._keep({piece.frames})
-        features = self._encode(grounder, piece)
+            features = join_features([known], newest) if alone else known
+            groundings = grounder.locate(features, window, job.actions)
+            self.passes_saved += 1
+        self._known[piece] = features
         self._make_room()
-        if piece is not window:
-            features = join_features([features], (place,))
-        return grounder.locate(features, window, job.actions)
+        return groundings
 
     def _run_by_frame(self, grounder: Grounder, job: Job) -> list[Grounding]:
         window, actions = job.window, job.actions

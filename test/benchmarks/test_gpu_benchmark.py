@@ -100,7 +100,8 @@ class WrongRecorder(CpuRecorder):
 
 
 @pytest.mark.parametrize(
-    ("wrong", "inputs"), [("nothing", 0), ("the encoder", 1), ("the comparison", 3)]
+    ("wrong", "inputs"),
+    [("nothing", 0), ("the encoder", 1), ("both", 2), ("the comparison", 3)],
 )
 def test_wrong_replays_of_either_recording_are_seen(
     gpu: ModuleType, plan: Any, monkeypatch: pytest.MonkeyPatch, wrong: str, inputs: int

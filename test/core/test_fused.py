@@ -14,9 +14,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
 
-from videogem_ros.core import attention, encoder, fused, heatmaps, tower
+from videogem_ros.core import attention, comparison, encoder, fused, fusion, heatmaps, tower
 from videogem_ros.core.backbones import Backbone
 from videogem_ros.core.backbones.openclip import tower_of
+from videogem_ros.core.backbones.preprocessing import place
+from videogem_ros.core.configuration import WEIGHTINGS, GroundingConfig
 from videogem_ros.core.encoder import Encoder
 from videogem_ros.core.heatmaps import patch_similarity
 from videogem_ros.datatypes import Features
@@ -44,6 +46,11 @@ def kernels(device: torch.device) -> ModuleType:
     if device.type == "cpu" and torch.cuda.is_available():
         pytest.skip("where there is a GPU the kernels are compiled for it")
     return importlib.import_module("videogem_ros.core.triton_kernels")
+
+
+@pytest.fixture
+def comparing(kernels: ModuleType) -> ModuleType:
+    return importlib.import_module("videogem_ros.core.triton_comparison")
 
 
 def close(found: Tensor, expected: Tensor, dtype: torch.dtype) -> None:
@@ -77,16 +84,16 @@ def test_a_vector_of_zeros_has_no_length(kernels: ModuleType, device: torch.devi
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("adds", [True, False])
+@pytest.mark.parametrize(("adds", "keep"), [(0, True), (1, True), (1, False), (2, True)])
 def test_a_sum_and_its_norm_and_lengths(
-    kernels: ModuleType, device: torch.device, dtype: torch.dtype, adds: bool
+    kernels: ModuleType, device: torch.device, dtype: torch.dtype, adds: int, keep: bool
 ) -> None:
     x = noise(2, 9, 48).to(device)[:, :5]
-    added = noise(2, 7, 48, seed=1).to(device, dtype)[:, 2:] if adds else None
+    added = tuple(noise(2, 7, 48, seed=7 + i).to(device, dtype)[:, 2:] for i in range(adds))
     weight, bias = (noise(48, seed=seed).to(device, dtype) for seed in (2, 3))
-    total, normed, lengths = kernels.add_norm(x, added, weight, bias, 1e-5, dtype)
-    sum_ = x if added is None else x + added
-    assert torch.equal(total, sum_)
+    total, normed, lengths = kernels.add_norm(x, added, weight, bias, 1e-5, dtype, keep)
+    sum_ = sum(added, x)
+    assert torch.equal(total, sum_ if keep else x)
     expected = F.layer_norm(
         sum_.cpu().double(), (48,), weight.cpu().double(), bias.cpu().double(), 1e-5
     )
@@ -106,6 +113,31 @@ def test_quick_gelu_is_its_formula_in_place(
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("biased", [True, False])
+def test_a_linear_layer_of_one_token(
+    kernels: ModuleType,
+    device: torch.device,
+    dtype: torch.dtype,
+    biased: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    x, weight = noise(1, 1, 300).to(device, dtype), noise(19, 300, seed=1).to(device, dtype)
+    bias = noise(19, seed=2).to(device, dtype) if biased else None
+    expected = F.linear(
+        x.cpu().double(), weight.cpu().double(), None if bias is None else bias.cpu().double()
+    )
+    found = kernels.of_one(x, weight, bias)
+    assert found.dtype == dtype
+    limit = 2 * ROUNDING[dtype] * (x.norm() * weight.norm(dim=1)).max().item()
+    assert (found.cpu().double() - expected).abs().max() <= limit
+    monkeypatch.setattr(fused, "own_kernels", lambda x: kernels)
+    used = fused.linear_of_one(x, weight, bias)
+    assert (used is None) == (dtype == torch.float32)
+    assert fused.linear_of_one(x.expand(1, 2, -1), weight, bias) is None
+    assert fused.linear_of_one(x.half(), weight.half().T.contiguous().T, bias) is None
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_the_mean_of_parts(kernels: ModuleType, device: torch.device, dtype: torch.dtype) -> None:
     parts = noise(3, 2, 37, 3, 24).to(device, dtype).transpose(2, 3)
     found = kernels.mean_of_parts(parts)
@@ -116,13 +148,13 @@ def test_the_mean_of_parts(kernels: ModuleType, device: torch.device, dtype: tor
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("own_mixture", [True, False])
 def test_a_mixture_of_terms_and_its_norm(
-    kernels: ModuleType, device: torch.device, dtype: torch.dtype, own_mixture: bool
+    comparing: ModuleType, device: torch.device, dtype: torch.dtype, own_mixture: bool
 ) -> None:
     terms = noise(2, 8, 7, 48).to(device, dtype)[:, :, 2:]
     mixture = noise(2, 3, 8, seed=1) if own_mixture else torch.ones(1, 1, 8).expand(2, -1, -1)
     weight, bias = (noise(48, seed=seed).to(device, dtype) for seed in (2, 3))
     directions = noise(3, 48, seed=5).to(device) if own_mixture else None
-    found, along = kernels.mix_and_norm(
+    found, along = comparing.mix_and_norm(
         terms, mixture.to(device), weight, bias, 1e-5, dtype, directions
     )
     mixed = torch.einsum("fpl,flnd->fpnd", mixture.double(), terms.cpu().double())
@@ -150,23 +182,152 @@ def test_the_sum_of_first_tokens(
     assert torch.equal(found, a[:, 0].float() + b[:, 0].float())
 
 
-@pytest.mark.parametrize("rows", [1, 130])
+@pytest.mark.parametrize("patch_hw", [(4, 4), (3, 5)])
 @torch.inference_mode()
-def test_numbers_in_halves(kernels: ModuleType, device: torch.device, rows: int) -> None:
-    x, weight = noise(rows, 48).to(device), noise(7, 48, seed=1).to(device)
-    once, twice = kernels.halves(x, False), kernels.halves(weight, True)
-    high, low, again = once.float().chunk(3, dim=1)
-    assert torch.equal(high, again)
-    assert (high + low - x).abs().max() <= 2**-14 * x.abs().max()
-    assert torch.equal(twice[:, :48], twice[:, 48:96])
-    found = (once.double() @ twice.double().T).cpu()
-    expected = x.cpu().double() @ weight.cpu().double().T
-    assert (found - expected).norm() <= 2**-13 * expected.norm()
-    if device.type == "cuda":
-        made = fused.product_in_halves(x, weight, torch.bfloat16)
-        assert made is not None and made.dtype == torch.float32
-        assert (made.cpu() - found).norm() <= 1e-6 * found.norm()
-    assert fused.product_in_halves(x, weight, torch.float32) is None
+def test_patches_embedded_in_halves(
+    kernels: ModuleType,
+    device: torch.device,
+    patch_hw: tuple[int, int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """48 numbers a patch, and 45, which are not whole rows of 16 bytes."""
+    pixels = noise(2, 3, 2 * patch_hw[0], 3 * patch_hw[1]).to(device)
+    weight = noise(7, 3, *patch_hw, seed=1).to(device)
+    if device.type == "cpu":  # which has no product of halves to float32
+        monkeypatch.setattr(torch, "mm", lambda a, b, out_dtype: a.to(out_dtype) @ b.to(out_dtype))
+    else:
+        monkeypatch.setattr(fused, "own_kernels", lambda x: kernels)
+        assert fused.patches_in_halves(pixels, weight, torch.float32) is None
+        assert fused.patches_in_halves(pixels, weight, torch.bfloat16) is not None
+    found = kernels.embedded_patches(pixels, weight)
+    assert found.dtype == torch.float32
+    exact = F.conv2d(pixels.cpu().double(), weight.cpu().double(), stride=patch_hw)
+    exact = exact.flatten(2).transpose(1, 2)
+    assert (found.cpu() - exact).norm() <= 2**-14 * exact.norm()
+
+
+@pytest.mark.parametrize("frames", [1, 4])
+@pytest.mark.parametrize("normed", [True, False])
+def test_input_tokens(
+    kernels: ModuleType, device: torch.device, frames: int, normed: bool
+) -> None:
+    patches, token, positions = noise(2 * frames, 9, 24), noise(24), noise(10, 24, seed=1)
+    temporal = noise(frames, 24, seed=2) if frames > 1 else None
+    weight, bias = noise(24, seed=3), noise(24, seed=4)
+    x = (patches + positions[1:]).view(2, frames, 9, 24)
+    if temporal is not None:
+        x = x + temporal[:, None]
+    first = (token + positions[0]).expand(2, 1, -1)
+    expected = torch.cat([first, x.transpose(1, 2).flatten(1, 2)], dim=1)
+    if normed:
+        expected = F.layer_norm(expected, (24,), weight, bias, 1e-5)
+    found = kernels.tokens(
+        patches.to(device),
+        token.to(device),
+        positions.to(device),
+        None if temporal is None else temporal.to(device),
+        (weight.to(device), bias.to(device), 1e-5) if normed else None,
+    )
+    close(found, expected.double(), torch.float32)
+
+
+# What follows the encoder.
+
+
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+@pytest.mark.parametrize(("actions", "neutral"), [(1, 5), (3, 1)])
+@torch.inference_mode()
+def test_class_tokens_compared_are_those_without(
+    *,
+    comparing: ModuleType,
+    device: torch.device,
+    weighting: str,
+    actions: int,
+    neutral: int,
+    tiny_image_backbone: Backbone,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model: Any = copy.deepcopy(tiny_image_backbone.model)
+    parts = tower_of(model.to(device).visual)
+    width, to = parts.projection.shape
+    terms = noise(2, 8, width).to(device)
+    text = F.normalize(noise(3 * actions + neutral, to, seed=1), dim=-1).to(device)
+    config = GroundingConfig(weighting)
+    results = []
+    for own in (None, comparing):
+        monkeypatch.setattr(comparison, "own_comparison", lambda x, own=own: own)
+        results.append(comparison.compare_classes(terms, text, 3 * actions, parts, config))
+    for without, with_ in zip(*results):
+        assert with_.shape == without.shape
+        torch.testing.assert_close(with_, without, atol=2e-6, rtol=2e-6)
+
+
+PLACEMENTS = [
+    pytest.param((4, 4), (64, 64), (480, 640), "stretch", id="stretched"),
+    pytest.param((4, 4), (64, 64), (480, 640), "letterbox", id="letterboxed"),
+    pytest.param((5, 3), (80, 48), (640, 480), "letterbox", id="padding above and below"),
+    pytest.param((1, 5), (16, 80), (48, 64), "stretch", id="one row"),
+    pytest.param((3, 1), (48, 16), (48, 64), "letterbox", id="one column"),
+    pytest.param((1, 1), (16, 16), (48, 64), "stretch", id="one patch"),
+]
+
+
+@pytest.mark.parametrize(("grid_hw", "input_hw", "image_hw", "resize"), PLACEMENTS)
+@pytest.mark.parametrize("fusion_by", ["points", "heatmaps"])
+@torch.inference_mode()
+def test_heatmaps_and_points_are_those_without(
+    *,
+    comparing: ModuleType,
+    device: torch.device,
+    grid_hw: tuple[int, int],
+    input_hw: tuple[int, int],
+    image_hw: tuple[int, int],
+    resize: str,
+    fusion_by: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    similarity = 0.1 * noise(2, 6, math.prod(grid_hw)).to(device)
+    placement = place(image_hw, input_hw, resize)
+    config = GroundingConfig(fusion=fusion_by)
+    results = []
+    for own in (None, comparing):
+        monkeypatch.setattr(fusion, "own_comparison", lambda x, own=own: own)
+        results.append(fusion.locate_points(similarity, grid_hw, placement, config))
+    without, with_ = results
+    torch.testing.assert_close(with_.heatmaps, without.heatmaps, atol=1e-6, rtol=0)
+    assert with_.points.dtype == torch.int64
+    # Where rounding decides, the first of equally high pixels may be another one.
+    prompts, fused_point = with_.points[..., :3, :], with_.points[..., 3, :]
+    assert torch.equal(prompts, heatmaps.peaks(with_.heatmaps[:, :, :3]))
+    if fusion_by == "points":
+        assert torch.equal(fused_point, fusion.fuse_points(prompts, config.fusion_weights))
+    else:
+        assert torch.equal(fused_point, heatmaps.peaks(with_.heatmaps[:, :, 3]))
+    maps = placement.crop(heatmaps.upsample(similarity, grid_hw, input_hw))
+    maps = maps.unflatten(1, (2, 3))
+    everywhere = fused_point[..., None, :].expand_as(prompts)
+    of_fused = fusion._values_at(maps, everywhere) @ torch.tensor(config.fusion_weights).to(device)
+    expected = torch.cat([fusion._values_at(maps, prompts), of_fused[..., None]], dim=-1)
+    torch.testing.assert_close(with_.similarity, expected, atol=1e-6, rtol=0)
+
+
+@torch.inference_mode()
+def test_heatmaps_of_nothing_and_of_what_is_no_number(
+    comparing: ModuleType, device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Constant similarities make zeros; one that is no number makes its whole heatmap so."""
+    similarity = torch.full((1, 3, 16), 0.25, device=device)
+    similarity[0, 1] = noise(16)
+    similarity[0, 2, 5] = math.nan
+    monkeypatch.setattr(fusion, "own_comparison", lambda x: comparing)
+    placement = place((40, 40), (40, 40), "stretch")
+    located = fusion.locate_points(similarity, (4, 4), placement, GroundingConfig())
+    constant, usual, none, fused_ = located.heatmaps[0, 0]
+    assert constant.abs().max() <= 1e-6
+    assert located.points[0, 0, 0].tolist() == [0, 0]
+    assert (usual.min(), usual.max()) == (0, 1)
+    assert none.isnan().all()
+    assert fused_.isnan().all()
 
 
 # Attention. Triton's interpreter has no products of bfloat16.
@@ -202,7 +363,7 @@ def by_formula(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tenso
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of NumPy, where a first look overflows
-@pytest.mark.parametrize("tokens", [1, 10, 64, 137])
+@pytest.mark.parametrize("tokens", [1, 10, 64, 100, 137])
 @pytest.mark.parametrize("size", [0.5, 1, 30], ids=["small", "usual", "too large to go without"])
 def test_attention_is_its_formula(
     own: ModuleType, device: torch.device, tokens: int, size: float
@@ -292,7 +453,9 @@ def test_own_attention_is_for_what_it_can_take(
 @pytest.mark.parametrize("frames", [(7,), (4, 1), tuple(range(8))], ids=str)
 @torch.inference_mode()
 def test_features_and_similarities_are_those_without(
+    *,
     kernels: ModuleType,
+    comparing: ModuleType,
     device: torch.device,
     kind: str,
     frames: tuple[int, ...],
@@ -307,9 +470,10 @@ def test_features_and_similarities_are_those_without(
     text = F.normalize(noise(3, parts.projection.shape[1]), dim=-1).to(device)
     weights = noise(1, 3, 8, seed=4).abs().to(device)
     results = []
-    for own in (None, kernels):
-        for place in (attention, encoder, fused, heatmaps, tower):
-            monkeypatch.setattr(place, "own_kernels", lambda x, own=own: own)
+    for own, compares in ((None, None), (kernels, comparing)):
+        for where in (attention, encoder, fused, tower):
+            monkeypatch.setattr(where, "own_kernels", lambda x, own=own: own)
+        monkeypatch.setattr(heatmaps, "own_comparison", lambda x, own=compares: own)
         features = Encoder(parts)(pixels, frames)
         similarity = patch_similarity(features, weights, text, parts)
         results.append((features.patch_terms, features.class_terms, similarity))
@@ -320,24 +484,28 @@ def test_features_and_similarities_are_those_without(
 @pytest.mark.parametrize("prompts", [3, 6])
 @torch.inference_mode()
 def test_similarities_in_half_precision_are_those_without(
-    kernels: ModuleType,
+    comparing: ModuleType,
     device: torch.device,
     prompts: int,
     tiny_image_backbone: Backbone,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Of the same rounded terms: only what cosines are divided by is rounded more."""
+    """Of the same rounded terms: only what cosines are divided by is rounded more.
+
+    In float16, as Triton's interpreter has no products of bfloat16.
+    """
     model: Any = copy.deepcopy(tiny_image_backbone.model)
     parts = tower_of(model.to(device).visual)
     width, to = parts.projection.shape
-    terms = noise(2, 8, 9, width).to(device, torch.bfloat16)
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float16
+    terms = noise(2, 8, 9, width).to(device, dtype)
     features = Features(terms, noise(2, 8, width).to(device), (3, 3), (0, 1))
     text = F.normalize(noise(prompts, to, seed=1), dim=-1).to(device)
     results = []
     for count in (prompts, 1):
         weights = noise(2, count, 8, seed=4).abs().to(device)
-        for own in (None, kernels):
-            monkeypatch.setattr(heatmaps, "own_kernels", lambda x, own=own: own)
+        for own in (None, comparing):
+            monkeypatch.setattr(heatmaps, "own_comparison", lambda x, own=own: own)
             results.append(patch_similarity(features, weights, text, parts))
     for without, with_ in (results[:2], results[2:]):
         assert with_.dtype == torch.float32

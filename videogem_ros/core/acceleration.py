@@ -10,14 +10,19 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import logging
+import math
 import operator
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -26,6 +31,12 @@ from videogem_ros.errors import check_choice, said
 
 MAX_GRAPHS = 8
 """Most graphs that are kept, one per shape and choice of frames: the most recently used ones."""
+
+PAGE_LOCKED = 2**26
+"""Most bytes of page-locked memory that results may keep."""
+
+ALIGNMENT = 64
+"""Where results begin in memory that they share: at multiples of this."""
 
 Pass = Callable[..., tuple[Tensor, ...]]
 """What is recorded: reads its arguments and weights, returns new tensors, never synchronises."""
@@ -43,14 +54,20 @@ class _Streams(threading.local):
 _streams = _Streams()
 
 
-def stream_for(purpose: str, device: torch.device) -> Any:
+def stream_for(purpose: str, device: torch.device, urgent: bool = False) -> Any:
     """This thread's CUDA stream for a purpose, always the same.
 
     cuBLAS keeps 32 MiB for each stream that it was ever used on, so streams are reused.
+
+    Args:
+        purpose: A name.
+        device: A CUDA device.
+        urgent: Whether what is started on it comes before what waits on other streams.
     """
     known = _streams.known
     if (purpose, device) not in known:
-        known[purpose, device] = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        priority = -1 if urgent else 0
+        known[purpose, device] = torch.cuda.Stream(device, priority)  # type: ignore[no-untyped-call]
     return known[purpose, device]
 
 
@@ -173,36 +190,57 @@ class Graphs:
         self._counting = tuple(w for w in self._weights if not w.is_inference())
         self._state = self._look()
         self._graphs: OrderedDict[Hashable, _Graph] = OrderedDict()  # least recently used first
-        self._seen: OrderedDict[Hashable, bool] = OrderedDict()  # and whether it can be recorded
+        self._seen: OrderedDict[Hashable, bool] = OrderedDict()  # passes without a recording, and
+        # whether they can have one
         self._lock = threading.Lock()
 
     def used_on(self, device: torch.device) -> bool:
         """Whether passes on a device are recorded."""
         return self.mode == "auto" and device.type == self._recorder.device_type
 
-    def run(self, key: Hashable, passed: Pass, *inputs: Tensor) -> tuple[Tensor, ...]:
+    def run(
+        self, key: Hashable, passed: Pass, *inputs: Tensor, wanted: int | None = None
+    ) -> tuple[Tensor, ...]:
         """Run a pass, or replay its recording.
 
         Args:
             key: Identifies everything that the pass depends on besides arguments and weights.
             passed: The pass.
             inputs: Its arguments, one or more on one device, which are not changed.
+            wanted: How many of its first outputs are wanted; all where None.
 
         Returns:
             The pass's outputs, the same with a recording as without.
         """
+        replayed = self.replay(key, passed, *inputs, wanted=wanted)
+        return passed(*inputs)[:wanted] if replayed is None else replayed
+
+    def replay(
+        self, key: Hashable, passed: Pass, *inputs: Tensor, wanted: int | None = None
+    ) -> tuple[Tensor, ...] | None:
+        """:meth:`run` a pass only if it has a recording or gets one now, the second time.
+
+        Args:
+            key: As for :meth:`run`.
+            passed: Likewise.
+            inputs: Likewise.
+            wanted: Likewise.
+
+        Returns:
+            The pass's outputs; None where it would have to run.
+        """
         if not self.used_on(inputs[0].device) or torch.is_grad_enabled():
-            return passed(*inputs)
+            return None
         with self._lock:
             kinds = tuple((x.shape, x.dtype, x.device) for x in inputs)
             graph = self._graph((key, kinds), passed, inputs)
-            if graph is not None:
-                for static, x in zip(graph.inputs, inputs):
-                    static.copy_(x)
-                graph.recording.replay()
-                self.replayed += 1
-                return tuple(output.clone() for output in graph.outputs)
-        return passed(*inputs)
+            if graph is None:
+                return None
+            for static, x in zip(graph.inputs, inputs):
+                static.copy_(x)
+            graph.recording.replay()
+            self.replayed += 1
+            return tuple(output.clone() for output in graph.outputs[:wanted])
 
     def _look(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Addresses of the weights, and how often they were changed in place.
@@ -221,12 +259,14 @@ class Graphs:
         if key in self._graphs:
             self._graphs.move_to_end(key)
             return self._graphs[key]
-        if key not in self._seen:
-            self._seen[key] = True
-            while len(self._seen) > 8 * MAX_GRAPHS:
-                self._seen.popitem(last=False)
-            return None
-        return self._record(key, passed, inputs) if self._seen[key] else None
+        if key in self._seen:
+            self._seen.move_to_end(key)
+            return self._record(key, passed, inputs) if self._seen[key] else None
+        # What comes again only after many others would be recorded and dropped time and again.
+        self._seen[key] = True
+        while len(self._seen) > 2 * MAX_GRAPHS:
+            self._seen.popitem(last=False)
+        return None
 
     def _record(self, key: Hashable, passed: Pass, inputs: tuple[Tensor, ...]) -> _Graph | None:
         beside = next(reversed(self._graphs.values())).recording if self._graphs else None
@@ -244,6 +284,7 @@ class Graphs:
             _logger.log(level, "no CUDA graph, kernels are launched one by one: %s", self.problem)
             return None
         graph = self._graphs[key] = _Graph(recording, static, outputs, passed)
+        del self._seen[key]
         self.recorded += 1
         while len(self._graphs) > MAX_GRAPHS:
             self._graphs.popitem(last=False)
@@ -271,62 +312,105 @@ def version(tensor: Tensor) -> int:
 
 
 @functools.lru_cache(maxsize=256)
-def constant(values: tuple[float, ...], device: torch.device) -> Tensor:
+def constant(
+    values: tuple[float, ...], device: torch.device, dtype: torch.dtype = torch.float32
+) -> Tensor:
     """Numbers on a device, cached, since a new upload would wait for all work before it.
 
     Args:
         values: N numbers.
         device: The device.
+        dtype: The dtype.
 
     Returns:
-        (N,) float32, which must not be written to.
+        (N,), which must not be written to.
     """
     with torch.inference_mode(False):
-        return torch.tensor(values, dtype=torch.float32, device=device)
+        return torch.tensor(values, dtype=dtype, device=device)
 
 
-def to_host(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Tensors of one device on the CPU, by one copy through page-locked memory.
+class PageLocked:
+    """Results that stay in the page-locked memory to which the GPU copied them.
+
+    Copying them once more would cost as much as getting them. As page-locked memory is scarce,
+    results beyond a limit are copied.
+
+    Args:
+        limit: Most bytes that results may keep page-locked.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._kept: list[tuple[weakref.ref[npt.NDArray[np.uint8]], int]] = []
+        self._lock = threading.Lock()
+
+    def keep(self, landed: Tensor) -> npt.NDArray[np.uint8]:
+        """A result's bytes, for as long as anyone refers to them.
+
+        Args:
+            landed: (bytes,) uint8, which nothing else writes to.
+
+        Returns:
+            (bytes,), the same memory or a copy.
+        """
+        array: npt.NDArray[np.uint8] = landed.numpy()
+        with self._lock:
+            self._kept = [(kept, size) for kept, size in self._kept if kept() is not None]
+            if sum(size for _, size in self._kept) + array.nbytes > self._limit:
+                return np.array(array)
+            self._kept.append((weakref.ref(array), array.nbytes))  # views refer to it as well
+        return array
+
+
+_page_locked = PageLocked(PAGE_LOCKED)
+
+
+def to_host(buffers: Sequence[Tensor]) -> list[npt.NDArray[np.uint8]]:
+    """Buffers on one GPU to the host.
 
     This is the only place where grounding waits for the GPU.
 
     Args:
-        tensors: Of any shapes and dtypes; those on the CPU are returned as they are.
+        buffers: (bytes,) uint8 each, on one CUDA device.
 
     Returns:
-        The tensors on the CPU, in their order; those that were copied share one buffer.
+        Their bytes, in their order; all share one piece of memory, which lives as long as any.
     """
-    devices = {tensor.device for tensor in tensors}
-    if len(devices) != 1 or devices.pop().type != "cuda":
-        return [tensor.cpu() for tensor in tensors]
-    packed = pack(tensors)
-    landed = torch.empty(packed.shape, dtype=packed.dtype, pin_memory=True)
-    landed.copy_(packed, non_blocking=True)
-    torch.cuda.current_stream(packed.device).synchronize()
-    return unpack(landed.clone(), tensors)  # page-locked memory is scarce
+    if not buffers:
+        return []
+    ends = list(itertools.accumulate(-(-len(each) // ALIGNMENT) * ALIGNMENT for each in buffers))
+    landed = torch.empty(ends[-1], dtype=torch.uint8, pin_memory=True)
+    starts = [0, *ends[:-1]]
+    for start, each in zip(starts, buffers):
+        landed[start : start + len(each)].copy_(each, non_blocking=True)
+    torch.cuda.current_stream(buffers[0].device).synchronize()
+    kept = _page_locked.keep(landed)
+    return [kept[start : start + len(each)] for start, each in zip(starts, buffers)]
 
 
 def pack(tensors: Sequence[Tensor]) -> Tensor:
     """The bytes of tensors in one buffer, widest dtypes first, so that all are aligned."""
-    return torch.cat(
-        [tensors[i].contiguous().flatten().view(torch.uint8) for i in _order(tensors)]
-    )
+    order = sorted(tensors, key=lambda tensor: -tensor.element_size())
+    return torch.cat([tensor.contiguous().flatten().view(torch.uint8) for tensor in order])
 
 
-def unpack(packed: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
-    """Tensors from the buffer of :func:`pack`.
+def unpack(
+    packed: npt.NDArray[np.uint8], like: Sequence[tuple[tuple[int, ...], npt.DTypeLike]]
+) -> list[npt.NDArray[Any]]:
+    """Arrays from the buffer of :func:`pack`.
 
     Args:
-        packed: (bytes,) uint8.
-        like: The tensors that were packed, for their shapes and dtypes.
+        packed: (bytes,).
+        like: Shape and dtype of each tensor that was packed.
 
     Returns:
         Views of ``packed``, in the order of ``like``.
     """
-    order = _order(like)
-    parts: dict[int, Any] = dict(zip(order, torch.split(packed, [like[i].nbytes for i in order])))
-    return [parts[i].view(tensor.dtype).view(tensor.shape) for i, tensor in enumerate(like)]
-
-
-def _order(tensors: Sequence[Tensor]) -> list[int]:
-    return sorted(range(len(tensors)), key=lambda i: -tensors[i].element_size())
+    arrays: dict[int, npt.NDArray[Any]] = {}
+    start = 0
+    kinds = [np.dtype(dtype) for _, dtype in like]
+    for i in sorted(range(len(like)), key=lambda i: -kinds[i].itemsize):
+        end = start + math.prod(like[i][0]) * kinds[i].itemsize
+        arrays[i] = packed[start:end].view(kinds[i]).reshape(like[i][0])
+        start = end
+    return [arrays[i] for i in range(len(like))]

@@ -30,7 +30,7 @@ from videogem_ros.core.attention import (
     token_temperature,
 )
 from videogem_ros.core.configuration import SCOPES
-from videogem_ros.core.fused import Beside, add_and_norm, own_kernels, product_in_halves
+from videogem_ros.core.fused import Beside, add_and_norm, own_kernels, patches_in_halves
 from videogem_ros.core.tower import Block, VisionTower
 from videogem_ros.datatypes import Features
 from videogem_ros.errors import InvalidValueError, check_choice
@@ -89,7 +89,12 @@ class Encoder:
         patch_terms, class_terms = self.terms(pixels[None], chosen)
         return Features(patch_terms[0], class_terms[0], grid_hw, chosen)
 
-    def terms(self, pixels: Tensor, chosen: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    def terms(
+        self,
+        pixels: Tensor,
+        chosen: tuple[int, ...],
+        meanwhile: Callable[[Tensor], None] | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """Encode a batch of windows, which do not attend to each other.
 
         Never synchronises with the device, so that it can be recorded as a CUDA graph.
@@ -98,6 +103,8 @@ class Encoder:
             pixels: (B, T, 3, H, W), each window as :meth:`__call__` takes one.
             chosen: Indices of the F frames whose patch features are wanted, the same in every
                 window.
+            meanwhile: Called with the class terms (B, F, L, D) when a GPU may still be computing
+                patch terms.
 
         Returns:
             Patch terms (B, F, L, N, D) and class terms (B, F, L, D); see :class:`Features`.
@@ -107,11 +114,17 @@ class Encoder:
         patches = math.prod(grid_hw)
         with chosen_kernels(pixels.device, tower.dtype, tower.head_dim):
             if tower.temporal_embedding is None:
-                patch_terms, class_terms = self.walk(self.tokens(_take(pixels, chosen)).float())
-                return (
-                    patch_terms.reshape(windows, -1, *patch_terms.shape[1:]),
-                    class_terms.reshape(windows, -1, *class_terms.shape[1:]),
-                )
+
+                def by_window(terms: Tensor) -> Tensor:
+                    return terms.reshape(windows, -1, *terms.shape[1:])
+
+                x = self._entering(_take(pixels, chosen))
+                patch_terms, class_terms = self._walk(x, meanwhile=_after(by_window, meanwhile))
+                return by_window(patch_terms), by_window(class_terms)
+
+            def of_frames(class_terms: Tensor) -> Tensor:
+                return class_terms[:, None].expand(-1, len(chosen), -1, -1)
+
             width = len(tower.class_embedding)
             shape = (windows, len(chosen), self.depth + 1, patches, width)
             if own_kernels(pixels) is None:
@@ -123,10 +136,14 @@ class Encoder:
             attend = None
             if self.scope == "frame":
                 attend = partial(self_self_attention_by_frame, frames=frames, chosen=chosen)
-            _, class_terms = self.walk(
-                self.tokens(pixels).float(), tokens, patch_terms.permute(0, 2, 3, 1, 4), attend
+            _, class_terms = self._walk(
+                self._entering(pixels),
+                tokens,
+                patch_terms.permute(0, 2, 3, 1, 4),
+                attend,
+                _after(of_frames, meanwhile),
             )
-        return patch_terms, class_terms[:, None].expand(-1, len(chosen), -1, -1)
+        return patch_terms, of_frames(class_terms)
 
     def _grid(self, pixels: Tensor) -> tuple[int, int]:
         patch_h, patch_w = self.tower.patch_hw
@@ -165,6 +182,26 @@ class Encoder:
             x = x.transpose(1, 2).flatten(1, 2)  # to (B, N T, D)
         return torch.cat([token.expand(x.shape[0], 1, -1), x], dim=1)
 
+    def _entering(self, pixels: Tensor) -> Tensor:
+        """What enters the first block, float32: :meth:`tokens` after the norm, if there is one."""
+        tower, own = self.tower, own_kernels(pixels)
+        if own is None:
+            return self._normed(self.tokens(pixels).float())
+        norm = tower.ln_pre and (tower.ln_pre.weight, tower.ln_pre.bias, tower.ln_pre.eps)
+        grid_hw = self._grid(pixels[0] if pixels.ndim == 5 else pixels)
+        patches = self._patches(pixels.flatten(0, -4))
+        entering: Tensor = own.tokens(
+            patches,
+            tower.class_embedding,
+            self.positions(grid_hw),
+            tower.temporal_embedding,
+            norm,
+        )
+        return entering
+
+    def _normed(self, x: Tensor) -> Tensor:
+        return x if self.tower.ln_pre is None else self.tower.ln_pre(x)
+
     def _patches(self, pixels: Tensor) -> Tensor:
         """(T, 3, H, W) to (T, N, D), row by row.
 
@@ -173,12 +210,13 @@ class Encoder:
         but not in products.
         """
         weight = self.tower.patch_embedding  # (D, 3, p_h, p_w)
+        made = patches_in_halves(pixels, weight, self.tower.dtype)
+        if made is not None:
+            return made
         patch_h, patch_w = self.tower.patch_hw
         rows, columns = pixels.shape[-2] // patch_h, pixels.shape[-1] // patch_w
         x = pixels.reshape(-1, 3, rows, patch_h, columns, patch_w).permute(0, 2, 4, 1, 3, 5)
-        x, weight = x.flatten(3).flatten(1, 2), weight.flatten(1)
-        made = product_in_halves(x, weight, self.tower.dtype)
-        return F.linear(x, weight) if made is None else made
+        return F.linear(x.flatten(3).flatten(1, 2), weight.flatten(1))
 
     def positions(self, grid_hw: tuple[int, int]) -> Tensor:
         """Position embeddings (1 + N, D) for a grid of patches.
@@ -200,52 +238,83 @@ class Encoder:
         self,
         x: Tensor,
         tokens: Tensor | slice = PATCHES,
-        out: Tensor | None = None,
-        attend: Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Both paths over all blocks.
+        """Both paths over all blocks, differentiable.
 
         Args:
             x: (B, 1 + N, D), class token first, from :meth:`tokens`; in training a batch of
                 windows, or tokens of which some were dropped. The residual stream and its norms
                 keep its dtype, whatever the weights' is.
             tokens: (M,) int64 or a slice: the M patch tokens that are wanted.
+
+        Returns:
+            Patch terms, (B, L, M, D) in the weights' dtype, and class terms (B, L, D) in float32.
+        """
+        return self._walk(self._normed(x), tokens)
+
+    def _walk(
+        self,
+        x: Tensor,
+        tokens: Tensor | slice = PATCHES,
+        out: Tensor | None = None,
+        attend: Callable[[Tensor, Tensor], Tensor] | None = None,
+        meanwhile: Callable[[Tensor], None] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """:meth:`walk`, from normalised tokens.
+
+        Args:
+            x: (B, 1 + N, D).
+            tokens: As :meth:`walk` takes them.
             out: Where the patch terms are written, (B, L, ..., D) in the weights' dtype, where
                 ... are M tokens in any shape; allocated where None.
             attend: Computes the self-self attention (B, heads, M, d) of the wanted tokens from q,
                 k and v by head (3, B, heads, 1 + N, d) and the temperature (B,);
                 :func:`self_self_attention` over all tokens where None.
+            meanwhile: Called with the class terms (B, L, D).
 
         Returns:
-            Patch terms, (B, L, M, D) in the weights' dtype or ``out``, and class terms
-            (B, L, D) in float32.
+            As :meth:`walk`, or ``out`` instead of patch terms of its own.
         """
         tower = self.tower
-        if tower.ln_pre is not None:
-            x = tower.ln_pre(x)
         plain_only = len(tower.blocks) - self.depth
-        pending: Tensor | None = None  # what is still to be added to x
+        pending: tuple[Tensor, ...] = ()  # what is still to be added to x
         for block in tower.blocks[:plain_only]:
             x, pending = self._one_path(block, x, pending)
-        if pending is not None:
-            x, pending = x + pending, None
-
         attend = attend or partial(self_self_attention, tokens=tokens)
-        wanted = x[:, tokens]
         if out is None:
-            shape = (x.shape[0], self.depth + 1, *wanted.shape[1:])
-            out = wanted.new_empty(shape, dtype=tower.dtype)
-        out[:, 0].copy_(wanted.view(len(wanted), *out.shape[2:-1], -1))
-        class_terms = [x[:, 0].clone()]
-        del wanted  # a view, as the class token was, which would keep all of x
+            shape = (x.shape[0], self.depth + 1, _count(tokens, x.shape[1]), x.shape[2])
+            out = x.new_empty(shape, dtype=tower.dtype)
+        class_terms: list[Tensor] = []
+
+        def start(x: Tensor) -> None:
+            out[:, 0].copy_(x[:, tokens].view(len(x), *out.shape[2:-1], -1))
+            class_terms.append(x[:, 0].clone())  # a view would keep all of x
+
         # Several windows keep a GPU busy without a second stream.
         beside = Beside(x.device if len(x) == 1 else CPU)
-        for term, block in enumerate(tower.blocks[plain_only:], start=1):
-            branch = partial(self._branch, block, attend, out[:, term])
-            x, pending, class_term = self._two_paths(block, x, pending, beside, branch)
+        *blocks, last = tower.blocks[plain_only:]
+        for term, block in enumerate(blocks, start=1):
+            branch = partial(self._branch, block, attend, out, term)
+            entered = start if term == 1 else None
+            x, pending, class_term = self._two_paths(block, x, pending, beside, branch, entered)
             class_terms.append(class_term)
+
+        # No block follows the last one, so its plain path computes the class token alone.
+        x, qkv, lengths = self._enter(last, x, pending, None if blocks else start)
+        classes: list[Tensor] = []
+
+        def end(x: Tensor, qkv: Tensor) -> None:
+            attended = self._plain(last, qkv, 1)
+            _, added, _ = _mlp(last, x, attended)
+            class_terms.append(_first(attended, added))
+            classes.append(torch.stack(class_terms, dim=1))
+            if meanwhile is not None:
+                meanwhile(classes[0])
+
+        beside.run(end, x[:, :1], qkv)
+        self._branch(last, attend, out, self.depth, qkv, lengths)
         beside.join()
-        return out, torch.stack(class_terms, dim=1)
+        return out, classes[0]
 
     def _heads(self, block: Block, y: Tensor) -> Tensor:
         """q, k and v by head (3, B, heads, 1 + N, d) of the normalised input y."""
@@ -265,14 +334,14 @@ class Encoder:
         return block.project(merge_heads(attention(q[:, :, :queries], k, v)))
 
     def _one_path(
-        self, block: Block, x: Tensor, added: Tensor | None
-    ) -> tuple[Tensor, Tensor | None]:
+        self, block: Block, x: Tensor, added: tuple[Tensor, ...]
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """A block without the self-self branch.
 
         Args:
             block: The block.
             x: (B, 1 + N, D), the residual stream.
-            added: What is still to be added to it; None for nothing.
+            added: What is still to be added to it.
 
         Returns:
             The residual stream and what is still to be added to it, as :func:`_mlp` gives them.
@@ -285,60 +354,101 @@ class Encoder:
         self,
         block: Block,
         x: Tensor,
-        added: Tensor | None,
+        added: tuple[Tensor, ...],
         beside: Beside,
         branch: Callable[[Tensor, Tensor], None],
-    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        entered: Callable[[Tensor], None] | None,
+    ) -> tuple[Tensor, tuple[Tensor, ...], Tensor]:
         """A block with the self-self branch beside it.
 
-        In the last block the plain path computes the class token alone, as no block follows.
+        Args:
+            block: The block.
+            x: (B, 1 + N, D), the residual stream.
+            added: What is still to be added to it.
+            beside: Runs the branch.
+            branch: Computes it from q, k and v by head and the tokens' lengths.
+            entered: As :meth:`_enter` takes it.
 
         Returns:
             The residual stream and what is still to be added to it, as :func:`_mlp` gives them,
             and the class token's term (B, D) in float32.
         """
-        last = block is self.tower.blocks[-1]
-        x, y, lengths = add_and_norm(x, added, block.ln_1, self.tower.dtype)
-        lengths = token_lengths(y) if lengths is None else lengths
-        qkv = self._heads(block, y)
-        del y  # as large as x; memory use peaks in the branch
+        x, qkv, lengths = self._enter(block, x, added, entered)
         beside.run(branch, qkv, lengths)
-        attended = self._plain(block, qkv, 1 if last else None)
-        del qkv
-        x, added, pending = _mlp(block, x[:, :1] if last else x, attended)
-        own = own_kernels(attended)
-        if own is not None:
-            return x, pending, own.sum_of_first(attended, added)
-        return x, pending, attended[:, 0].float() + added[:, 0]
+        attended = self._plain(block, qkv)
+        del qkv  # as large as three of x
+        x, of_mlp, pending = _mlp(block, x, attended)
+        return x, pending, _first(attended, of_mlp)
+
+    def _enter(
+        self,
+        block: Block,
+        x: Tensor,
+        added: tuple[Tensor, ...],
+        entered: Callable[[Tensor], None] | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What both paths of a block have in common.
+
+        Args:
+            block: The block.
+            x: (B, 1 + N, D), the residual stream.
+            added: What is still to be added to it.
+            entered: Called with the residual stream; None for nothing.
+
+        Returns:
+            The residual stream (B, 1 + N, D), q, k and v by head of its norm
+            (3, B, heads, 1 + N, d), and the lengths of that (B, 1 + N).
+        """
+        x, y, lengths = add_and_norm(x, added, block.ln_1, self.tower.dtype)
+        if entered is not None:
+            entered(x)
+        lengths = token_lengths(y) if lengths is None else lengths
+        return x, self._heads(block, y), lengths
 
     def _branch(
         self,
         block: Block,
         attend: Callable[[Tensor, Tensor], Tensor],
         out: Tensor,
+        term: int,
         qkv: Tensor,
         lengths: Tensor,
     ) -> None:
-        """Write s_l, the self-self term of the wanted patch tokens, to ``out`` (B, ..., D)."""
+        """Write s_l, the self-self term of the wanted patch tokens, to ``out`` (B, L, ..., D)."""
         temperature = token_temperature(lengths, self.tower.head_dim)
-        block.project_to(merge_heads(attend(qkv, temperature)), out)
+        block.project_to(merge_heads(attend(qkv, temperature)), out[:, term])
 
 
-def _mlp(block: Block, x: Tensor, attended: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+def _mlp(block: Block, x: Tensor, attended: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
     """What follows a block's attention.
 
     Returns:
-        The residual stream, what the MLP adds to it, and what of that is still to be added: an
-        own kernel adds it together with the next norm; None where the stream has it already.
+        The residual stream, what the MLP adds to it, and what is still to be added to it: own
+        kernels add both together with the next norm; nothing where the stream has them already.
     """
-    if own_kernels(x) is None:
+    if own_kernels(x) is None or x.dtype != torch.float32:
         x = x + attended
         added = block.mlp(x)
-        return x + added, added, None
+        return x + added, added, ()
     dtype = block.expand.weight.dtype
-    x, y, _ = add_and_norm(x, attended, block.ln_2, dtype)
-    added = block.feed_forward(y.to(dtype))
-    return x, added, added
+    _, y, _ = add_and_norm(x, (attended,), block.ln_2, dtype, keep=False)
+    added = block.feed_forward(y)
+    return x, added, (attended, added)
+
+
+def _first(attended: Tensor, added: Tensor) -> Tensor:
+    """The class token's term, the sum of what attention and MLP add to it, (B, D) float32."""
+    own = own_kernels(attended)
+    if own is None:
+        return attended[:, 0].float() + added[:, 0]
+    term: Tensor = own.sum_of_first(attended, added)
+    return term
+
+
+def _after(
+    change: Callable[[Tensor], Tensor], then: Callable[[Tensor], None] | None
+) -> Callable[[Tensor], None] | None:
+    return None if then is None else lambda x: then(change(x))
 
 
 def _take(x: Tensor, chosen: tuple[int, ...]) -> Tensor:
@@ -346,6 +456,11 @@ def _take(x: Tensor, chosen: tuple[int, ...]) -> Tensor:
     if chosen == tuple(range(x.shape[1])):
         return x
     return torch.stack([x[:, place] for place in chosen], dim=1)
+
+
+def _count(tokens: Tensor | slice, of: int) -> int:
+    """How many of so many tokens are wanted."""
+    return len(range(of)[tokens] if isinstance(tokens, slice) else tokens)
 
 
 def _tokens_of(

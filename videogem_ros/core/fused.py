@@ -43,6 +43,11 @@ def own_kernels(x: Tensor) -> Any | None:
     return _module(x.device) if taken else None
 
 
+def own_comparison(x: Tensor) -> Any | None:
+    """:mod:`.triton_comparison`, where :func:`own_kernels` gives a module for a tensor."""
+    return None if own_kernels(x) is None else _comparison_module(x.device)
+
+
 def own_attention(*heads: Tensor) -> Any | None:
     """:mod:`.triton_attention`, where it can replace torch's attention.
 
@@ -61,24 +66,44 @@ def own_attention(*heads: Tensor) -> Any | None:
     return module if module is not None and all(map(module.takes, heads)) else None
 
 
-def product_in_halves(x: Tensor, weight: Tensor, dtype: torch.dtype) -> Tensor | None:
-    """A float32 product x W^T computed from bfloat16 products, where the blocks are bfloat16.
+def patches_in_halves(pixels: Tensor, weight: Tensor, dtype: torch.dtype) -> Tensor | None:
+    """A float32 patch embedding computed from bfloat16 products, where the blocks are bfloat16.
 
     Args:
-        x: (..., K) float32.
-        weight: (D, K) float32.
+        pixels: (T, 3, H, W) float32.
+        weight: (D, 3, p_h, p_w) float32.
         dtype: The blocks' dtype.
 
     Returns:
-        (..., D) float32, with a relative error of 2^-16; None where it has to be computed
+        (T, N, D) float32, with a relative error of 2^-16; None where it has to be computed
         otherwise.
     """
+    own = own_kernels(pixels)
+    if own is None or dtype != torch.bfloat16 or {pixels.dtype, weight.dtype} != {torch.float32}:
+        return None
+    if not _has_wide_products(pixels.device):
+        return None
+    made: Tensor = own.embedded_patches(pixels.contiguous(), weight.contiguous())
+    return made
+
+
+def linear_of_one(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor | None:
+    """The linear layer x W^T + b in half precision where x is one token.
+
+    Args:
+        x: (B, N, K).
+        weight: (D, K).
+        bias: (D,), or None.
+
+    Returns:
+        (1, 1, D); None where it has to be computed otherwise.
+    """
+    if x.shape[:-1] != (1, 1) or {x.dtype, weight.dtype} & {torch.float32, torch.float64}:
+        return None
     own = own_kernels(x)
-    if own is None or dtype != torch.bfloat16 or {x.dtype, weight.dtype} != {torch.float32}:
+    if own is None or not (x.is_contiguous() and weight.is_contiguous()):
         return None
-    if not _has_wide_products(x.device):
-        return None
-    made: Tensor = own.product(x.contiguous(), weight.contiguous())
+    made: Tensor = own.of_one(x, weight, bias)
     return made
 
 
@@ -113,15 +138,34 @@ def _module(device: torch.device) -> Any | None:
         module = importlib.import_module("videogem_ros.core.triton_kernels")
         x = torch.ones(1, 2, 16, device=device)
         module.of_length(x.view(1, 1, 1, 2, 16), x[0, 0, :1])
-        module.add_norm(x, x, x[0, 0], x[0, 0], 1e-5, torch.float32)
+        module.add_norm(x, (x, x), x[0, 0], x[0, 0], 1e-5, torch.float32)
         module.quick_gelu(x)
         module.mean_of_parts(x.view(2, 1, 1, 1, 16))
         module.scaled_mean(x[0], 1.0)
         module.sum_of_first(x, x)
-        module.mix_and_norm(x[None], x[:, :1, :1], x[0, 0], x[0, 0], 1e-5, x.dtype, x[0, :1])
+        module.of_one(x[:, :1], x[0], x[0, 0, :2])
+        module.tokens(x[:, :1], x[0, 0], x[0], x[0, :1], (x[0, 0], x[0, 0], 1e-5))
         return module
 
     return _what_runs("own GPU kernels do not run, using torch's operators", try_out)
+
+
+@functools.cache
+def _comparison_module(device: torch.device) -> Any | None:
+    def try_out() -> Any:
+        module = importlib.import_module("videogem_ros.core.triton_comparison")
+        x, square = torch.ones(1, 3, 16, device=device), torch.ones(16, 16, device=device)
+        norm = (square[0], square[0], 1e-5)
+        module.class_rows(x, *norm)
+        module.class_similarity(x, x[0], 3, square[0], 1, 20.0, 100.0)
+        text = module.directions(x[0], square)
+        half, along = module.mix_and_norm(x[None], x[..., :1], *norm, torch.bfloat16, text)
+        module.over_length(along, half, square.bfloat16())
+        weights = torch.ones(3, dtype=torch.float64, device=device)
+        module.locate(x, (4, 4), (8, 8), (0, 0), (8, 8), weights, True)
+        return module
+
+    return _what_runs("own GPU comparison does not run, using torch's operators", try_out)
 
 
 def _what_runs(otherwise: str, try_out: Callable[[], Any]) -> Any | None:
@@ -142,26 +186,28 @@ def _what_runs(otherwise: str, try_out: Callable[[], Any]) -> Any | None:
 
 
 def add_and_norm(
-    x: Tensor, added: Tensor | None, norm: Norm, dtype: torch.dtype
+    x: Tensor, added: tuple[Tensor, ...], norm: Norm, dtype: torch.dtype, keep: bool = True
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """A sum and its layer norm.
 
     Args:
         x: (B, N, D).
-        added: (B, N, D); None for nothing.
+        added: At most two (B, N, D).
         norm: The layer norm.
         dtype: The wanted dtype of the norm's output.
+        keep: Whether the sum is wanted; what is returned for it otherwise is undefined.
 
     Returns:
-        x + added and the norm of it, both (B, N, D), and the length |y| of each token's norm,
-        (B, N) float32. Without own kernels the norm has x's dtype and the lengths are None.
+        The sum of x and what is added and the norm of it, both (B, N, D), and the length |y| of
+        each token's norm, (B, N) float32. Without own kernels the norm has x's dtype and the
+        lengths are None.
     """
     own = own_kernels(x)
     if own is None or x.dtype != torch.float32:
-        x = x if added is None else x + added
+        x = sum(added, x)
         return x, norm(x), None
     found: tuple[Tensor, Tensor, Tensor] = own.add_norm(
-        x, added, norm.weight, norm.bias, norm.eps, dtype
+        x, added, norm.weight, norm.bias, norm.eps, dtype, keep
     )
     return found
 
@@ -179,14 +225,14 @@ class Beside:
 
     def __init__(self, device: torch.device) -> None:
         apart = device.type == "cuda" and not torch.is_grad_enabled()
-        self._stream = stream_for("beside", device) if apart else None
+        self._stream = stream_for("beside", device, urgent=True) if apart else None
         self._last: tuple[Any, tuple[object, ...]] | None = None
 
     def run(self, work: Callable[..., None], *arguments: object) -> None:
         """Start a piece of work, which waits for everything started before on either path.
 
         Args:
-            work: Writes to tensors that exist already.
+            work: What it makes is for after :meth:`join`.
             arguments: Its arguments; all other tensors that it reads must outlive the work.
         """
         if self._stream is None:

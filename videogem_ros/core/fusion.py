@@ -13,6 +13,7 @@ from torch import Tensor
 from videogem_ros.core.acceleration import constant
 from videogem_ros.core.backbones.preprocessing import Placement, to_source
 from videogem_ros.core.configuration import GroundingConfig
+from videogem_ros.core.fused import own_comparison
 from videogem_ros.core.heatmaps import normalise, peaks, upsample
 from videogem_ros.datatypes import PROMPT_KINDS, Heatmap, Point
 
@@ -69,6 +70,19 @@ def locate_points(
     Returns:
         Heatmaps and points.
     """
+    own = own_comparison(similarity)
+    if own is not None and similarity.dtype == torch.float32:
+        return Located(
+            *own.locate(
+                similarity.contiguous(),
+                grid_hw,
+                placement.input_hw,
+                (placement.top, placement.left),
+                placement.content_hw,
+                constant(config.fusion_weights, similarity.device, torch.float64),
+                config.fusion == "points",
+            )
+        )
     maps = placement.crop(upsample(similarity, grid_hw, placement.input_hw))
     maps = maps.reshape(len(maps), -1, len(PROMPT_KINDS), *maps.shape[-2:])  # (F, M, K, h, w)
     heatmaps = normalise(maps)

@@ -10,7 +10,6 @@ import itertools
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Literal
 from weakref import WeakKeyDictionary
 
@@ -21,8 +20,16 @@ from torch import Tensor
 
 from videogem_ros.core.acceleration import Graphs, to_host
 from videogem_ros.core.backbones import Backbone
-from videogem_ros.core.backbones.preprocessing import place, to_pixels
-from videogem_ros.core.comparison import Found, compare, embed_classes
+from videogem_ros.core.backbones.preprocessing import Placement, normalised, place, upload
+from videogem_ros.core.comparison import (
+    Found,
+    Sizes,
+    compare,
+    compare_classes,
+    compare_patches,
+    embed_classes,
+    packed,
+)
 from videogem_ros.core.configuration import FEATURE_FIELDS, GroundingConfig
 from videogem_ros.core.encoder import Encoder, check_indices, join_features
 from videogem_ros.core.presence import presence_margin, presence_score
@@ -43,6 +50,10 @@ FrameChoice = Literal["newest", "all"] | Sequence[int]
 TEXT_CACHE = 1024
 """Most texts whose embeddings are kept; an action needs three."""
 
+Compared = tuple[tuple[Tensor, ...], Sizes]
+"""On a GPU the tensors of :func:`.comparison.packed`, else those of :func:`.comparison.compare`;
+and their sizes."""
+
 PREPARED_FRAMES = 512
 """Most frames whose preprocessed input is kept on a GPU for later windows."""
 
@@ -58,8 +69,10 @@ class Grounder:
 
     Attributes:
         encoder: Of the backbone's tower.
-        graphs: Runs encoder passes, as CUDA graphs where possible.
-        comparisons: Runs what follows the encoder, likewise.
+        graphs: Runs encoder passes, and together with what follows them, as CUDA graphs where
+            possible.
+        comparisons: Runs what follows the encoder alone, likewise.
+        preparations: Runs what precedes it, likewise.
         input_hw: Height and width of the network's input in pixels.
 
     Raises:
@@ -79,6 +92,7 @@ class Grounder:
         self.encoder = Encoder(backbone.tower, self.config.depth, self.config.self_self_scope)
         self.graphs = Graphs(backbone.tower, cuda_graphs)
         self.comparisons = Graphs((backbone.tower.ln_post, backbone.tower.projection), cuda_graphs)
+        self.preparations = Graphs((), cuda_graphs)
         self.input_hw = self.config.image_hw or backbone.input_hw
         patch_hw = backbone.tower.patch_hw
         if any(side % patch for side, patch in zip(self.input_hw, patch_hw)):
@@ -105,6 +119,7 @@ class Grounder:
                 raise InvalidValueError(name, f"{before!r}, which features depend on", after)
         other = Grounder(self.backbone, config, cuda_graphs=self.graphs.mode)
         other.encoder, other.graphs = self.encoder, self.graphs
+        other.preparations = self.preparations
         other._embeddings, other._prepared = self._embeddings, self._prepared
         return other
 
@@ -126,7 +141,40 @@ class Grounder:
             InvalidValueError: Something else than a window or actions, a window of another length,
                 or frames outside it.
         """
-        return self.locate(self.encode(window, frames), window, actions)
+        return self._ground(window, actions, frames, keep=False)[0]
+
+    def ground_and_keep(
+        self, window: Window, actions: Sequence[Action], frames: FrameChoice = "newest"
+    ) -> tuple[list[Grounding], Features]:
+        """:meth:`ground` actions, with the features, so that :meth:`locate` can find others.
+
+        Args:
+            window: As for :meth:`ground`.
+            actions: Likewise.
+            frames: Likewise.
+
+        Returns:
+            What :meth:`ground` and :meth:`encode` return.
+
+        Raises:
+            InvalidValueError: As for :meth:`ground`.
+        """
+        groundings, features = self._ground(window, actions, frames, keep=True)
+        assert features is not None
+        return groundings, features
+
+    @torch.inference_mode()
+    def _ground(
+        self, window: Window, actions: Sequence[Action], frames: FrameChoice, keep: bool
+    ) -> tuple[list[Grounding], Features | None]:
+        chosen = self._chosen(window, frames)
+        _check_actions(actions)
+        if not actions:
+            return [], self.encode(window, chosen) if keep else None
+        compared, features = self._encode_and_compare(window, actions, chosen, keep)
+        (found,) = self._on_host([compared])
+        rows = dict(enumerate(chosen))
+        return self._groundings(found, self._scores(found), rows, window, actions), features
 
     def ground_each(
         self,
@@ -160,19 +208,18 @@ class Grounder:
             window: Has as many frames as the real ones; their content and size do not matter.
             actions: One action or more.
         """
-        # The second pass is the one that is recorded as a CUDA graph.
-        for _ in range(2 if self.graphs.used_on(self.device) else 1):
+        if self.graphs.used_on(self.device):
+            # The second pass is the one that is recorded as a CUDA graph: that of the encoder, for
+            # other numbers of actions, then that with what follows it.
+            self.encode(window)
             self.ground(window, actions)
+        self.ground(window, actions)
 
     @torch.inference_mode()
     def encode(self, window: Window, frames: FrameChoice = "newest") -> Features:
         """The encoder pass alone; see :meth:`ground`."""
         chosen = self._chosen(window, frames)
-        if self.backbone.window_frames > 1:
-            return self._encode(self._pixels(window.frames), chosen)
-        # An image backbone encodes each frame on its own, so only the wanted ones.
-        features = self._encode_images([window.frames[index] for index in chosen])
-        return replace(features, frames=chosen)
+        return replace(self._encode(*self._needed(window, chosen)), frames=chosen)
 
     @torch.inference_mode()
     def encode_windows(
@@ -248,6 +295,13 @@ class Grounder:
             )
         return _indices(frames, len(window))
 
+    def _needed(self, window: Window, chosen: tuple[int, ...]) -> tuple[Tensor, tuple[int, ...]]:
+        """The frames that have to be encoded, and the indices of the wanted ones among them."""
+        if self.backbone.window_frames > 1:
+            return self._pixels(window.frames), chosen
+        # An image backbone encodes each frame on its own, so only the wanted ones.
+        return self._pixels([window.frames[i] for i in chosen]), tuple(range(len(chosen)))
+
     def _encode(self, pixels: Tensor, chosen: tuple[int, ...]) -> Features:
         """Features of one window (T, 3, H, W)."""
         encoder = self.encoder
@@ -283,16 +337,16 @@ class Grounder:
     def _prepare(self, frames: Sequence[Frame]) -> Tensor:
         """Frames of any sizes as the network's input, (T, 3, H, W)."""
         weight, preprocessing = self.backbone.tower.patch_embedding, self.backbone.preprocessing
-        parts = [
-            to_pixels(
-                [frame.image for frame in of_size],
-                place(hw, self.input_hw, self.config.resize),
-                preprocessing,
-                weight.device,
-                weight.dtype,
-            )
-            for hw, of_size in itertools.groupby(frames, key=lambda frame: frame.hw)
-        ]
+        parts: list[Tensor] = []
+        for hw, of_size in itertools.groupby(frames, key=lambda frame: frame.hw):
+            placement = place(hw, self.input_hw, self.config.resize)
+
+            def passed(levels: Tensor, placement: Placement = placement) -> tuple[Tensor]:
+                # In one piece, as frames are put together for every window.
+                return (normalised(levels, placement, preprocessing, weight.dtype).contiguous(),)
+
+            levels = upload([frame.image for frame in of_size], weight.device)
+            parts.extend(self.preparations.run(placement, passed, levels))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     @property
@@ -344,9 +398,7 @@ class Grounder:
                 f"{len(actions)}, and features of {len(features)}",
             )
         for asked in actions:
-            check_type("actions", asked, Sequence, "a sequence of Action, as from parse_actions")
-            for action in asked:
-                check_type("actions", action, Action, "Action objects, as from parse_actions")
+            _check_actions(asked)
         # Windows of one size with the same actions are compared in one pass.
         groups: dict[Hashable, list[int]] = {}
         for i, asked in enumerate(actions):
@@ -359,10 +411,8 @@ class Grounder:
             )
             for group in groups.values()
         ]
-        on_host = iter(to_host([tensor for tensors in compared for tensor in tensors]))
         groundings: list[list[Grounding]] = [[] for _ in windows]
-        for group, tensors in zip(groups.values(), compared):
-            found = Found.of(tuple(itertools.islice(on_host, len(tensors))))
+        for group, found in zip(groups.values(), self._on_host(compared)):
             scores = self._scores(found)
             first = 0
             for i in group:
@@ -371,19 +421,92 @@ class Grounder:
                 first += len(frames)
         return groundings
 
+    def _encode_and_compare(
+        self,
+        window: Window,
+        actions: Sequence[Action],
+        chosen: tuple[int, ...],
+        keep: bool = False,
+    ) -> tuple[Compared, Features | None]:
+        """Encode a window and compare it with actions' texts; does not wait for the device.
+
+        On a GPU both are one recording from the second time on, so that the class tokens can be
+        compared while the last patch terms are still computed.
+
+        Args:
+            window: The window.
+            actions: One action or more.
+            chosen: Indices of the wanted frames.
+            keep: Whether features are wanted.
+
+        Returns:
+            What :meth:`_compare` returns, and the features, or None.
+        """
+        if not self.graphs.used_on(self.device):
+            features = self.encode(window, chosen)
+            return self._compare(features, window.hw, actions), features if keep else None
+        pixels, places = self._needed(window, chosen)
+        embeddings, count = self._texts(actions)
+        encoder, tower, config = self.encoder, self.backbone.tower, self.config
+        grid_hw, placement = self._grid_hw, place(window.hw, self.input_hw, config.resize)
+
+        def passed(pixels: Tensor, embeddings: Tensor) -> tuple[Tensor, ...]:
+            of_class: list[tuple[Tensor, ...]] = []
+
+            def meanwhile(class_terms: Tensor) -> None:
+                of_class.append(compare_classes(class_terms[0], embeddings, count, tower, config))
+
+            (patches,), (classes,) = encoder.terms(pixels[None], places, meanwhile)
+            features = Features(patches, classes, grid_hw, places)
+            compared = compare_patches(
+                features, placement, of_class[0], embeddings[:count], tower, config
+            )
+            return (*_on_device(compared), patches, classes)
+
+        key = (places, count, placement, config)
+        wanted = None if keep else -2
+        outputs = self.graphs.replay(key, passed, pixels, embeddings, wanted=wanted)
+        if outputs is None:
+            features = replace(self._encode(pixels, places), frames=chosen)
+            return self._compare(features, window.hw, actions), features if keep else None
+        neutral, terms = len(embeddings) - count, self.config.depth + 1
+        sizes = Sizes(len(chosen), count, neutral, terms, placement.content_hw)
+        if not keep:
+            return (outputs, sizes), None
+        *compared, patches, classes = outputs
+        return (tuple(compared), sizes), Features(patches, classes, grid_hw, chosen)
+
     def _compare(
         self, features: Features, image_hw: tuple[int, int], actions: Sequence[Action]
-    ) -> tuple[Tensor, ...]:
+    ) -> Compared:
         """Compare features with actions' texts; does not wait for the device."""
         config = self.config
-        texts = [text for action in actions for text in prompts_for(action, config.prompts).texts]
-        embeddings = self._embed_texts([*texts, *config.presence.neutral])
+        embeddings, count = self._texts(actions)
         placement = place(image_hw, self.input_hw, config.resize)
-        key = (len(texts), features.grid_hw, placement)
-        passed = partial(compare, key, tower=self.backbone.tower, config=config)
-        return self.comparisons.run(
-            key, passed, features.patch_terms, features.class_terms, embeddings
+        key = (count, features.grid_hw, placement)
+        tower, patches = self.backbone.tower, features.patch_terms
+
+        def passed(*arguments: Tensor) -> tuple[Tensor, ...]:
+            return _on_device(compare(key, *arguments, tower=tower, config=config))
+
+        compared = self.comparisons.run(key, passed, patches, features.class_terms, embeddings)
+        neutral = len(embeddings) - count
+        return compared, Sizes(
+            len(patches), count, neutral, patches.shape[1], placement.content_hw
         )
+
+    def _texts(self, actions: Sequence[Action]) -> tuple[Tensor, int]:
+        """Unit vectors of actions' prompts and the neutral texts, and the number of prompts."""
+        config = self.config
+        texts = [text for action in actions for text in prompts_for(action, config.prompts).texts]
+        return self._embed_texts([*texts, *config.presence.neutral]), len(texts)
+
+    def _on_host(self, compared: Sequence[Compared]) -> list[Found]:
+        """What :meth:`_compare` found; waits for the device."""
+        if self.device.type != "cuda":
+            return [Found.of(tensors) for tensors, _ in compared]
+        arrived = iter(to_host([each for tensors, _ in compared for each in tensors]))
+        return [Found.unpacked(next(arrived), next(arrived), sizes) for _, sizes in compared]
 
     def _scores(self, found: Found) -> npt.NDArray[np.float64]:
         """Presence scores (F, M) of what was found.
@@ -502,6 +625,18 @@ class Grounder:
     def device(self) -> torch.device:
         """The device that the backbone is on."""
         return self.backbone.tower.class_embedding.device
+
+
+def _check_actions(actions: Sequence[Action]) -> None:
+    """Refuse what no actions are; :meth:`Grounder.ground` says so."""
+    check_type("actions", actions, Sequence, "a sequence of Action, as from parse_actions")
+    for action in actions:
+        check_type("actions", action, Action, "Action objects, as from parse_actions")
+
+
+def _on_device(compared: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """What was compared, packed on a GPU, from where few large pieces come fastest."""
+    return packed(compared) if compared[0].device.type == "cuda" else compared
 
 
 def _joined(parts: Sequence[Features]) -> Features:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
 
-from videogem_ros.core.fused import own_kernels
+from videogem_ros.core.fused import own_comparison
 from videogem_ros.core.tower import VisionTower
 from videogem_ros.datatypes import Features
 
@@ -32,17 +32,16 @@ def patch_similarity(
     """
     terms = features.patch_terms
     weights = weights.expand(len(terms), -1, -1)
-    own = own_kernels(terms)
+    own = own_comparison(terms)
     if own is None:
         return torch.stack([_of_frame(*one, text, tower) for one in zip(terms, weights)])
     norm = (tower.ln_post.weight, tower.ln_post.bias, tower.ln_post.eps)
     if terms.dtype.itemsize > 2 or weights.shape[1] < len(text):
         return _cosines(tower.project(own.mix_and_norm(terms, weights, *norm)[0]), text)
     # y . (W text) needs float32; |y W|, a sum over many numbers, is accurate in half precision.
-    directions = text @ tower.projection.float().T
+    directions = own.directions(text, tower.projection)
     normed, along = own.mix_and_norm(terms, weights, *norm, terms.dtype, directions)
-    embedded = normed @ tower.projection.to(terms.dtype)
-    similarity: Tensor = along / embedded.norm(dim=-1, dtype=torch.float32).clamp_min(1e-12)
+    similarity: Tensor = own.over_length(along, normed, tower.projection.to(terms.dtype))
     return similarity
 
 

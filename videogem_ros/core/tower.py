@@ -16,7 +16,7 @@ import torch.nn.functional as F  # noqa: N812 - its usual name
 from open_clip.transformer import QuickGELU
 from torch import Tensor, nn
 
-from videogem_ros.core.fused import own_kernels
+from videogem_ros.core.fused import linear_of_one, own_kernels
 
 SLOPE = 1.702
 """QuickGELU is x sigmoid(SLOPE x)."""
@@ -69,7 +69,8 @@ class Linear:
 
     def __call__(self, x: Tensor) -> Tensor:
         """(..., in) to (..., out)."""
-        return F.linear(x, self.weight, self.bias)
+        made = linear_of_one(x, self.weight, self.bias)
+        return F.linear(x, self.weight, self.bias) if made is None else made
 
     def scaled(self, x: Tensor, product: float, bias: float = 1.0) -> Tensor:
         """(..., in) to (..., out): product * x W^T + bias * b, scaled within the product."""

@@ -13,6 +13,8 @@ from torch import Tensor
 
 ROWS = 32
 """Tokens per program of ``_of_length``."""
+OUTPUTS = 8
+"""Outputs per program of ``_of_one``."""
 ELEMENTS = 2048
 """Elements per program of element-wise kernels and reductions."""
 
@@ -78,7 +80,8 @@ def of_length(p: Tensor, square: Tensor, factor: float = 1.0) -> Tensor:
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _layer_norm(value, inside, scale, shift, eps, SIZE: tl.constexpr):  # type: ignore[no-untyped-def]
+def layer_norm(value, inside, scale, shift, eps, SIZE: tl.constexpr):  # type: ignore[no-untyped-def]
+    """The layer norm of one row, from which the lanes outside it are left out."""
     centred = tl.where(inside, value - tl.sum(value, 0) / SIZE, 0)
     return centred * tl.rsqrt(tl.sum(centred * centred, 0) / SIZE + eps) * scale + shift
 
@@ -87,6 +90,7 @@ def _layer_norm(value, inside, scale, shift, eps, SIZE: tl.constexpr):  # type: 
 def _add_norm(  # type: ignore[no-untyped-def]
     x,
     added,
+    more,
     weight,
     bias,
     total,
@@ -97,10 +101,13 @@ def _add_norm(  # type: ignore[no-untyped-def]
     x_stride_token,
     added_stride_sample,
     added_stride_token,
+    more_stride_sample,
+    more_stride_token,
     eps,
     SIZE: tl.constexpr,
     PADDED: tl.constexpr,
     ADDS: tl.constexpr,
+    KEEPS: tl.constexpr,
 ):
     row = tl.program_id(0)
     sample, token = row // tokens, row % tokens
@@ -108,42 +115,55 @@ def _add_norm(  # type: ignore[no-untyped-def]
     inside = columns < SIZE
     value = tl.load(x + sample * x_stride_sample + token * x_stride_token + columns, inside, 0)
     value = value.to(tl.float32)
-    if ADDS:
-        more = added + sample * added_stride_sample + token * added_stride_token
-        value += tl.load(more + columns, inside, 0).to(tl.float32)
+    if ADDS > 0:
+        place = added + sample * added_stride_sample + token * added_stride_token
+        value += tl.load(place + columns, inside, 0).to(tl.float32)
+    if ADDS > 1:
+        place = more + sample * more_stride_sample + token * more_stride_token
+        value += tl.load(place + columns, inside, 0).to(tl.float32)
+    if KEEPS:
         tl.store(total + row * SIZE + columns, value, inside)
     scale = tl.load(weight + columns, inside, 0).to(tl.float32)
     shift = tl.load(bias + columns, inside, 0).to(tl.float32)
-    y = _layer_norm(value, inside, scale, shift, eps, SIZE)
+    y = layer_norm(value, inside, scale, shift, eps, SIZE)
     tl.store(out + row * SIZE + columns, y.to(out.dtype.element_ty), inside)
     tl.store(lengths + row, tl.sqrt(tl.sum(y * y, 0)))
 
 
 def add_norm(
-    x: Tensor, added: Tensor | None, weight: Tensor, bias: Tensor, eps: float, dtype: torch.dtype
+    x: Tensor,
+    added: tuple[Tensor, ...],
+    weight: Tensor,
+    bias: Tensor,
+    eps: float,
+    dtype: torch.dtype,
+    keep: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """A sum and its layer norm.
 
     Args:
         x: (B, N, D) float32, contiguous along D.
-        added: (B, N, D) in any dtype; None for nothing.
+        added: At most two (B, N, D) in any dtype.
         weight: (D,) of the norm.
         bias: (D,) of the norm.
         eps: Added to the variance.
         dtype: Dtype of the norm's output.
+        keep: Whether the sum is wanted.
 
     Returns:
-        x + added (B, N, D) float32, its norm (B, N, D), and the length of each token's norm (B, N)
-        float32.
+        The sum of x and what is added (B, N, D) float32, or x where it is not wanted; its norm
+        (B, N, D); and the length of each token's norm (B, N) float32.
     """
     batch, tokens, size = x.shape
-    total = x if added is None else torch.empty(x.shape, device=x.device)
+    keep = keep and len(added) > 0
+    total = torch.empty(x.shape, device=x.device) if keep else x
     out = torch.empty(x.shape, dtype=dtype, device=x.device)
     lengths = torch.empty(x.shape[:2], device=x.device)
-    more = x if added is None else added
+    first, second = (*added, x, x)[:2]
     _add_norm[(batch * tokens,)](
         x,
-        more,
+        first,
+        second,
         weight,
         bias,
         total,
@@ -151,54 +171,169 @@ def add_norm(
         lengths,
         tokens,
         *x.stride()[:2],
-        *more.stride()[:2],
+        *first.stride()[:2],
+        *second.stride()[:2],
         eps,
         SIZE=size,
         PADDED=triton.next_power_of_2(size),
-        ADDS=added is not None,
+        ADDS=len(added),
+        KEEPS=keep,
         num_warps=1,  # one warp per token needs no synchronisation
     )
     return total, out, lengths
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _halves(x, out, count, LENGTH: tl.constexpr, TWICE: tl.constexpr, ELEMENTS: tl.constexpr):  # type: ignore[no-untyped-def]
-    places = tl.program_id(0) * ELEMENTS + tl.arange(0, ELEMENTS)
-    inside = places < count
-    value = tl.load(x + places, inside, 0)
-    high = value.to(out.dtype.element_ty)
-    low = (value - high.to(tl.float32)).to(out.dtype.element_ty)
-    to = out + places // LENGTH * (3 * LENGTH) + places % LENGTH
+def _tokens(  # type: ignore[no-untyped-def]
+    patches,
+    token,
+    positions,
+    temporal,
+    weight,
+    bias,
+    out,
+    frames,
+    count,
+    eps,
+    SIZE: tl.constexpr,
+    PADDED: tl.constexpr,
+    TEMPORAL: tl.constexpr,
+    NORM: tl.constexpr,
+):
+    row, sample = tl.program_id(0), tl.program_id(1)
+    columns = tl.arange(0, PADDED)
+    inside = columns < SIZE
+    if row == 0:
+        value = tl.load(token + columns, inside, 0).to(tl.float32)
+        value += tl.load(positions + columns, inside, 0).to(tl.float32)
+    else:
+        patch, frame = (row - 1) // frames, (row - 1) % frames
+        place = ((sample * frames + frame) * count + patch) * SIZE + columns
+        value = tl.load(patches + place, inside, 0).to(tl.float32)
+        value += tl.load(positions + (patch + 1) * SIZE + columns, inside, 0).to(tl.float32)
+        if TEMPORAL:
+            value += tl.load(temporal + frame * SIZE + columns, inside, 0).to(tl.float32)
+    if NORM:
+        scale = tl.load(weight + columns, inside, 0).to(tl.float32)
+        shift = tl.load(bias + columns, inside, 0).to(tl.float32)
+        value = layer_norm(value, inside, scale, shift, eps, SIZE)
+    tl.store(out + (sample * (count * frames + 1) + row) * SIZE + columns, value, inside)
+
+
+def tokens(
+    patches: Tensor,
+    token: Tensor,
+    positions: Tensor,
+    temporal: Tensor | None,
+    norm: tuple[Tensor, Tensor, float] | None,
+) -> Tensor:
+    """A tower's input tokens: embeddings, positions and times added, normalised.
+
+    Args:
+        patches: (B T, N, D) contiguous, the embedded patches of B windows of T frames.
+        token: (D,), the class token.
+        positions: (1 + N, D) contiguous, the class token's first.
+        temporal: (T, D) contiguous; None for images, where T is 1.
+        norm: Weight and bias (D,) of a layer norm and what it adds to the variance; None for
+            none.
+
+    Returns:
+        (B, 1 + N T, D) float32: the class token, then patches, time fastest.
+    """
+    images, count, size = patches.shape
+    frames = 1 if temporal is None else len(temporal)
+    shape = (images // frames, count * frames + 1, size)
+    out = torch.empty(shape, device=patches.device)
+    weight, bias, eps = (token, token, 0.0) if norm is None else norm
+    _tokens[(shape[1], shape[0])](
+        patches,
+        token,
+        positions,
+        token if temporal is None else temporal,
+        weight,
+        bias,
+        out,
+        frames,
+        count,
+        eps,
+        SIZE=size,
+        PADDED=triton.next_power_of_2(size),
+        TEMPORAL=temporal is not None,
+        NORM=norm is not None,
+        num_warps=1,  # one warp per token needs no synchronisation
+    )
+    return out
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _store_halves(to, value, inside, LENGTH: tl.constexpr, TWICE: tl.constexpr):  # type: ignore[no-untyped-def]
+    high = value.to(to.dtype.element_ty)
+    low = (value - high.to(tl.float32)).to(to.dtype.element_ty)
     tl.store(to, high, inside)
     tl.store(to + LENGTH, high if TWICE else low, inside)
     tl.store(to + 2 * LENGTH, low if TWICE else high, inside)
 
 
-def halves(x: Tensor, twice: bool, dtype: torch.dtype = torch.bfloat16) -> Tensor:
-    """Numbers as sums of two narrower ones, (M, K) contiguous float32 to (M, 3 K).
+@triton.jit  # type: ignore[untyped-decorator]
+def _halves(x, out, SIZE: tl.constexpr, PADDED: tl.constexpr, LENGTH: tl.constexpr):  # type: ignore[no-untyped-def]
+    row, columns = tl.program_id(0), tl.arange(0, PADDED)
+    value = tl.load(x + row * SIZE + columns, columns < SIZE, 0)
+    to = out + row * (3 * LENGTH) + columns
+    _store_halves(to, value, columns < LENGTH, LENGTH, True)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _patch_halves(  # type: ignore[no-untyped-def]
+    pixels,
+    out,
+    rows,
+    columns,
+    HEIGHT: tl.constexpr,
+    WIDTH: tl.constexpr,
+    SIZE: tl.constexpr,
+    PADDED: tl.constexpr,
+    LENGTH: tl.constexpr,
+):
+    patch, image, place = tl.program_id(0), tl.program_id(1), tl.arange(0, PADDED)
+    row, column = patch // columns * HEIGHT, patch % columns * WIDTH
+    row += place // WIDTH % HEIGHT
+    column += place % WIDTH
+    row += (image * 3 + place // (HEIGHT * WIDTH)) * (rows * HEIGHT)
+    value = tl.load(pixels + row * (columns * WIDTH) + column, place < SIZE, 0)
+    to = out + (image * rows * columns + patch) * (3 * LENGTH) + place
+    _store_halves(to, value, place < LENGTH, LENGTH, False)
+
+
+def embedded_patches(
+    pixels: Tensor, weight: Tensor, dtype: torch.dtype = torch.bfloat16
+) -> Tensor:
+    """The patch embedding of float32 pixels on the matrix units of a narrower dtype.
+
+    Each number is the sum of two narrower ones, so that a product is one of high, low and high
+    parts with high, high and low ones, side by side. Five times as fast as in float32, with a
+    relative error of 2^-16 instead of 2^-24: what is missing is low times low.
 
     Args:
-        x: The numbers.
-        twice: Whether the parts are high, high, low, side by side, instead of high, low, high. The
-            product of one kind with the other then has all terms but low times low, which is 2^-16
-            of the whole.
+        pixels: (T, 3, H, W) contiguous float32.
+        weight: (D, 3, p_h, p_w) contiguous float32.
         dtype: Dtype of the parts.
+
+    Returns:
+        (T, N, D) float32, patches row by row.
     """
-    rows, length = x.shape
-    out = torch.empty((rows, 3 * length), dtype=dtype, device=x.device)
-    grid = (triton.cdiv(x.numel(), ELEMENTS),)
-    _halves[grid](x, out, x.numel(), LENGTH=length, TWICE=twice, ELEMENTS=ELEMENTS)
-    return out
-
-
-def product(x: Tensor, weight: Tensor) -> Tensor:
-    """Compute x W^T of float32 (..., K) and (D, K), both contiguous, on bfloat16 matrix units.
-
-    Five times as fast as in float32, with a relative error of 2^-16 instead of 2^-24.
-    """
-    parts = halves(x.flatten(0, -2), False), halves(weight, True)
-    made = torch.mm(parts[0], parts[1].T, out_dtype=torch.float32)
-    return made.view(*x.shape[:-1], -1)
+    (images, _, *hw), (width, _, *patch_hw) = pixels.shape, weight.shape
+    rows, columns = (side // patch for side, patch in zip(hw, patch_hw))
+    size = weight[0].numel()
+    length = triton.cdiv(size, 8) * 8  # rows of 16 bytes, which fast products need
+    parts = torch.empty((images * rows * columns, 3 * length), dtype=dtype, device=pixels.device)
+    weights = torch.empty((width, 3 * length), dtype=dtype, device=pixels.device)
+    sizes = {"SIZE": size, "PADDED": triton.next_power_of_2(length), "LENGTH": length}
+    _patch_halves[(rows * columns, images)](
+        pixels, parts, rows, columns, HEIGHT=patch_hw[0], WIDTH=patch_hw[1], **sizes
+    )
+    _halves[(width,)](weight, weights, **sizes)
+    made = torch.mm(parts, weights.T, out_dtype=torch.float32)
+    return made.view(images, rows * columns, width)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -213,6 +348,61 @@ def quick_gelu(x: Tensor) -> Tensor:
     """Compute x sigmoid(1.702 x) of a contiguous tensor in place."""
     _quick_gelu[(triton.cdiv(x.numel(), ELEMENTS),)](x, x, x.numel(), ELEMENTS=ELEMENTS)
     return x
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _of_one(  # type: ignore[no-untyped-def]
+    x,
+    weight,
+    bias,
+    out,
+    count,
+    SIZE: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    OUTPUTS: tl.constexpr,
+    BIAS: tl.constexpr,
+):
+    outputs = tl.program_id(0) * OUTPUTS + tl.arange(0, OUTPUTS)
+    asked = outputs < count
+    total = tl.zeros((OUTPUTS,), tl.float32)
+    for start in range(0, SIZE, COLUMNS):
+        columns = start + tl.arange(0, COLUMNS)
+        inside = columns < SIZE
+        place = weight + outputs[:, None] * SIZE + columns[None, :]
+        factors = tl.load(place, asked[:, None] & inside[None, :], 0).to(tl.float32)
+        total += tl.sum(factors * tl.load(x + columns, inside, 0).to(tl.float32)[None, :], 1)
+    if BIAS:
+        total += tl.load(bias + outputs, asked, 0).to(tl.float32)
+    tl.store(out + outputs, total.to(out.dtype.element_ty), asked)
+
+
+def of_one(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """A linear layer of one token.
+
+    cuBLAS does it with blocks so large that a GPU busy with other work has to be cleared for them.
+
+    Args:
+        x: (1, 1, K) contiguous.
+        weight: (D, K) contiguous.
+        bias: (D,), or None.
+
+    Returns:
+        x W^T + b, (1, 1, D) of x's dtype.
+    """
+    count, size = weight.shape
+    out = torch.empty((1, 1, count), dtype=x.dtype, device=x.device)
+    _of_one[(triton.cdiv(count, OUTPUTS),)](
+        x,
+        weight,
+        weight if bias is None else bias,
+        out,
+        count,
+        SIZE=size,
+        COLUMNS=256,
+        OUTPUTS=OUTPUTS,
+        BIAS=bias is not None,
+    )
+    return out
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -277,94 +467,3 @@ def sum_of_first(a: Tensor, b: Tensor) -> Tensor:
     padded = triton.next_power_of_2(size)
     _sum_of_first[(batch,)](a, b, out, a.stride(0), b.stride(0), SIZE=size, PADDED=padded)
     return out
-
-
-@triton.jit  # type: ignore[untyped-decorator]
-def _mix_and_norm(  # type: ignore[no-untyped-def]
-    terms,
-    mixture,
-    weight,
-    bias,
-    directions,
-    out,
-    along,
-    patches,
-    prompts,
-    stride_frame,
-    stride_term,
-    stride_patch,
-    mixture_stride_frame,
-    mixture_stride_prompt,
-    mixture_stride_term,
-    eps,
-    TERMS: tl.constexpr,
-    SIZE: tl.constexpr,
-    PADDED: tl.constexpr,
-    ALONG: tl.constexpr,
-):
-    frame, patch = tl.program_id(0) // patches, tl.program_id(0) % patches
-    columns = tl.arange(0, PADDED)
-    inside = columns < SIZE
-    scale = tl.load(weight + columns, inside, 0).to(tl.float32)
-    shift = tl.load(bias + columns, inside, 0).to(tl.float32)
-    place = terms + frame * stride_frame + patch * stride_patch + columns
-    for prompt in range(prompts):
-        share = mixture + frame * mixture_stride_frame + prompt * mixture_stride_prompt
-        value = tl.zeros((PADDED,), tl.float32)
-        for term in tl.static_range(TERMS):
-            x = tl.load(place + term * stride_term, inside, 0).to(tl.float32)
-            value += tl.load(share + term * mixture_stride_term) * x
-        y = _layer_norm(value, inside, scale, shift, eps, SIZE)
-        row = (frame * prompts + prompt) * patches + patch
-        tl.store(out + row * SIZE + columns, y.to(out.dtype.element_ty), inside)
-        if ALONG:
-            y *= tl.load(directions + prompt * SIZE + columns, inside, 0)
-            tl.store(along + row, tl.sum(tl.where(inside, y, 0), 0))
-
-
-def mix_and_norm(
-    terms: Tensor,
-    mixture: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    eps: float,
-    dtype: torch.dtype = torch.float32,
-    directions: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """The layer norm of weighted sums of terms.
-
-    Args:
-        terms: (F, L, N, D), contiguous along D.
-        mixture: (F, P, L) float32 weights.
-        weight: (D,) of the norm.
-        bias: (D,) of the norm.
-        eps: Added to the variance.
-        dtype: Dtype of the norm's output.
-        directions: (P, D) contiguous float32, one per prompt; None for none.
-
-    Returns:
-        The norm (F, P, N, D), and its inner products with the directions (F, P, N) float32,
-        computed before rounding; empty without directions.
-    """
-    (frames, count, patches, size), prompts = terms.shape, mixture.shape[1]
-    out = torch.empty((frames, prompts, patches, size), dtype=dtype, device=terms.device)
-    along = torch.empty(out.shape[:-1] if directions is not None else (0,), device=terms.device)
-    _mix_and_norm[(frames * patches,)](
-        terms,
-        mixture,
-        weight,
-        bias,
-        weight if directions is None else directions,
-        out,
-        along,
-        patches,
-        prompts,
-        *terms.stride()[:3],
-        *mixture.stride(),
-        eps,
-        TERMS=count,
-        SIZE=size,
-        PADDED=triton.next_power_of_2(size),
-        ALONG=directions is not None,
-    )
-    return out, along

@@ -173,7 +173,7 @@ def test_a_single_row_or_column_may_run_backwards(hw: tuple[int, int], axis: int
 def test_one_image_is_read_where_it_is(read_only: bool) -> None:
     image = picture(30, 40)
     image.setflags(write=not read_only)
-    (uploaded,) = preprocessing._upload([image], CPU)
+    (uploaded,) = preprocessing.upload([image], CPU)
     assert uploaded.data_ptr() == image.ctypes.data
     pixels = to_pixels([image], place((30, 40), (30, 40), "stretch"), CLIP, CPU, torch.float32)
     before = pixels.clone()
@@ -187,7 +187,7 @@ def test_memory_that_is_read_lives_as_long_as_its_tensor() -> None:
     image.setflags(write=False)
     alive = weakref.ref(image)
     expected = image.copy()
-    (uploaded,) = preprocessing._upload([image], CPU)
+    (uploaded,) = preprocessing.upload([image], CPU)
     del image
     gc.collect()
     assert alive() is not None

@@ -125,7 +125,24 @@ def to_pixels(
     Returns:
         (T, 3, input_h, input_w).
     """
-    levels = _upload(images, device).permute(0, 3, 1, 2)
+    return normalised(upload(images, device), placement, preprocessing, dtype)
+
+
+def normalised(
+    levels: Tensor, placement: Placement, preprocessing: Preprocessing, dtype: torch.dtype
+) -> Tensor:
+    """The part of :func:`to_pixels` after the upload; can be recorded as a CUDA graph.
+
+    Args:
+        levels: (T, H, W, 3) uint8 RGB.
+        placement: As for :func:`to_pixels`.
+        preprocessing: Likewise.
+        dtype: Likewise.
+
+    Returns:
+        (T, 3, input_h, input_w) on the levels' device.
+    """
+    device, levels = levels.device, levels.permute(0, 3, 1, 2)
     # One memory layout for all, so that results do not depend on the images' own or on the batch.
     x = levels.to(torch.float32, memory_format=torch.channels_last)
     height, width = placement.content_hw
@@ -153,8 +170,16 @@ def to_pixels(
     return (F.pad(x, padding) if any(padding) else x).to(dtype)
 
 
-def _upload(images: Sequence[npt.NDArray[np.uint8]], device: torch.device) -> Tensor:
-    """Images of one size on a device, (T, H, W, 3) uint8; on a CPU a single one is not copied."""
+def upload(images: Sequence[npt.NDArray[np.uint8]], device: torch.device) -> Tensor:
+    """Images of one size on a device.
+
+    Args:
+        images: T images (H, W, 3) uint8 of one size, in any layout.
+        device: The device.
+
+    Returns:
+        (T, H, W, 3) uint8; on a CPU the memory of a single image itself.
+    """
     if device.type == "cuda":
         shape = (len(images), *images[0].shape)
         locked = torch.empty(shape, dtype=torch.uint8, pin_memory=True)
