@@ -153,7 +153,7 @@ def test_cuda_graphs_are_chosen_by_option_or_file(
     monkeypatch.setattr(grounder, "Graphs", noted)
     model = ("--backbone", f"openclip:{tiny_clip_config}", "--weights", "random:0")
     last_row(ground(image, *model, *(option.format(config=config) for option in options)))
-    assert modes == [mode, mode]  # the encoder, and what comes after it
+    assert modes == [mode] * 3  # the encoder, what comes after it, and what comes before
 
 
 def test_another_way_with_cuda_graphs_is_refused(image: Path) -> None:

@@ -611,8 +611,7 @@ def test_a_grounding_waits_for_the_gpu_once(on_gpu: Backbone) -> None:
         grounder.ground(window(8), [POUR])
     torch.cuda.set_sync_debug_mode("error")
     try:
-        features = grounder.encode(window(8, 1))
-        grounder._compare(features, window(8, 1).hw, [POUR])
+        grounder._encode_and_compare(window(8, 1), [POUR], (7,))
     finally:
         torch.cuda.set_sync_debug_mode("default")
 

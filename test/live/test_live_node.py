@@ -1074,14 +1074,15 @@ def test_what_configure_recorded_is_what_the_first_window_replays(
     make_node: MakeNode, graph: Graph, recorder: CpuRecorder, backbone: str, hw: tuple[int, int]
 ):
     node = make_node(backbone=f"gated:{backbone}")
-    assert len(recorder.recorded) == 2  # the encoder's pass, and the comparison with one action
+    # The preparation of frames, the encoder's pass, and that with what follows it for one action.
+    assert len(recorder.recorded) == 3
     node.on_action("pick up the cup and open the drawer")
     node.on_image(image(hw=hw))
     assert graph.wait("grounding")[0].status == Status.FOUND
     node.tick()
     values = graph.diagnostics
-    assert (values["cuda graphs"], values["cuda graphs failed"]) == ("1", "0")
-    assert values["cuda graphs replayed"] == "2"
+    assert (values["cuda graphs"], values["cuda graphs failed"]) == ("2", "0")
+    assert values["cuda graphs replayed"] == "3"
     assert "cuda graphs problem" not in values
 
 
@@ -1108,7 +1109,7 @@ def test_a_node_that_cannot_record_says_so_and_works(
         node.on_image(image(second))
         graph.wait("grounding", second + 1)
     node.tick()
-    assert graph.diagnostics["cuda graphs failed"] == "1"
+    assert graph.diagnostics["cuda graphs failed"] == "2"
     assert graph.diagnostics["cuda graphs problem"] == str(recorder.error)
     assert "now: cuda graphs" in graph.diagnostics
     assert len([line for line in graph.lines("warn") if "graph" in line]) == 1

@@ -619,7 +619,7 @@ class Grounder:
     @property
     def recording_problem(self) -> str:
         """Why something could not be recorded as a CUDA graph; empty where nothing failed."""
-        return self.graphs.problem or self.comparisons.problem
+        return self.graphs.problem or self.comparisons.problem or self.preparations.problem
 
     @property
     def device(self) -> torch.device:
