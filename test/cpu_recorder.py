@@ -26,6 +26,7 @@ class CpuRecorder:
 
     Attributes:
         recorded: Shapes of the first inputs of all recordings.
+        besides: The recordings whose scratch memory these were to share.
         error: If not None, raised instead of recording.
     """
 
@@ -33,6 +34,7 @@ class CpuRecorder:
 
     def __init__(self) -> None:
         self.recorded: list[tuple[int, ...]] = []
+        self.besides: list[Recording | None] = []
         self.error: Exception | None = None
 
     def record(
@@ -42,6 +44,7 @@ class CpuRecorder:
             raise self.error
         outputs = tuple(_nothing(output) for output in passed(*inputs))
         self.recorded.append(tuple(inputs[0].shape))
+        self.besides.append(beside)
         return CpuRecording(passed, inputs, outputs), outputs
 
 

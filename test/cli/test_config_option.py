@@ -146,9 +146,9 @@ def test_cuda_graphs_are_chosen_by_option_or_file(
     modes: list[str] = []
     graphs = acceleration.Graphs
 
-    def noted(weights: object, mode: str, *more: Any) -> acceleration.Graphs:
+    def noted(weights: object, mode: str, **more: Any) -> acceleration.Graphs:
         modes.append(mode)
-        return graphs(weights, mode, *more)
+        return graphs(weights, mode, **more)
 
     monkeypatch.setattr(grounder, "Graphs", noted)
     model = ("--backbone", f"openclip:{tiny_clip_config}", "--weights", "random:0")

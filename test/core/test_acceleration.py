@@ -8,6 +8,7 @@ import logging
 import threading
 import weakref
 from collections.abc import Iterator
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from videogem_ros.core import Encoder, Grounder, GroundingConfig, load_backbone
 from videogem_ros.core import acceleration as module
 from videogem_ros.core.acceleration import Graphs, constant, pack, to_host, unpack
 from videogem_ros.core.backbones import Backbone
+from videogem_ros.core.comparison import Found, packed
 from videogem_ros.core.configuration import SCOPES, WEIGHTINGS
 from videogem_ros.core.fusion import NAMES
 from videogem_ros.datatypes import Action, Frame, Grounding, Window
@@ -161,6 +163,19 @@ def test_what_comes_again_only_after_many_others_is_not_recorded(recorder: CpuRe
         for length in range(1, 2 * module.MAX_GRAPHS + 2):
             equal(graphs.run(0, passed, noise(length, 2)), Scaling()(noise(length, 2)))
     assert graphs.recorded == 0
+
+
+def test_recordings_share_scratch_memory_with_those_beside_them(recorder: CpuRecorder) -> None:
+    first = Graphs((), recorder=recorder)
+    second = Graphs((), recorder=recorder, beside=first)
+    for graphs, length in ((first, 1), (second, 2), (second, 3)):
+        for _ in range(3):
+            (found,) = graphs.run(0, lambda x: (2 * x,), noise(length))
+            assert torch.equal(found, 2 * noise(length))
+    of_first, *_ = (graph.recording for graph in first._graphs.values())
+    of_second, *_ = (graph.recording for graph in second._graphs.values())
+    assert recorder.besides == [None, of_first, of_second]
+    assert first._lock is second._lock  # until the copy of what was found is started
 
 
 def test_a_pass_is_replayed_only_if_it_need_not_run(recorder: CpuRecorder) -> None:
@@ -508,6 +523,21 @@ def test_what_is_packed_comes_out_as_it_was(kinds: list[tuple[torch.dtype, list[
     for found, expected in zip(unpack(packed.numpy(), like), tensors):
         np.testing.assert_array_equal(found, expected.numpy(), strict=True)
         assert not found.size or np.shares_memory(found, packed.numpy())
+
+
+@pytest.mark.parametrize("actions", [[POUR], [POUR, CUT]])
+@torch.inference_mode()
+def test_what_was_compared_comes_out_of_two_pieces_of_memory(
+    tiny: Backbone, actions: list[Action]
+) -> None:
+    grounder = Grounder(tiny)
+    features = grounder.encode(window(8), (1, 6, 7))
+    tensors, sizes = grounder._compare(features, (48, 80), actions)
+    expected = Found.of(tensors)
+    found = Found.unpacked(*(piece.numpy() for piece in packed(tensors)), sizes)
+    for field in fields(Found):
+        one, other = getattr(found, field.name), getattr(expected, field.name)
+        np.testing.assert_array_equal(one, other, strict=True)
 
 
 def test_results_stay_page_locked_up_to_a_limit() -> None:

@@ -259,15 +259,16 @@ def test_class_tokens_compared_are_those_without(
         results.append(comparison.compare_classes(terms, text, 3 * actions, parts, config))
     for without, with_ in zip(*results):
         assert with_.shape == without.shape
-        torch.testing.assert_close(with_, without, atol=2e-6, rtol=2e-6)
+        # A rounding of a cosine counts a hundred times in a probability.
+        torch.testing.assert_close(with_, without, atol=2e-5, rtol=2e-5)
 
 
 PLACEMENTS = [
-    pytest.param((4, 4), (64, 64), (480, 640), "stretch", id="stretched"),
-    pytest.param((4, 4), (64, 64), (480, 640), "letterbox", id="letterboxed"),
-    pytest.param((5, 3), (80, 48), (640, 480), "letterbox", id="padding above and below"),
-    pytest.param((1, 5), (16, 80), (48, 64), "stretch", id="one row"),
-    pytest.param((3, 1), (48, 16), (48, 64), "letterbox", id="one column"),
+    pytest.param((4, 4), (16, 16), (480, 640), "stretch", id="stretched"),
+    pytest.param((4, 4), (16, 16), (480, 640), "letterbox", id="letterboxed"),
+    pytest.param((3, 5), (12, 20), (640, 480), "letterbox", id="padding beside"),
+    pytest.param((1, 5), (4, 20), (48, 64), "stretch", id="one row"),
+    pytest.param((3, 1), (12, 4), (48, 64), "letterbox", id="one column"),
     pytest.param((1, 1), (16, 16), (48, 64), "stretch", id="one patch"),
 ]
 
@@ -286,6 +287,7 @@ def test_heatmaps_and_points_are_those_without(
     fusion_by: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(comparing, "PIXELS", 64)  # so that small images have several parts
     similarity = 0.1 * noise(2, 6, math.prod(grid_hw)).to(device)
     placement = place(image_hw, input_hw, resize)
     config = GroundingConfig(fusion=fusion_by)
@@ -311,6 +313,7 @@ def test_heatmaps_and_points_are_those_without(
     torch.testing.assert_close(with_.similarity, expected, atol=1e-6, rtol=0)
 
 
+@pytest.mark.filterwarnings("ignore:All-NaN slice")  # of NumPy in Triton's interpreter
 @torch.inference_mode()
 def test_heatmaps_of_nothing_and_of_what_is_no_number(
     comparing: ModuleType, device: torch.device, monkeypatch: pytest.MonkeyPatch
@@ -320,6 +323,7 @@ def test_heatmaps_of_nothing_and_of_what_is_no_number(
     similarity[0, 1] = noise(16)
     similarity[0, 2, 5] = math.nan
     monkeypatch.setattr(fusion, "own_comparison", lambda x: comparing)
+    monkeypatch.setattr(comparing, "PIXELS", 256)
     placement = place((40, 40), (40, 40), "stretch")
     located = fusion.locate_points(similarity, (4, 4), placement, GroundingConfig())
     constant, usual, none, fused_ = located.heatmaps[0, 0]

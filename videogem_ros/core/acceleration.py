@@ -166,6 +166,7 @@ class Graphs:
         weights: Nested dataclasses and tuples with all weights that the passes read.
         mode: "auto" or "never".
         recorder: Records the passes; as CUDA graphs where None.
+        beside: Others on the same CUDA stream, whose recordings' scratch memory is used too.
 
     Attributes:
         mode: As given.
@@ -179,7 +180,11 @@ class Graphs:
     """
 
     def __init__(
-        self, weights: object, mode: str = "auto", recorder: Recorder | None = None
+        self,
+        weights: object,
+        mode: str = "auto",
+        recorder: Recorder | None = None,
+        beside: Graphs | None = None,
     ) -> None:
         check_choice("cuda_graphs", mode, CUDA_GRAPHS)
         self.mode = mode
@@ -192,7 +197,9 @@ class Graphs:
         self._graphs: OrderedDict[Hashable, _Graph] = OrderedDict()  # least recently used first
         self._seen: OrderedDict[Hashable, bool] = OrderedDict()  # passes without a recording, and
         # whether they can have one
-        self._lock = threading.Lock()
+        self._beside = beside
+        # Until its outputs are copied, no other recording may use a recording's scratch memory.
+        self._lock: threading.Lock = threading.Lock() if beside is None else beside._lock
 
     def used_on(self, device: torch.device) -> bool:
         """Whether passes on a device are recorded."""
@@ -268,8 +275,13 @@ class Graphs:
             self._seen.popitem(last=False)
         return None
 
+    def _latest(self) -> Recording | None:
+        return next(reversed(self._graphs.values())).recording if self._graphs else None
+
     def _record(self, key: Hashable, passed: Pass, inputs: tuple[Tensor, ...]) -> _Graph | None:
-        beside = next(reversed(self._graphs.values())).recording if self._graphs else None
+        beside = self._latest()
+        if beside is None and self._beside is not None:
+            beside = self._beside._latest()
         with torch.inference_mode(False):  # so that they can be written to in any mode
             static = tuple(map(torch.empty_like, inputs))
         for to, x in zip(static, inputs):

@@ -92,7 +92,7 @@ class Grounder:
         self.encoder = Encoder(backbone.tower, self.config.depth, self.config.self_self_scope)
         self.graphs = Graphs(backbone.tower, cuda_graphs)
         self.comparisons = Graphs((backbone.tower.ln_post, backbone.tower.projection), cuda_graphs)
-        self.preparations = Graphs((), cuda_graphs)
+        self.preparations = Graphs((), cuda_graphs, beside=self.graphs)
         self.input_hw = self.config.image_hw or backbone.input_hw
         patch_hw = backbone.tower.patch_hw
         if any(side % patch for side, patch in zip(self.input_hw, patch_hw)):
