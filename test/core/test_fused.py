@@ -470,7 +470,7 @@ def test_features_and_similarities_are_those_without(
     model: Any = tiny.model
     model.to(device)
     parts = model.vision_encoder.tower() if kind == "video" else tower_of(model.visual)
-    pixels = noise(8, 3, 64, 64).to(device)
+    pixels = noise(8, 3, 32, 48).to(device)
     text = F.normalize(noise(3, parts.projection.shape[1]), dim=-1).to(device)
     weights = noise(1, 3, 8, seed=4).abs().to(device)
     results = []

@@ -313,14 +313,27 @@ def test_windows_without_their_actions_are_refused(tiny: Backbone, count: int) -
         Grounder(tiny).ground_each([window(8)] * 2, [[POUR]] * count)
 
 
+def test_features_of_other_windows_are_refused(tiny: Backbone) -> None:
+    grounder = Grounder(tiny)
+    features = grounder.encode(window(8))
+    with pytest.raises(InvalidValueError, match=r"^features: expected those of each of 2 windows"):
+        grounder.locate_each([features], [window(8)] * 2, [[POUR]] * 2)
+
+
 @pytest.mark.parametrize(
     ("actions", "got"),
     [("pour the milk", "str"), (["pour the milk"], "str"), (POUR, "Action"), (None, "NoneType")],
     ids=["text", "texts", "action", "none"],
 )
-def test_something_else_than_actions_is_refused(tiny: Backbone, actions: Any, got: str) -> None:
+def test_something_else_than_actions_is_refused_before_any_pass(
+    tiny: Backbone, actions: Any, got: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grounder = Grounder(tiny)
+    monkeypatch.setattr(grounder, "encoder", None)
     with pytest.raises(InvalidValueError, match=rf"^actions: expected .* got an .*type {got}$"):
-        Grounder(tiny).ground(window(8), actions)
+        grounder.ground(window(8), actions)
+    with pytest.raises(InvalidValueError, match=rf"^actions: expected .* got an .*type {got}$"):
+        grounder.ground_each([window(8)] * 2, [[POUR], actions])
 
 
 @pytest.mark.parametrize(

@@ -199,6 +199,7 @@ class Grounder:
         Raises:
             InvalidValueError: As for :meth:`ground`, or not one sequence of actions per window.
         """
+        _check_asked(windows, actions)
         return self.locate_each(self.encode_windows(windows, frames), windows, actions)
 
     def warm_up(self, window: Window, actions: Sequence[Action]) -> None:
@@ -391,14 +392,11 @@ class Grounder:
             InvalidValueError: Windows, features and sequences of actions differ in number, or
                 there is something else than actions in them.
         """
-        if not len(features) == len(windows) == len(actions):
+        _check_asked(windows, actions)
+        if len(features) != len(windows):
             raise InvalidValueError(
-                "actions",
-                f"a sequence of actions for each of {len(windows)} windows",
-                f"{len(actions)}, and features of {len(features)}",
+                "features", f"those of each of {len(windows)} windows", f"{len(features)}"
             )
-        for asked in actions:
-            _check_actions(asked)
         # Windows of one size with the same actions are compared in one pass.
         groups: dict[Hashable, list[int]] = {}
         for i, asked in enumerate(actions):
@@ -625,6 +623,18 @@ class Grounder:
     def device(self) -> torch.device:
         """The device that the backbone is on."""
         return self.backbone.tower.class_embedding.device
+
+
+def _check_asked(windows: Sequence[Window], actions: Sequence[Sequence[Action]]) -> None:
+    """Refuse what are no actions for each window; :meth:`Grounder.ground_each` says so."""
+    if len(windows) != len(actions):
+        raise InvalidValueError(
+            "actions",
+            f"a sequence of actions for each of {len(windows)} windows",
+            f"{len(actions)}",
+        )
+    for asked in actions:
+        _check_actions(asked)
 
 
 def _check_actions(actions: Sequence[Action]) -> None:
