@@ -43,6 +43,7 @@ from videogem_ros.core.attention import kernels
 from videogem_ros.core.backbones import Backbone
 from videogem_ros.core.encoder import join_features
 from videogem_ros.core.fused import own_attention
+from videogem_ros.core.grounder import FrameChoice
 from videogem_ros.datatypes import PROMPT_KINDS, Action, Frame, Grounding, Window
 from videogem_ros.files import whole_file
 from videogem_ros.language import parse_actions
@@ -378,12 +379,12 @@ def prove(plan: Plan, device: torch.device, full: Backbone) -> dict[str, float]:
 
 
 def window_ms(
-    grounder: Grounder, hw: tuple[int, int], repeats: int, frames: str = "all"
+    grounder: Grounder, hw: tuple[int, int], repeats: int, frames: FrameChoice = "all"
 ) -> list[float]:
     """Device time of each window, from prepared frames to heatmaps and points."""
     cameras = [Camera(number, hw, grounder.backbone.window_frames) for number in range(4)]
     windows = [camera.window() for camera in cameras]
-    chosen = grounder._chosen(windows[0], "all" if frames == "all" else "newest")
+    chosen = grounder._chosen(windows[0], frames)
 
     def work(number: int) -> None:
         grounder._encode_and_compare(windows[number % len(windows)], [POUR], chosen)

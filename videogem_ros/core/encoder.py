@@ -193,8 +193,8 @@ class Encoder:
         entering: Tensor = own.tokens(
             patches,
             tower.class_embedding,
-            self.positions(grid_hw),
-            tower.temporal_embedding,
+            self.positions(grid_hw).contiguous(),
+            None if tower.temporal_embedding is None else tower.temporal_embedding.contiguous(),
             norm,
         )
         return entering
@@ -301,20 +301,20 @@ class Encoder:
 
         # No block follows the last one, so its plain path computes the class token alone.
         x, qkv, lengths = self._enter(last, x, pending, None if blocks else start)
-        classes: list[Tensor] = []
 
-        def end(x: Tensor, qkv: Tensor) -> None:
+        def end(x: Tensor, qkv: Tensor) -> Tensor:
             attended = self._plain(last, qkv, 1)
             _, added, _ = _mlp(last, x, attended)
             class_terms.append(_first(attended, added))
-            classes.append(torch.stack(class_terms, dim=1))
+            classes = torch.stack(class_terms, dim=1)
             if meanwhile is not None:
-                meanwhile(classes[0])
+                meanwhile(classes)
+            return classes
 
-        beside.run(end, x[:, :1], qkv)
+        classes = beside.run(end, x[:, :1], qkv)
         self._branch(last, attend, out, self.depth, qkv, lengths)
         beside.join()
-        return out, classes[0]
+        return out, classes
 
     def _heads(self, block: Block, y: Tensor) -> Tensor:
         """q, k and v by head (3, B, heads, 1 + N, d) of the normalised input y."""

@@ -9,7 +9,7 @@ import functools
 import importlib
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -25,6 +25,8 @@ HOPPER = (9, 0)
 
 HEAD_DIM = 64
 """Head size of CLIP's towers up to L, the only one that the own attention kernel is used for."""
+
+T = TypeVar("T")
 
 _logger = logging.getLogger(__name__)
 
@@ -228,24 +230,27 @@ class Beside:
         self._stream = stream_for("beside", device, urgent=True) if apart else None
         self._last: tuple[Any, tuple[object, ...]] | None = None
 
-    def run(self, work: Callable[..., None], *arguments: object) -> None:
+    def run(self, work: Callable[..., T], *arguments: object) -> T:
         """Start a piece of work, which waits for everything started before on either path.
 
         Args:
-            work: What it makes is for after :meth:`join`.
+            work: A function.
             arguments: Its arguments; all other tensors that it reads must outlive the work.
+
+        Returns:
+            What the work returns, for after :meth:`join`.
         """
         if self._stream is None:
-            work(*arguments)
-            return
+            return work(*arguments)
         main = torch.cuda.current_stream(self._stream.device)
         self._stream.wait_stream(main)
         before = self._last
         with torch.cuda.stream(self._stream):
-            work(*arguments)
+            made = work(*arguments)
             self._last = self._stream.record_event(), arguments
         if before is not None:
             main.wait_event(before[0])
+        return made
 
     def join(self) -> None:
         """Let the main path wait for all work."""

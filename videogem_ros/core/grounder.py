@@ -467,8 +467,7 @@ class Grounder:
         if outputs is None:
             features = replace(self._encode(pixels, places), frames=chosen)
             return self._compare(features, window.hw, actions), features if keep else None
-        neutral, terms = len(embeddings) - count, self.config.depth + 1
-        sizes = Sizes(len(chosen), count, neutral, terms, placement.content_hw)
+        sizes = self._sizes(len(chosen), count, placement)
         if not keep:
             return (outputs, sizes), None
         *compared, patches, classes = outputs
@@ -488,10 +487,11 @@ class Grounder:
             return _on_device(compare(key, *arguments, tower=tower, config=config))
 
         compared = self.comparisons.run(key, passed, patches, features.class_terms, embeddings)
-        neutral = len(embeddings) - count
-        return compared, Sizes(
-            len(patches), count, neutral, patches.shape[1], placement.content_hw
-        )
+        return compared, self._sizes(len(patches), count, placement)
+
+    def _sizes(self, frames: int, prompts: int, placement: Placement) -> Sizes:
+        neutral = len(self.config.presence.neutral)
+        return Sizes(frames, prompts, neutral, self.config.depth + 1, placement.content_hw)
 
     def _texts(self, actions: Sequence[Action]) -> tuple[Tensor, int]:
         """Unit vectors of actions' prompts and the neutral texts, and the number of prompts."""

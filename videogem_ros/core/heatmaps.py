@@ -39,9 +39,10 @@ def patch_similarity(
     if terms.dtype.itemsize > 2 or weights.shape[1] < len(text):
         return _cosines(tower.project(own.mix_and_norm(terms, weights, *norm)[0]), text)
     # y . (W text) needs float32; |y W|, a sum over many numbers, is accurate in half precision.
-    directions = own.directions(text, tower.projection)
+    projection = tower.projection.contiguous()
+    directions = own.directions(text.contiguous(), projection)
     normed, along = own.mix_and_norm(terms, weights, *norm, terms.dtype, directions)
-    similarity: Tensor = own.over_length(along, normed, tower.projection.to(terms.dtype))
+    similarity: Tensor = own.over_length(along, normed, projection.to(terms.dtype))
     return similarity
 
 

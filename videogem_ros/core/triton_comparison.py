@@ -49,9 +49,7 @@ def _class_rows(  # type: ignore[no-untyped-def]
         x = tl.load(terms + frame * stride_frame + term * stride_term + columns, inside, 0)
         total += x.to(tl.float32)
         own = tl.where(row == term, x.to(tl.float32), own)
-    scale = tl.load(weight + columns, inside, 0).to(tl.float32)
-    shift = tl.load(bias + columns, inside, 0).to(tl.float32)
-    y = layer_norm(total - own, inside, scale, shift, eps, SIZE)
+    y = layer_norm(total - own, columns, weight, bias, eps, SIZE)
     tl.store(out + (frame * (TERMS + 1) + row) * SIZE + columns, y, inside)
 
 

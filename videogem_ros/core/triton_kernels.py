@@ -80,8 +80,11 @@ def of_length(p: Tensor, square: Tensor, factor: float = 1.0) -> Tensor:
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def layer_norm(value, inside, scale, shift, eps, SIZE: tl.constexpr):  # type: ignore[no-untyped-def]
-    """The layer norm of one row, from which the lanes outside it are left out."""
+def layer_norm(value, columns, weight, bias, eps, SIZE: tl.constexpr):  # type: ignore[no-untyped-def]
+    """The layer norm of one row, from which the columns outside it are left out."""
+    inside = columns < SIZE
+    scale = tl.load(weight + columns, inside, 0).to(tl.float32)
+    shift = tl.load(bias + columns, inside, 0).to(tl.float32)
     centred = tl.where(inside, value - tl.sum(value, 0) / SIZE, 0)
     return centred * tl.rsqrt(tl.sum(centred * centred, 0) / SIZE + eps) * scale + shift
 
@@ -123,9 +126,7 @@ def _add_norm(  # type: ignore[no-untyped-def]
         value += tl.load(place + columns, inside, 0).to(tl.float32)
     if KEEPS:
         tl.store(total + row * SIZE + columns, value, inside)
-    scale = tl.load(weight + columns, inside, 0).to(tl.float32)
-    shift = tl.load(bias + columns, inside, 0).to(tl.float32)
-    y = layer_norm(value, inside, scale, shift, eps, SIZE)
+    y = layer_norm(value, columns, weight, bias, eps, SIZE)
     tl.store(out + row * SIZE + columns, y.to(out.dtype.element_ty), inside)
     tl.store(lengths + row, tl.sqrt(tl.sum(y * y, 0)))
 
@@ -214,9 +215,7 @@ def _tokens(  # type: ignore[no-untyped-def]
         if TEMPORAL:
             value += tl.load(temporal + frame * SIZE + columns, inside, 0).to(tl.float32)
     if NORM:
-        scale = tl.load(weight + columns, inside, 0).to(tl.float32)
-        shift = tl.load(bias + columns, inside, 0).to(tl.float32)
-        value = layer_norm(value, inside, scale, shift, eps, SIZE)
+        value = layer_norm(value, columns, weight, bias, eps, SIZE)
     tl.store(out + (sample * (count * frames + 1) + row) * SIZE + columns, value, inside)
 
 
