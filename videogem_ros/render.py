@@ -11,6 +11,7 @@ import itertools
 import math
 import string
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -359,11 +360,26 @@ def _write(
         system_font = _system_font(round(size_px))
         font = system_font or font
         text = text if system_font else _unaccented(text)
-    shown = text
-    while text and font.getlength(shown) > room_px:
-        text = text[:-1]
-        shown = f"{text.rstrip()}…"
-    draw.text(xy, shown, fill=colour, font=font, anchor=anchor)
+    if font.getlength(text) > room_px:
+        text = _shortened(text, font, room_px)
+    draw.text(xy, text, fill=colour, font=font, anchor=anchor)
+
+
+def _shortened(
+    text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, room_px: float
+) -> str:
+    """The longest beginning that fits into the room with an ellipsis; at least the ellipsis.
+
+    A search by halves, as a command may have thousands of characters.
+    """
+
+    def beginning(length: int) -> str:
+        return f"{text[:length].rstrip()}…"
+
+    fitting = bisect_right(
+        range(1, len(text)), room_px, key=lambda length: font.getlength(beginning(length))
+    )
+    return beginning(fitting)
 
 
 @functools.lru_cache(maxsize=32)
