@@ -6,6 +6,7 @@ import math
 import struct
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,7 +93,7 @@ def play(
     if not is_rosbag(recording):
         raise RecordingError(f"{recording}: not a rosbag2")
     log = logger("videogem_play")
-    storage = Storage(recording)
+    storage = click.get_current_context().with_resource(closing(Storage(recording)))
     chosen = list(_known(storage, _chosen(storage, topics), log))
     if not chosen:
         raise RecordingError(f"{recording}: no topic in it can be played")
