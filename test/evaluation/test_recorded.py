@@ -160,6 +160,23 @@ def test_a_node_is_judged_with_its_latency(tmp_path: Path, kind: str) -> None:
     assert not run.notes
 
 
+def test_heatmaps_may_have_padded_rows_and_either_byte_order(tmp_path: Path) -> None:
+    messages = live_messages()
+    for topic, _, message in messages:
+        if topic.endswith("heatmap"):
+            rows = message.data.view("<f4").reshape(message.height, message.width)
+            padded = np.pad(rows, ((0, 0), (0, 3)), constant_values=np.nan).astype(">f4")
+            message.is_bigendian, message.step = 1, padded.strides[0]
+            message.data = padded.reshape(-1).view(np.uint8)
+    paths = [
+        write_bag(tmp_path / name, film(6, {}) + given, store=store_of_all())
+        for name, given in (("usual", live_messages()), ("padded", messages))
+    ]
+    with RecordedGroundings(paths[0]) as usual, RecordedGroundings(paths[1]) as other:
+        for one, same in zip(usual.groundings, other.groundings, strict=True):
+            np.testing.assert_array_equal(other.heatmap(same), usual.heatmap(one))
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ import numpy.typing as npt
 from videogem_ros.adapters.bag.results import BAG, LINES, action_namespace
 from videogem_ros.adapters.bag.rosbag import Message, is_rosbag
 from videogem_ros.adapters.bag.storage import UNREADABLE, Storage
+from videogem_ros.adapters.encodings import heatmap_from_message
 from videogem_ros.datatypes import PROMPT_KINDS
 from videogem_ros.errors import InvalidValueError, RecordingError
 from videogem_ros.live.joining import GROUNDED, milliseconds
@@ -88,20 +89,23 @@ class RecordedGroundings:
         self.path = path
         self._storage: Storage | None = None
         lines = path / LINES if path.is_dir() else path
-        if lines.suffix == Path(LINES).suffix and lines.exists():
-            self.groundings = _from_lines(lines)
-            bag, topics = lines.with_name(BAG), [action_namespace(i) for i in self._indices]
-            self._storage = Storage(bag) if bag.exists() else None
-        elif path.exists() and is_rosbag(path):
-            self._storage = Storage(path)
-            topic, self.groundings = _from_bag(self._storage)
-            node = topic.rpartition("/")[0]
-            topics = [f"{node}/{action_topic('', i)}".rstrip("/") for i in self._indices]
-        else:
-            raise RecordingError(f"{path}: neither a bag nor a folder with {LINES}")
-        if not self.groundings:
-            raise RecordingError(f"{path}: no groundings in it")
-        self._heatmaps = self._find_heatmaps([f"{namespace}/heatmap" for namespace in topics])
+        with ExitStack() as opened:
+            if lines.suffix == Path(LINES).suffix and lines.exists():
+                self.groundings = _from_lines(lines)
+                bag, topics = lines.with_name(BAG), [action_namespace(i) for i in self._indices]
+                if bag.exists():
+                    self._storage = opened.enter_context(closing(Storage(bag)))
+            elif path.exists() and is_rosbag(path):
+                self._storage = opened.enter_context(closing(Storage(path)))
+                topic, self.groundings = _from_bag(self._storage)
+                node = topic.rpartition("/")[0]
+                topics = [f"{node}/{action_topic('', i)}".rstrip("/") for i in self._indices]
+            else:
+                raise RecordingError(f"{path}: neither a bag nor a folder with {LINES}")
+            if not self.groundings:
+                raise RecordingError(f"{path}: no groundings in it")
+            self._heatmaps = self._find_heatmaps([f"{namespace}/heatmap" for namespace in topics])
+            self._open_files = opened.pop_all()
 
     def heatmap(self, grounding: RecordedGrounding) -> npt.NDArray[np.float32] | None:
         """The heatmap of a grounding.
@@ -109,6 +113,9 @@ class RecordedGroundings:
         Returns:
             (h, w) float32 in [0, 1], of any resolution, over the whole image; None where none was
             recorded.
+
+        Raises:
+            EncodingError: The recorded message holds too few bytes.
         """
         found = self._heatmaps.get((grounding.stamp_ns, grounding.index))
         if found is None:
@@ -116,7 +123,7 @@ class RecordedGroundings:
         topic, log_ns = found
         messages = self._messages([topic], range(log_ns, log_ns + 1))
         data = next(item.data for item in messages if item.stamp_ns == grounding.stamp_ns)
-        return np.frombuffer(data.data, "<f4").reshape(data.height, data.width)
+        return heatmap_from_message(data)
 
     @property
     def _indices(self) -> Sequence[int]:
@@ -138,8 +145,7 @@ class RecordedGroundings:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._storage:
-            self._storage.close()
+        self._open_files.close()
 
 
 def _messages(
