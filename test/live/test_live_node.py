@@ -1180,6 +1180,17 @@ def test_a_window_that_the_backbone_cannot_take_is_refused(make_node: MakeNode):
     assert refused.value.field == "window.frames"
 
 
+def test_a_node_that_is_cleaned_up_while_it_loads_keeps_nothing(
+    make_node: MakeNode, graph: Graph, monkeypatch: pytest.MonkeyPatch
+):
+    node = make_node(active=False)
+    monkeypatch.setattr(Grounder, "warm_up", lambda *_: node.cleanup())
+    with pytest.raises(VideoGemError, match="unconfigured and cannot become inactive"):
+        node.configure()
+    node.on_action(COMMAND)
+    assert graph.lines("warn") == ["command refused: the node is unconfigured"]
+
+
 def test_transitions_out_of_order_are_refused(make_node: MakeNode):
     node = make_node(active=False)
     with pytest.raises(VideoGemError, match="unconfigured"):

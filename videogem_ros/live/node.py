@@ -181,9 +181,9 @@ class GroundingNode:
             self._enter(State.UNCONFIGURED, after=State.CONFIGURING)
             raise
         with self._wake:
+            self._enter(State.INACTIVE, after=State.CONFIGURING)
             self._grounder, self._session = grounder, session
             self._use_parameters()  # they may have changed meanwhile
-        self._enter(State.INACTIVE, after=State.CONFIGURING)
         if said := caveat(grounder.backbone):
             self._health.report("backbone", said, hold_s=math.inf)
         if said := slowness(grounder.device, grounder.backbone.tower.dtype):
