@@ -225,6 +225,11 @@ class TestCommand:
             with pytest.raises(InvalidValueError, match="action: expected a text"):
                 give(text)
 
+    def test_a_single_text_in_place_of_several_is_refused(self, session: Session) -> None:
+        for give in (session.set_actions, session.parse):
+            with pytest.raises(InvalidValueError, match="several texts; set_action takes one"):
+                give("cut")
+
     def test_more_actions_than_allowed_are_refused_and_the_command_stays(
         self, image_grounder: CountingGrounder
     ) -> None:

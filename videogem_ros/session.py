@@ -206,7 +206,7 @@ class Session:
             The current actions, each once.
 
         Raises:
-            InvalidValueError: As for :meth:`set_action`.
+            InvalidValueError: As for :meth:`set_action`, or it is a single text.
         """
         self._actions = self.parse(texts)
         self._commands += 1
@@ -235,8 +235,10 @@ class Session:
         """The actions in texts, each once; the current command does not change.
 
         Raises:
-            InvalidValueError: As for :meth:`set_action`.
+            InvalidValueError: As for :meth:`set_actions`.
         """
+        if isinstance(texts, str):  # whose letters would be taken for texts
+            raise InvalidValueError("action", "several texts; set_action takes one", "one text")
         actions: dict[Action, None] = {}
         texts = [*filter(None, map(str.strip, texts))]
         characters = sum(map(len, texts))
