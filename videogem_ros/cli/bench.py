@@ -162,13 +162,11 @@ def _device(name: str | None) -> str:
     """
     import torch
 
+    from videogem_ros.core.hardware import available_device
+
     if name is None:
         return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.zeros(1, device=name).item()
-    except (RuntimeError, AssertionError) as error:
-        raise InvalidValueError("--device", "an available torch device", name) from error
-    return name
+    return str(available_device(name, "--device"))
 
 
 def _warn(device: str, settings: Sequence[Setting]) -> None:

@@ -1,4 +1,7 @@
-"""Which dtypes a processor or GPU multiplies natively; emulated ones are many times slower."""
+"""Which devices there are, and which dtypes they multiply natively.
+
+Emulated dtypes are many times slower.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,31 @@ from pathlib import Path
 
 import torch
 
+from videogem_ros.errors import InvalidValueError
+
 CPU_FLAGS = {
     torch.bfloat16: {"avx512_bf16", "amx_bf16", "bf16"},
     torch.float16: {"avx512_fp16", "amx_fp16", "asimdhp"},
 }
 """Linux's names for the CPU features, on x86 and ARM; one of them is enough."""
+
+
+def available_device(name: str | torch.device, field: str = "device") -> torch.device:
+    """A device, tried out.
+
+    Args:
+        name: "cpu", "cuda", "cuda:1", ...
+        field: What to call it in an error.
+
+    Raises:
+        InvalidValueError: There is no such device, or torch cannot use it.
+    """
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError) as error:
+        raise InvalidValueError(field, "an available torch device", str(name)) from error
+    return device
 
 
 @functools.cache

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from videogem_ros.core.backbones import openclip, viclip
 from videogem_ros.core.backbones.checkpoint import TABLETOP
 from videogem_ros.core.backbones.preprocessing import Preprocessing
+from videogem_ros.core.hardware import available_device
 from videogem_ros.core.tower import VisionTower
 from videogem_ros.errors import InvalidValueError, check_choice
 
@@ -97,7 +98,7 @@ def load_backbone(
         families = ", ".join(f"{family}:MODEL" for family in FAMILIES)
         raise InvalidValueError("backbone", f"one of {families}", name)
     check_choice("dtype", dtype, DTYPES)
-    return FAMILIES[family](model, weights, _device(device), DTYPES[dtype])
+    return FAMILIES[family](model, weights, available_device(device), DTYPES[dtype])
 
 
 def caveat(backbone: Backbone) -> str:
@@ -107,12 +108,3 @@ def caveat(backbone: Backbone) -> str:
     if backbone.name.endswith(f":{TABLETOP}"):
         return f"{backbone.name} knows drawn tabletop scenes and nothing else"
     return ""
-
-
-def _device(name: str | torch.device) -> torch.device:
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError) as error:
-        raise InvalidValueError("device", "an available torch device", str(name)) from error
-    return device
