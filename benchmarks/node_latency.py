@@ -80,7 +80,7 @@ def ros_peer(on_grounding: OnGrounding) -> Iterator[Peer]:
             actions.publish(make_message("std_msgs/msg/String", data=text))
 
         def prepare_image(self, pixels: np.ndarray) -> Callable[[int], None]:
-            from videogem_ros.adapters.encodings import image_message_fields
+            from videogem_ros.encodings import image_message_fields
 
             fields = image_message_fields(pixels, "bgr8")
             message = make_message("sensor_msgs/msg/Image", **fields)
@@ -116,7 +116,7 @@ def dds_peer(on_grounding: OnGrounding) -> Iterator[Peer]:
     from videogem_ros.adapters.dds.names import Names
     from videogem_ros.adapters.dds.participant import Participant
     from videogem_ros.adapters.dds.qos import DEFAULT, SENSOR_DATA
-    from videogem_ros.adapters.encodings import image_message_fields
+    from videogem_ros.encodings import image_message_fields
     from videogem_ros.live.types import typestore
 
     kinds = typestore().types

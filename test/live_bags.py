@@ -9,8 +9,8 @@ from example_groundings import grounding_of
 from labelled_bags import HW, START_NS, STORE, header
 from rosbags.typesys.store import Typestore
 
-from videogem_ros.adapters.encodings import image_message_fields
 from videogem_ros.datatypes import Frame
+from videogem_ros.encodings import image_message_fields
 from videogem_ros.live.messages import Answer, Circumstances, MessageBuilder, Status
 from videogem_ros.live.types import typestore
 

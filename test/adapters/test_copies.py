@@ -15,10 +15,10 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 
 from videogem_ros.adapters.bag.storage import Storage
 from videogem_ros.adapters.dds.wire import Wire
-from videogem_ros.adapters.encodings import decode_image, frame_from_message
 from videogem_ros.core import Grounder
 from videogem_ros.core.backbones import Backbone
 from videogem_ros.datatypes import Frame, Window
+from videogem_ros.encodings import decode_image, frame_from_message
 from videogem_ros.language import parse_actions
 from videogem_ros.live.types import typestore
 from videogem_ros.session import Session

@@ -37,11 +37,11 @@ from videogem_ros.adapters.bag.storage import Storage
 from videogem_ros.adapters.bag.tabletop import START_NS
 from videogem_ros.adapters.dds.participant import Participant, Publisher
 from videogem_ros.adapters.dds.qos import DEFAULT, LATCHED, SENSOR_DATA
-from videogem_ros.adapters.encodings import header_stamp_ns, image_message_fields
 from videogem_ros.cli import main
 from videogem_ros.cli.demo import CLIPS
 from videogem_ros.cli.play import _known
 from videogem_ros.datatypes import PROMPT_KINDS
+from videogem_ros.encodings import header_stamp_ns, image_message_fields
 from videogem_ros.evaluation.report import read_results
 from videogem_ros.live.messages import Answer, Circumstances, MessageBuilder, Status
 from videogem_ros.live.types import typestore

@@ -14,9 +14,9 @@ from rich.console import Console
 
 from videogem_ros.adapters.bag.vision import LABELS, Label, label_fields
 from videogem_ros.adapters.bag.vision import typestore as labels_typestore
-from videogem_ros.adapters.encodings import image_message_fields
 from videogem_ros.cli.console import result_console
 from videogem_ros.cli.record import _Answer, _Judge, _Lenient, _table, _Written
+from videogem_ros.encodings import image_message_fields
 from videogem_ros.live.joining import ResultJoiner
 from videogem_ros.live.messages import Answer, Circumstances, MessageBuilder, Status
 from videogem_ros.live.types import typestore

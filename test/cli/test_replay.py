@@ -221,7 +221,7 @@ def test_a_command_without_words_is_counted_and_the_last_one_stands(
 ) -> None:
     from videogem_ros.adapters.bag.tabletop import ACTION_TOPIC, IMAGE_TOPIC
     from videogem_ros.adapters.bag.writing import BagWriter, header
-    from videogem_ros.adapters.encodings import image_message_fields
+    from videogem_ros.encodings import image_message_fields
 
     bag = BagWriter(tmp_path / "bag")
     for number, text in enumerate(["", "open the door", "[/]", ""]):

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from videogem_ros.adapters.encodings import image_message_fields
 from videogem_ros.core.backbones import Backbone
 from videogem_ros.core.backbones.preprocessing import Preprocessing
+from videogem_ros.encodings import image_message_fields
 from videogem_ros.live.middleware import TransformUnavailable
 from videogem_ros.live.topics import outputs
 from videogem_ros.live.types import typestore

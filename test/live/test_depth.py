@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from live_graph import PATIENCE_S, START_NS, camera_info, depth_image
 
-from videogem_ros.adapters.encodings import depth_from_message
+from videogem_ros.encodings import depth_from_message
 from videogem_ros.errors import VideoGemError
 from videogem_ros.live.camera import CameraIntrinsics, PositionUnknown
 from videogem_ros.live.depth import HELD, HELD_BYTES, DepthBuffer, Position, locate_3d

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from example_groundings import frame_of, grounding_of
 
-from videogem_ros.adapters.encodings import image_message_fields
 from videogem_ros.datatypes import Frame, Grounding
+from videogem_ros.encodings import image_message_fields
 from videogem_ros.errors import EncodingError
 from videogem_ros.language import parse_actions
 from videogem_ros.live.joining import (

@@ -16,10 +16,10 @@ import torch
 from cpu_recorder import CpuRecorder
 from live_graph import PATIENCE_S, START_NS, Gate, Graph, header, image
 
-from videogem_ros.adapters.encodings import frame_from_message
 from videogem_ros.core import Encoder, Grounder, acceleration, hardware
 from videogem_ros.core.backbones import Backbone
 from videogem_ros.datatypes import Grounding
+from videogem_ros.encodings import frame_from_message
 from videogem_ros.errors import InvalidValueError, VideoGemError, WeightsError
 from videogem_ros.live.health import Level
 from videogem_ros.live.messages import Status

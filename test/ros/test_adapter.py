@@ -7,13 +7,13 @@ import pytest
 
 rclpy = pytest.importorskip("rclpy", reason="no ROS 2 here: source its setup.bash")
 
-from videogem_ros.adapters.encodings import (  # noqa: E402
+from videogem_ros.adapters.ros.graph import make_message  # noqa: E402
+from videogem_ros.adapters.ros.node import ECHO_S, EchoFilter  # noqa: E402
+from videogem_ros.encodings import (  # noqa: E402
     decode_image,
     frame_from_message,
     image_message_fields,
 )
-from videogem_ros.adapters.ros.graph import make_message  # noqa: E402
-from videogem_ros.adapters.ros.node import ECHO_S, EchoFilter  # noqa: E402
 
 VOLATILE, LATCHED = False, True
 

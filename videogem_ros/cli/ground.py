@@ -70,7 +70,7 @@ def _frames(paths: Sequence[Path], interval_s: float) -> Iterator[Frame]:
     """Images as frames at the window's spacing, or the frames of a recording."""
     from videogem_ros.adapters.bag import open_source
     from videogem_ros.adapters.bag.folder import SUFFIXES
-    from videogem_ros.adapters.encodings import decode_compressed
+    from videogem_ros.encodings import decode_compressed
 
     if len(paths) == 1 and paths[0].suffix.lower() not in SUFFIXES:
         with open_source(paths[0]) as source:

@@ -233,7 +233,7 @@ class _Written:
 
 
 def _answer(action: Action, message: Any) -> _Answer:
-    from videogem_ros.adapters.encodings import header_stamp_ns
+    from videogem_ros.encodings import header_stamp_ns
     from videogem_ros.evaluation.recorded import meaning_of
     from videogem_ros.live.joining import milliseconds
     from videogem_ros.live.messages import Status
@@ -285,7 +285,7 @@ class _Judge:
 
     def on_labels(self, message: Any) -> None:
         """Takes a ``vision_msgs/Detection2DArray``."""
-        from videogem_ros.adapters.encodings import header_stamp_ns
+        from videogem_ros.encodings import header_stamp_ns
 
         take = self._lenient.taking(partial(self._on_label, header_stamp_ns(message)))
         for detection in message.detections:

@@ -22,8 +22,8 @@ import numpy.typing as npt
 from videogem_ros.adapters.bag.results import BAG, LINES, action_namespace
 from videogem_ros.adapters.bag.rosbag import Message, is_rosbag
 from videogem_ros.adapters.bag.storage import UNREADABLE, Storage
-from videogem_ros.adapters.encodings import heatmap_from_message
 from videogem_ros.datatypes import PROMPT_KINDS
+from videogem_ros.encodings import heatmap_from_message
 from videogem_ros.errors import InvalidValueError, RecordingError
 from videogem_ros.live.joining import GROUNDED, milliseconds
 from videogem_ros.live.topics import SHARED_OUTPUTS, action_topic

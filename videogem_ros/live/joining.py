@@ -9,13 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from videogem_ros.adapters.encodings import (
-    frame_from_compressed,
-    frame_from_message,
-    header_stamp_ns,
-    heatmap_from_message,
-    time_ns,
-)
 from videogem_ros.datatypes import (
     PROMPT_KINDS,
     Action,
@@ -24,6 +17,13 @@ from videogem_ros.datatypes import (
     Heatmap,
     Point,
     Prompts,
+)
+from videogem_ros.encodings import (
+    frame_from_compressed,
+    frame_from_message,
+    header_stamp_ns,
+    heatmap_from_message,
+    time_ns,
 )
 from videogem_ros.language import parse_actions
 from videogem_ros.live.messages import Status
@@ -127,7 +127,7 @@ class ResultJoiner:
         """Takes the heatmap of the action with this index in the command.
 
         Raises:
-            EncodingError: See :func:`~videogem_ros.adapters.encodings.heatmap_from_message`.
+            EncodingError: See :func:`~videogem_ros.encodings.heatmap_from_message`.
         """
         values = heatmap_from_message(message)
         stamp_ns = header_stamp_ns(message)

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from videogem_ros.adapters.encodings import image_message_fields
 from videogem_ros.datatypes import PROMPT_KINDS, Action, Grounding
+from videogem_ros.encodings import image_message_fields
 from videogem_ros.live.depth import Position
 from videogem_ros.live.health import Level
 from videogem_ros.render import PALETTE

@@ -6,7 +6,7 @@ that callbacks and worker share is guarded by one lock, which neither holds whil
 grounds or publishes.
 
 Image messages of every encoding, including Bayer and YUV, are converted by
-:mod:`videogem_ros.adapters.encodings`, and not by cv_bridge, which makes the same OpenCV calls but
+:mod:`videogem_ros.encodings`, and not by cv_bridge, which makes the same OpenCV calls but
 breaks where it was built for another NumPy.
 """
 
@@ -26,14 +26,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from videogem_ros.adapters.encodings import (
+from videogem_ros.core import Grounder, backbone_name, caveat, load_backbone
+from videogem_ros.core.hardware import slowness
+from videogem_ros.datatypes import Action, Frame, Window
+from videogem_ros.encodings import (
     frame_from_compressed,
     frame_from_message,
     header_stamp_ns,
 )
-from videogem_ros.core import Grounder, backbone_name, caveat, load_backbone
-from videogem_ros.core.hardware import slowness
-from videogem_ros.datatypes import Action, Frame, Window
 from videogem_ros.errors import InvalidValueError, VideoGemError
 from videogem_ros.live import diagnostics
 from videogem_ros.live.camera import doubt

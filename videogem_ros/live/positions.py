@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from videogem_ros.adapters.encodings import depth_from_message
 from videogem_ros.datatypes import Grounding
+from videogem_ros.encodings import depth_from_message
 from videogem_ros.errors import InvalidValueError
 from videogem_ros.live.camera import CameraIntrinsics, PositionUnknown, check_view
 from videogem_ros.live.depth import DepthBuffer, Position, locate_3d

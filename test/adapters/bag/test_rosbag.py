@@ -13,8 +13,8 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from ruamel.yaml import YAML
 
 from videogem_ros.adapters.bag import Command, open_source, vision
-from videogem_ros.adapters.encodings import decode_depth, image_message_fields
 from videogem_ros.datatypes import Frame
+from videogem_ros.encodings import decode_depth, image_message_fields
 from videogem_ros.errors import RecordingError
 
 SHARED = Path(__file__).parents[4] / "shared" / "bags"

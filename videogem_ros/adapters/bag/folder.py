@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from videogem_ros.adapters.bag.source import Source
-from videogem_ros.adapters.encodings import decode_compressed
 from videogem_ros.datatypes import Frame
+from videogem_ros.encodings import decode_compressed
 from videogem_ros.errors import InvalidValueError, RecordingError, VideoGemError
 
 SUFFIXES = frozenset(

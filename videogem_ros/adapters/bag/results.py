@@ -41,8 +41,8 @@ import cv2
 import numpy as np
 
 from videogem_ros.adapters.bag.writing import BagWriter, header, point
-from videogem_ros.adapters.encodings import image_message_fields
 from videogem_ros.datatypes import Frame, Grounding
+from videogem_ros.encodings import image_message_fields
 from videogem_ros.errors import RecordingError
 from videogem_ros.live.topics import NODE_NAME, action_topic
 from videogem_ros.render import Picture, SheetCell, draw_contact_sheet, draw_overlay, sheet_cell

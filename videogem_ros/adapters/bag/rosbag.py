@@ -11,13 +11,13 @@ from typing import Any, TypeVar
 
 from videogem_ros.adapters.bag.source import Command, Source
 from videogem_ros.adapters.bag.storage import STORAGES, UNREADABLE, Storage, storage_files
-from videogem_ros.adapters.encodings import (
+from videogem_ros.datatypes import Frame
+from videogem_ros.encodings import (
     frame_from_compressed,
     frame_from_message,
     header_stamp_ns,
     pixel_kind,
 )
-from videogem_ros.datatypes import Frame
 from videogem_ros.errors import RecordingError, VideoGemError, said
 
 _logger = logging.getLogger(__name__)

@@ -26,7 +26,7 @@ from pathlib import Path
 
 from videogem_ros.adapters.bag.vision import LABELS, Label, label_fields
 from videogem_ros.adapters.bag.writing import BagWriter, camera_info_fields, header
-from videogem_ros.adapters.encodings import image_message_fields
+from videogem_ros.encodings import image_message_fields
 from videogem_ros.errors import RecordingError
 from videogem_ros.tabletop import Clip
 from videogem_ros.tabletop.clip import PERIOD_NS, START_NS

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from videogem_ros.adapters.dds.participant import DdsError, Participant, Publisher
 from videogem_ros.adapters.dds.qos import CLOCK, STATIC_TRANSFORMS, QosProfile
 from videogem_ros.adapters.dds.transforms import TransformBuffer
-from videogem_ros.adapters.encodings import time_ns
+from videogem_ros.encodings import time_ns
 from videogem_ros.live.middleware import TransformUnavailable
 from videogem_ros.live.topics import ACTION_OUTPUTS, SHARED_OUTPUTS, outputs
 from videogem_ros.live.types import typestore

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from videogem_ros.adapters.encodings import header_stamp_ns
+from videogem_ros.encodings import header_stamp_ns
 from videogem_ros.live.middleware import TransformUnavailable, rigid_matrix
 
 HISTORY_S = 10.0

@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from videogem_ros.adapters.bag.folder import SUFFIXES as IMAGES
 from videogem_ros.adapters.bag.video import opened
-from videogem_ros.adapters.encodings import decode_compressed
 from videogem_ros.datatypes import Frame, Window
+from videogem_ros.encodings import decode_compressed
 from videogem_ros.errors import InvalidValueError, RecordingError, VideoGemError
 from videogem_ros.evaluation.datasets.video import VideoReader
 from videogem_ros.evaluation.tables import nearest_index

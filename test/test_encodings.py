@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from videogem_ros.adapters.encodings import (
+from videogem_ros.encodings import (
     decode_compressed,
     decode_depth,
     decode_image,
