@@ -143,7 +143,8 @@ def _configuration(model: str) -> tuple[dict[str, Any], str | None, Preprocessin
         try:
             given = json.loads(Path(model).read_text(encoding="utf-8"))
             config = given.get("model_cfg", given)
-            if not {"embed_dim", "vision_cfg", "text_cfg"} <= config.keys():
+            parts = [config.get(name) for name in ("vision_cfg", "text_cfg")]
+            if "embed_dim" not in config or not all(isinstance(part, dict) for part in parts):
                 raise ValueError("no embed_dim, vision_cfg and text_cfg in it")
             preprocessing = _preprocessing(given.get("preprocess_cfg", {}))
         except (OSError, ValueError, TypeError, AttributeError) as error:
@@ -219,7 +220,7 @@ def build(config: Mapping[str, Any], name: str = "custom") -> nn.Module:
     kind = open_clip.CustomTextCLIP if custom_text else open_clip.CLIP
     try:
         built: nn.Module = kind(**options)
-    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
+    except (ArithmeticError, AssertionError, RuntimeError, TypeError, ValueError) as error:
         raise InvalidValueError(
             "backbone", "a model that open_clip can build", f"{name} ({error})"
         ) from error
