@@ -13,7 +13,6 @@ from videogem_ros.cli.signals import interruptible
 from videogem_ros.errors import VideoGemError
 
 if TYPE_CHECKING:
-    from videogem_ros.adapters.dds.participant import Participant
     from videogem_ros.adapters.dds.qos import QosProfile
 
 SHOWN = 128
@@ -64,7 +63,7 @@ def echo(
         while not ended() and not (offers := participant.offers(name)) and msgtype is None:
             participant.spin(0.1)
         if not ended():
-            found, qos = _choose(participant, name, msgtype, offers)
+            found, qos = _choose(name, msgtype, offers)
             participant.subscribe(name, found, qos, printer.show)
             while not ended():
                 participant.spin(0.1)
@@ -100,8 +99,13 @@ class _Printer:
 
 
 def _choose(
-    participant: Participant, topic: str, msgtype: str | None, offers: dict[str, list[QosProfile]]
+    topic: str, msgtype: str | None, offers: dict[str, list[QosProfile]]
 ) -> tuple[str, QosProfile]:
+    """Message type and QoS to subscribe with.
+
+    Raises:
+        VideoGemError: Publishers offer several types, and none was named.
+    """
     from videogem_ros.adapters.dds.qos import SENSOR_DATA, QosProfile
 
     if msgtype is None and len(offers) > 1:

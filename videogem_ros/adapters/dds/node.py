@@ -81,7 +81,6 @@ class DdsNode:
 
     def close(self) -> None:
         """Stops the work, frees the model and leaves the graph."""
-        self.live.deactivate()
         self.live.cleanup()
         self._participant.close()
 
