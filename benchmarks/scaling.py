@@ -31,20 +31,19 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 
 import numpy as np
 import torch
-from speed import at_least_one
+from speed import TOLERANCE, at_least_one
+from streaming import camera
 
 from videogem_ros.core import Grounder, GroundingConfig, load_backbone
 from videogem_ros.datatypes import PROMPT_KINDS, Action, Frame, Grounding, Window
 from videogem_ros.errors import InvalidValueError, VideoGemError
-from videogem_ros.evaluation.report.plots import Scale
+from videogem_ros.evaluation.report.plots import Scale, child
 from videogem_ros.evaluation.speed import ACTIONS, PeakMemory, this_machine
 from videogem_ros.files import whole_file
 from videogem_ros.language import parse_actions
 from videogem_ros.session import Session, SessionConfig
 
-TOLERANCE = 1e-5
 CAMERA_HW = (480, 640)
-INTERVAL_NS = 250_000_000
 WINDOWS = (1, 4, 8, 12)
 SIDES = (14, 21, 28, 35, 42)
 """Patches along a side of the network's input."""
@@ -86,14 +85,6 @@ class Panel:
     curves: list[Curve]
 
 
-def camera(seed: int = 0) -> Iterator[Frame]:
-    """Frames of a seeded camera, all different."""
-    generator = np.random.default_rng(seed)
-    for number in range(2**31):
-        image = generator.integers(0, 256, (*CAMERA_HW, 3), dtype=np.uint8)
-        yield Frame(image, number * INTERVAL_NS)
-
-
 def check(what: str, one: Sequence[Grounding], other: Sequence[Grounding]) -> None:
     """Exits if two ways differ."""
     for first, second in zip(one, other, strict=True):
@@ -123,7 +114,7 @@ def actions_of(count: int) -> list[Action]:
 def grow_window(grounder: Grounder, repeats: int) -> Panel:
     anew, streamed = [], []
     for frames in WINDOWS:
-        source = camera()
+        source = camera(CAMERA_HW)
         config = SessionConfig(frames=frames, ground="all", max_buffer_frames=max(frames, 64))
         session = Session(grounder, config)
         session.set_actions(ACTIONS[:1])
@@ -148,7 +139,7 @@ def grow_window(grounder: Grounder, repeats: int) -> Panel:
 
 def grow_input(grounder: Grounder, repeats: int) -> Panel:
     patch_h, patch_w = grounder.backbone.tower.patch_hw
-    window = Window((next(camera()),))
+    window = Window((next(camera(CAMERA_HW)),))
     points = []
     for side in SIDES:
         sized = Grounder(
@@ -160,7 +151,7 @@ def grow_input(grounder: Grounder, repeats: int) -> Panel:
 
 
 def grow_actions(grounder: Grounder, repeats: int) -> Panel:
-    window = Window((next(camera()),))
+    window = Window((next(camera(CAMERA_HW)),))
     new, known = [], []
     for count in COUNTS:
         actions = actions_of(count)
@@ -182,7 +173,7 @@ def grow_actions(grounder: Grounder, repeats: int) -> Panel:
 def grow_cameras(grounder: Grounder, repeats: int) -> Panel:
     apart, together = [], []
     for cameras in CAMERAS:
-        windows = [Window((next(camera(seed)),)) for seed in range(cameras)]
+        windows = [Window((next(camera(CAMERA_HW, seed)),)) for seed in range(cameras)]
 
         def alone(windows: Sequence[Window] = windows) -> list[Grounding]:
             return [found for w in windows for found in grounder.ground(w, actions_of(1))]
@@ -250,11 +241,11 @@ def draw(panels: Sequence[Panel], note: str) -> str:
     )
     SubElement(svg, "title").text = "Time and memory as windows, inputs, actions and cameras grow"
     SubElement(svg, "style").text = STYLE
-    _add(svg, "rect", class_="paper", width=width, height=height)
-    _add(svg, "text", class_="note", x=LEFT, y=22).text = note
+    child(svg, "rect", class_="paper", width=width, height=height)
+    child(svg, "text", class_="note", x=LEFT, y=22).text = note
     for column, panel in enumerate(panels):
         left = LEFT + column * (PANEL_W + GAP_X)
-        _add(svg, "text", class_="title", x=left, y=TOP - 12).text = panel.title
+        child(svg, "text", class_="title", x=left, y=TOP - 12).text = panel.title
         for row, unit in enumerate(("seconds", "MiB")):
             _draw_panel(svg, panel, (left, TOP + row * (PANEL_H + GAP_Y)), unit)
     return tostring(svg, encoding="unicode")
@@ -283,16 +274,16 @@ def _draw_panel(svg: Element, panel: Panel, corner: tuple[int, int], unit: str) 
 
     for tick in up.ticks:
         kind = "axis" if tick == up.low else "grid"
-        _add(svg, "line", class_=kind, x1=left, x2=left + PANEL_W, y1=y(tick), y2=y(tick))
-        label = _add(svg, "text", x=left - 7, y=y(tick) + 4, text_anchor="end")
+        child(svg, "line", class_=kind, x1=left, x2=left + PANEL_W, y1=y(tick), y2=y(tick))
+        label = child(svg, "text", x=left - 7, y=y(tick) + 4, text_anchor="end")
         label.text = f"{tick:.{0 if up.step >= 1 else 1 if up.step >= 0.1 else 2}f}"
     for tick in across.ticks:
-        _add(svg, "text", x=x(tick), y=bottom + 19, text_anchor="middle").text = f"{tick:g}"
+        child(svg, "text", x=x(tick), y=bottom + 19, text_anchor="middle").text = f"{tick:g}"
     middle = left + PANEL_W / 2
-    _add(
+    child(
         svg, "text", class_="note", x=middle, y=bottom + 38, text_anchor="middle"
     ).text = panel.axis
-    _add(svg, "text", class_="note", x=left + 6, y=top + 14).text = (
+    child(svg, "text", class_="note", x=left + 6, y=top + 14).text = (
         unit if unit == "seconds" else "MiB above the model"
     )
     # Names are at the upper left, in the order of the curves' ends.
@@ -300,10 +291,10 @@ def _draw_panel(svg: Element, panel: Panel, corner: tuple[int, int], unit: str) 
     for place, number in enumerate(sorted(range(len(ends)), key=lambda n: -ends[n])):
         curve, colour = panel.curves[number], f"c{number}"
         trail = " ".join(f"{x(p.x):.1f},{y(_values(p, unit)[1]):.1f}" for p in curve.points)
-        _add(svg, "polyline", class_=colour, points=trail)
+        child(svg, "polyline", class_=colour, points=trail)
         for p in curve.points:
             low, value, high = _values(p, unit)
-            _add(
+            child(
                 svg,
                 "line",
                 class_=f"whisker {colour}",
@@ -312,19 +303,10 @@ def _draw_panel(svg: Element, panel: Panel, corner: tuple[int, int], unit: str) 
                 y1=y(low),
                 y2=y(high),
             )
-            _add(svg, "circle", class_=colour, cx=x(p.x), cy=y(value), r=3)
+            child(svg, "circle", class_=colour, cx=x(p.x), cy=y(value), r=3)
         if len(panel.curves) > 1:
-            text = _add(svg, "text", class_=colour, x=left + 6, y=top + 34 + 18 * place)
+            text = child(svg, "text", class_=colour, x=left + 6, y=top + 34 + 18 * place)
             text.text = curve.name
-
-
-def _add(parent: Element, tag: str, **attributes: float | str) -> Element:
-    """A new child; in attribute names _ becomes -, and a trailing _ is dropped."""
-    texts = {
-        name.rstrip("_").replace("_", "-"): value if isinstance(value, str) else f"{value:.5g}"
-        for name, value in attributes.items()
-    }
-    return SubElement(parent, tag, texts)
 
 
 def report(panels: Sequence[Panel]) -> str:
@@ -375,7 +357,7 @@ def main() -> None:
             f"medians of {options.repeats}, lines from fastest to slowest"
         )
         grounder = _grounder(options.backbone)
-        grounder.ground(Window((next(camera()),)), actions_of(1))  # a warm-up
+        grounder.ground(Window((next(camera(CAMERA_HW)),)), actions_of(1))  # a warm-up
         panels = [PANELS[part](grounder, options.repeats) for part in options.parts]
         print(report(panels))
     if options.json:

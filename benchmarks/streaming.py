@@ -43,9 +43,9 @@ OBJECTS = ("top drawer", "red mug", "fridge", "towel", "tomato", "soup", "carrot
 WAYS = {"all": "ours, all frames", "newest": "ours, newest frame"}
 
 
-def camera(hw: tuple[int, int]) -> Iterator[Frame]:
+def camera(hw: tuple[int, int], seed: int = 0) -> Iterator[Frame]:
     """Frames of a seeded camera, all different."""
-    generator = np.random.default_rng(0)
+    generator = np.random.default_rng(seed)
     for number in range(2**31):
         image = generator.integers(0, 256, (*hw, 3), dtype=np.uint8)
         yield Frame(image, number * INTERVAL_NS)

@@ -75,7 +75,7 @@ def axis(scale: Scale) -> Markup:
     """Tick labels in percent, for the heading of a column of :func:`interval` or :func:`bar`."""
     svg = _cell()
     for tick in scale.ticks:
-        label = _add(svg, "text", x=_percent(scale, tick), y="100%", dy=-8, text_anchor="middle")
+        label = child(svg, "text", x=_percent(scale, tick), y="100%", dy=-8, text_anchor="middle")
         label.text = f"{100 * tick:.{0 if scale.step >= 0.01 else 1}f}"
     return _markup(svg)
 
@@ -109,7 +109,7 @@ def published(fraction: float, scale: Scale) -> Markup:
 def bar(estimate: Estimate, scale: Scale = WHOLE) -> Markup:
     """A bar up to the value with a line over the interval, for a table cell."""
     svg = _cell(scale)
-    _add(svg, "rect", class_="bar", y="50%", width=_percent(scale, estimate.value), height=12)
+    child(svg, "rect", class_="bar", y="50%", width=_percent(scale, estimate.value), height=12)
     _whisker(svg, scale, estimate)
     return _markup(svg)
 
@@ -139,23 +139,23 @@ def layer_weights(
 
     svg = Element("svg", {"class": "layers", "viewBox": "0 0 320 208", "role": "img"})
     mean = weights.mean(axis=0)
-    _add(svg, "title").text = f"{title}: {', '.join(f'{value:.2f}' for value in mean)}"
+    child(svg, "title").text = f"{title}: {', '.join(f'{value:.2f}' for value in mean)}"
     for tick in scale.ticks:
-        _add(svg, "line", class_="grid", x1=left, x2=right, y1=y(tick), y2=y(tick))
-        label = _add(svg, "text", x=left - 6, y=y(tick) + 4, text_anchor="end")
+        child(svg, "line", class_="grid", x1=left, x2=right, y1=y(tick), y2=y(tick))
+        label = child(svg, "text", x=left - 6, y=y(tick) + 4, text_anchor="end")
         label.text = f"{tick:.{1 if scale.step >= 0.1 else 2}f}"
     for term in range(terms):
-        _add(svg, "text", x=x(term), y=bottom + 18, text_anchor="middle").text = str(term)
-    _add(svg, "text", x=(left + right) / 2, y=bottom + 36, text_anchor="middle").text = "term l"
+        child(svg, "text", x=x(term), y=bottom + 18, text_anchor="middle").text = str(term)
+    child(svg, "text", x=(left + right) / 2, y=bottom + 36, text_anchor="middle").text = "term l"
 
     low, high = np.quantile(weights, SPREAD, axis=0)
     outline = f"{line(low, range(terms))} {line(high[::-1], range(terms - 1, -1, -1))}"
-    _add(svg, "polygon", class_="spread", points=outline)
-    _add(svg, "polyline", class_="mean", points=line(mean, range(terms)))
+    child(svg, "polygon", class_="spread", points=outline)
+    child(svg, "polyline", class_="mean", points=line(mean, range(terms)))
     for term, value in enumerate(mean):
-        _add(svg, "circle", class_="mean", cx=x(term), cy=y(value), r=3.5)
+        child(svg, "circle", class_="mean", cx=x(term), cy=y(value), r=3.5)
     if reference:
-        _add(svg, "polyline", class_="static", points=line(reference, range(terms)))
+        child(svg, "polyline", class_="static", points=line(reference, range(terms)))
     return _markup(svg)
 
 
@@ -170,27 +170,34 @@ def _cell(scale: Scale | None = None) -> Element:
 
 def _upright(svg: Element, scale: Scale, value: float, class_: str) -> None:
     place = _percent(scale, value)
-    _add(svg, "line", class_=class_, x1=place, x2=place, y2="100%")
+    child(svg, "line", class_=class_, x1=place, x2=place, y2="100%")
 
 
 def _whisker(svg: Element, scale: Scale, estimate: Estimate) -> None:
     if math.isfinite(estimate.low):
         ends = {"x1": _percent(scale, estimate.low), "x2": _percent(scale, estimate.high)}
-        _add(svg, "line", class_="whisker", **ends, y1="50%", y2="50%")
+        child(svg, "line", class_="whisker", **ends, y1="50%", y2="50%")
 
 
 def _marker(svg: Element, scale: Scale, value: float, kind: str) -> None:
-    place = _add(svg, "svg", x=_percent(scale, value), y="50%", overflow="visible")
+    place = child(svg, "svg", x=_percent(scale, value), y="50%", overflow="visible")
     outline = _MARKERS.get(kind, _MARKERS["static+dynamic"])
-    _add(place, "path", class_=f"marker {kind.replace('+', '-')}".strip(), d=outline)
+    child(place, "path", class_=f"marker {kind.replace('+', '-')}".strip(), d=outline)
 
 
 def _percent(scale: Scale, value: float) -> str:
     return f"{100 * scale.place(value):.2f}%"
 
 
-def _add(parent: Element, tag: str, **attributes: float | str) -> Element:
-    """A new child; in names of attributes _ stands for -, and a last one for nothing."""
+def child(parent: Element, tag: str, **attributes: float | str) -> Element:
+    """A new child of an element.
+
+    Args:
+        parent: Gets the child.
+        tag: The child's.
+        **attributes: Texts, and numbers, of which five digits are kept. In their names _ stands
+            for -, and a last one for nothing (``class_``).
+    """
     texts = {
         name.rstrip("_").replace("_", "-"): value if isinstance(value, str) else f"{value:.5g}"
         for name, value in attributes.items()
