@@ -31,7 +31,7 @@ import torch
 from speed import TOLERANCE, at_least_one, baseline
 
 from videogem_ros.core import Encoder, Grounder, load_backbone
-from videogem_ros.core.backbones.preprocessing import place, to_pixels
+from videogem_ros.core.backbones.preprocessing import normalised, place, upload
 from videogem_ros.datatypes import PROMPT_KINDS, Action, Frame, Grounding, Window
 from videogem_ros.language import parse_actions
 from videogem_ros.session import Session, SessionConfig
@@ -87,11 +87,10 @@ def transcription(grounder: Grounder, frames: int) -> Callable[[Window], torch.T
     text = backbone.encode_text(prompts.texts)
 
     def run(window: Window) -> torch.Tensor:
-        pixels = to_pixels(
-            [frame.image for frame in window.frames],
+        pixels = normalised(
+            upload([frame.image for frame in window.frames], text.device),
             place(window.hw, grounder.input_hw, config.resize),
             backbone.preprocessing,
-            text.device,
             tower.patch_embedding.dtype,
         )
         return baseline(tower, pixels, positions, text)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import cv2
@@ -22,9 +22,10 @@ from videogem_ros.core.backbones.preprocessing import (
     OPENAI_STD,
     Placement,
     Preprocessing,
+    normalised,
     place,
-    to_pixels,
     to_source,
+    upload,
 )
 
 CLIP = Preprocessing(OPENAI_MEAN, OPENAI_STD, "bicubic", antialias=True)
@@ -45,6 +46,17 @@ def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
     )
     noise = generator.integers(-40, 40, image.shape)
     return np.clip(image + noise, 0, 255).astype(np.uint8)
+
+
+def to_pixels(
+    images: Sequence[np.ndarray],
+    placement: Placement,
+    preprocessing: Preprocessing,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Tensor:
+    """(T, 3, h, w) network input of images."""
+    return normalised(upload(images, device), placement, preprocessing, dtype)
 
 
 def levels(pixels: Tensor, preprocessing: Preprocessing) -> np.ndarray:

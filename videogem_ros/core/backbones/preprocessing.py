@@ -103,44 +103,21 @@ def to_source(
     )
 
 
-def to_pixels(
-    images: Sequence[npt.NDArray[np.uint8]],
-    placement: Placement,
-    preprocessing: Preprocessing,
-    device: torch.device,
-    dtype: torch.dtype,
-) -> Tensor:
-    """Resample, round to whole levels as image libraries do, and normalise.
-
-    Images are uploaded as they are, to a GPU through page-locked memory without waiting; they may
-    be changed as soon as this returns.
-
-    Args:
-        images: T images (H, W, 3) uint8 RGB of one size, in any layout; read-only views are fine.
-        placement: Where they go; the padding is the mean colour, which is zero after normalising.
-        preprocessing: Filter, mean and standard deviation.
-        device: Where the resampling runs and the result is.
-        dtype: Dtype of the result.
-
-    Returns:
-        (T, 3, input_h, input_w).
-    """
-    return normalised(upload(images, device), placement, preprocessing, dtype)
-
-
 def normalised(
     levels: Tensor, placement: Placement, preprocessing: Preprocessing, dtype: torch.dtype
 ) -> Tensor:
-    """The part of :func:`to_pixels` after the upload; can be recorded as a CUDA graph.
+    """Resample, round to whole levels as image libraries do, and normalise.
+
+    Can be recorded as a CUDA graph.
 
     Args:
-        levels: (T, H, W, 3) uint8 RGB.
-        placement: As for :func:`to_pixels`.
-        preprocessing: Likewise.
-        dtype: Likewise.
+        levels: (T, H, W, 3) uint8 RGB of :func:`upload`.
+        placement: Where they go; the padding is the mean colour, which is zero after normalising.
+        preprocessing: Filter, mean and standard deviation.
+        dtype: Dtype of the result.
 
     Returns:
-        (T, 3, input_h, input_w) on the levels' device.
+        (T, 3, input_h, input_w) on the levels' device; shares no memory with them.
     """
     device, levels = levels.device, levels.permute(0, 3, 1, 2)
     # One memory layout for all, so that results do not depend on the images' own or on the batch.
@@ -171,10 +148,10 @@ def normalised(
 
 
 def upload(images: Sequence[npt.NDArray[np.uint8]], device: torch.device) -> Tensor:
-    """Images of one size on a device.
+    """Images of one size on a device; to a GPU through page-locked memory, without waiting.
 
     Args:
-        images: T images (H, W, 3) uint8 of one size, in any layout.
+        images: T images (H, W, 3) uint8 of one size, in any layout; read-only views are fine.
         device: The device.
 
     Returns:
