@@ -254,6 +254,16 @@ def test_the_ends_of_a_field_s_range_are_read(
     assert {name: getattr(found, name) for name in change} == change
 
 
+def test_a_text_may_hold_what_unicode_calls_a_line_break(replayed: Path, tmp_path: Path) -> None:
+    line = json.loads((replayed / "groundings.jsonl").read_text().splitlines()[0])
+    line["action"] = "lift\N{LINE SEPARATOR}the\N{NEXT LINE}cup"
+    path = tmp_path / "own.jsonl"
+    path.write_text(json.dumps(line, ensure_ascii=False) + "\n", encoding="utf-8")
+    with RecordedGroundings(path) as recorded:
+        (found,) = recorded.groundings
+    assert found.action == line["action"]
+
+
 def test_a_bag_without_groundings_or_with_those_of_several_nodes_is_refused(
     tmp_path: Path,
 ) -> None:

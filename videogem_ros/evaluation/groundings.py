@@ -197,7 +197,8 @@ def _from_bag(storage: Storage) -> tuple[str, tuple[RecordedGrounding, ...]]:
 
 def _from_lines(path: Path) -> tuple[RecordedGrounding, ...]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        with path.open(encoding="utf-8") as file:
+            lines = file.readlines()  # splitlines would also split at what a text may hold
     except (OSError, UnicodeDecodeError) as error:
         raise RecordingError(f"{path}: cannot be read ({error})") from error
     found: list[RecordedGrounding] = []
