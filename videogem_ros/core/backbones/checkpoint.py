@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from videogem_ros.errors import InvalidValueError, WeightsError
+from videogem_ros.errors import InvalidValueError, WeightsError, said
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 """Suffixes of weight files; all but the first are pickles, read with ``weights_only=True``."""
@@ -95,10 +95,9 @@ def hub_file(repository: str, names: Sequence[str], tag: str) -> str:
     try:
         return hf_hub_download(repository, next(filter(is_there, names), names[0]))
     except Exception as error:  # the hub's client raises many kinds; all mean the same here
-        reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
         raise WeightsError(
             tag,
-            f"not in the hub's cache, and it cannot be downloaded ({reason})",
+            f"not in the hub's cache, and it cannot be downloaded ({said(error)[:160]})",
             "connect once, point HF_HOME at a filled cache, or name a local .safetensors, .pt or "
             ".pth file with --weights",
         ) from error
@@ -152,17 +151,17 @@ def read_presence_fit(path: str | Path) -> tuple[float, float]:
     from safetensors import safe_open  # noqa: PLC0415 - only for this kind of file
 
     with safe_open(path, "pt") as file:
-        said = (file.metadata() or {}).get(PRESENCE_FIT)
-    if said is None:
+        fit = (file.metadata() or {}).get(PRESENCE_FIT)
+    if fit is None:
         return UNFITTED
     try:
-        slope, offset = map(float, said.split())
+        slope, offset = map(float, fit.split())
         if not (0 < slope < math.inf and math.isfinite(offset)):
-            raise ValueError(said)
+            raise ValueError(fit)
     except ValueError as error:
         raise WeightsError(
             str(path),
-            f"its {PRESENCE_FIT} is {said!r}, not a slope above zero and an offset",
+            f"its {PRESENCE_FIT} is {fit!r}, not a slope above zero and an offset",
             "export it again",
         ) from error
     return slope, offset
@@ -207,10 +206,9 @@ def _is_program(path: Path) -> bool:
 
 
 def _unreadable(path: Path, error: Exception) -> WeightsError:
-    reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
     return WeightsError(
         str(path),
-        f"cannot be read ({reason}): {path.stat().st_size} bytes, perhaps truncated",
+        f"cannot be read ({said(error)[:120]}): {path.stat().st_size} bytes, perhaps truncated",
         "download it again",
     )
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from videogem_ros.errors import InvalidValueError
+from videogem_ros.errors import InvalidValueError, said
 
 
 class _ArrayType:
@@ -123,11 +123,10 @@ def load(path: Path) -> Any:
             "annotations", "a readable file", f"{path} ({error.strerror})"
         ) from error
     except Exception as error:  # a damaged pickle raises whatever its bytes happen to lead to
-        reason = str(error) or type(error).__name__
         raise InvalidValueError(
             "annotations",
             "JSON, or a pickle of plain containers, numbers, texts and numpy arrays",
-            f"{path} ({reason})",
+            f"{path} ({said(error)})",
         ) from error
 
 
