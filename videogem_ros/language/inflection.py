@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-_VOWELS = "aeiou"
+_PREFIXES = ("un", "re")
 
 
 @lru_cache(maxsize=4096)
@@ -33,14 +33,18 @@ def _gerund(verb: str) -> str:
         return irregular
     if not verb.isalpha() or (verb.endswith("ing") and base_form(verb) != verb):
         return verb
+    for prefix in _PREFIXES:
+        rest = verb.removeprefix(prefix)
+        if rest != verb and base_form(rest) == rest:
+            return prefix + _gerund(rest)  # "unzip", but not "render"
     return _regular_gerund(verb)
 
 
 def _regular_gerund(verb: str) -> str:
-    """The gerund by spelling rules: "dice" -> "dicing", "unzip" -> "unzipping"."""
+    """The gerund by spelling rules: "dice" -> "dicing", "zip" -> "zipping"."""
     if verb.endswith("ie"):
         return verb[:-2] + "ying"
-    vowels = [letter in _VOWELS for letter in verb.removeprefix("un").removeprefix("re")]
+    vowels = [letter in "aeiou" or (letter == "y" and i > 0) for i, letter in enumerate(verb)]
     if verb.endswith("e") and not verb.endswith(("ee", "oe", "ye")) and any(vowels[:-1]):
         return verb[:-1] + "ing"
     one_syllable = sum(vowels) == 1 and len(vowels) > 2
