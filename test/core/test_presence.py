@@ -127,6 +127,13 @@ def test_classes_that_separate_stay_finite() -> None:
     assert high > 0.7
 
 
+def test_the_fit_does_not_overshoot_where_full_steps_of_newton_s_method_would() -> None:
+    # Two margins fix two numbers: the sigmoid is 13 / 14 at 2 and 1 / 3 at -5, Platt's targets.
+    slope, offset = fit_calibration([2.0] * 12 + [-5.0], [True] * 12 + [False])
+    assert slope == pytest.approx(math.log(13 * 2) / 7)
+    assert offset == pytest.approx(math.log(13) - 2 * slope)
+
+
 @pytest.mark.parametrize("shift", [0.0, 1e3, -1e4])
 @pytest.mark.parametrize("unit", [1e-3, 1.0, 1e3])
 def test_the_fit_follows_a_change_of_units(unit: float, shift: float) -> None:
