@@ -126,6 +126,9 @@ lay the hammer down                             | lay down   | hammer           
 pump up the tire                                | pump up    | tire                | tire
 jack up the car                                 | jack up    | car                 | car
 press the red button                            | press      | red button          | button
+press on the red button                         | press      | red button          | button
+press firmly on the lid                         | press      | lid                 | lid
+open the garlic press                           | open       | garlic press        | press
 pull the lever                                  | pull       | lever               | lever
 flip the switch                                 | flip       | switch              | switch
 measure the length of the board                 | measure    | length of the board | length
@@ -517,21 +520,24 @@ def test_what_is_repeated_is_short() -> None:
 
 
 def assert_quick(text: str) -> None:
-    """A quarter of a second or so; what grew with the square took minutes."""
+    """A quarter of a second or so; what grew with the square took minutes.
+
+    Of the processor's time, so that other work on the machine does not count.
+    """
     parse_actions("warm up")
-    start = time.perf_counter()
+    start = time.process_time()
     parse_actions(text)
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_a_phrase_takes_under_two_milliseconds() -> None:
     texts = [text for text, *_ in rows(COMMANDS)]
     for text in texts:
         parse_actions(text)
-    start = time.perf_counter()
+    start = time.process_time()
     for text in texts:
         parse_actions(text)
-    assert (time.perf_counter() - start) / len(texts) < 2e-3
+    assert (time.process_time() - start) / len(texts) < 2e-3
 
 
 def test_the_parser_is_built_once() -> None:

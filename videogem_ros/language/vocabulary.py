@@ -25,9 +25,9 @@ STRONG_VERBS = _words(
     increase insert interview join juggle jump keep kick kiss kneel knit knock launch lay lean
     leave let lick lie lift load lob look love lower make march mash massage measure melt mimic
     mince mix move mow munch need nod nudge offer open pass pause pick pierce place play pluck
-    plunge point poke pop pose prick prod prune pry pull punch push put raise reach read refill
-    reject release remove reorder repair rescue reset return reverse review ride rinse rip
-    roast rub rummage run salute saute save say scatter scold scoop scour scramble scrape
+    plunge point poke pop pose press prick prod prune pry pull punch push put raise reach read
+    refill reject release remove reorder repair rescue reset return reverse review ride rinse
+    rip roast rub rummage run salute saute save say scatter scold scoop scour scramble scrape
     scream scrub scrunch search secure select separate serve set sew shake shoot shout show
     shred shrug shuck shut simmer sing sip ski skip slap slide slurp smack smash smear smile
     smooth snatch sneeze sniff snip snowboard soak sort spill spin spit splash split spread
@@ -49,13 +49,13 @@ _SIMPLE_LIKELY_VERBS = _words(
     flap float fluff flush force form fuel garnish gauge glaze glue grease grill groom guard
     guide gut halve hammer handle harvest heap heat hitch husk jam knot lather layer level log
     mark mop mount order pack paddle pat patch peel perch pile pinch pipe pitch polish position
-    pound practice practise press process program prop pump quarter race rake ram rattle
-    rearrange record resume rock roll row sample sand saw scan score scratch scroll seal season
-    shape shave shear shell shelve shift shine shovel sieve sift sign signal skate sketch skew
-    skewer slice sling slot smell smoke snap solder spike splatter spray squash stack steam
-    step stick store strain strip stuff swab swap swipe swish switch tack tag tally tamp tap
-    tattoo telephone thread toast tow trace track train trap trickle trigger vacuum vault view
-    warm wedge wheel whip whisk wrap zap zero zest zip"""
+    pound practice practise process program prop pump quarter race rake ram rattle rearrange
+    record resume rock roll row sample sand saw scan score scratch scroll seal season shape
+    shave shear shell shelve shift shine shovel sieve sift sign signal skate sketch skew skewer
+    slice sling slot smell smoke snap solder spike splatter spray squash stack steam step stick
+    store strain strip stuff swab swap swipe swish switch tack tag tally tamp tap tattoo
+    telephone thread toast tow trace track train trap trickle trigger vacuum vault view warm
+    wedge wheel whip whisk wrap zap zero zest zip"""
 )
 
 DENOMINAL_VERBS = _words(
