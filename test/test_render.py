@@ -59,6 +59,20 @@ def test_the_marks_stand_at_the_point_in_every_size(hw: tuple[int, int], present
     assert changed_middle(picture, background) == pytest.approx(expected, abs=0.5)
 
 
+def test_the_ring_of_what_is_there_has_ticks_to_all_four_sides() -> None:
+    frame = frame_of((480, 640), colour=(90, 90, 90))
+    reach = np.array([(21, 0), (-21, 0), (0, 21), (0, -21), (15, 15), (-15, 15)])
+
+    def marked(*, present: bool) -> list[bool]:
+        found = grounding_of(frame, xy=(400, 275), present=present)
+        picture = draw_overlay(frame.image, [found], caption=False)
+        columns, rows = (np.array((400, 275)) + reach).T
+        return (picture[rows, columns] != picture[0, 0]).any(axis=1).tolist()
+
+    assert marked(present=True) == [True] * 4 + [False] * 2  # none between the sides
+    assert not any(marked(present=False))
+
+
 def test_a_prompts_point_is_marked_as_well() -> None:
     frame = frame_of((480, 640), colour=GREEN)
     found = grounding_of(frame, xy=(400, 300), points={"verb": (100, 200)})
@@ -93,6 +107,8 @@ def test_an_action_that_is_not_there_takes_the_colour_out() -> None:
     there = draw_overlay(frame.image, [grounding_of(frame)], caption=False)
     absent = draw_overlay(frame.image, [grounding_of(frame, present=False)], caption=False)
     assert saturation(absent) < 0.5 * saturation(there)
+    assert 0.7 < absent[0, 0].mean() / np.mean(GREEN) < 0.9  # little darker
+    assert absent[0, 0].argmax() == np.argmax(GREEN)
 
 
 def test_one_action_that_is_there_keeps_the_colour_beside_one_that_is_not() -> None:
@@ -115,7 +131,7 @@ def test_several_actions_have_colours_of_their_own() -> None:
 
 
 def test_colours_start_over_where_there_are_more_actions() -> None:
-    frame = frame_of((240, 320), colour=(0, 0, 0))
+    frame = frame_of((240, 320), colour=GREEN)
     cold = [grounding_of(frame, f"open drawer {number}") for number in range(len(PALETTE))]
     last = grounding_of(frame, "wash the pan", values=np.ones((4, 4), np.float32))
     picture = draw_overlay(frame.image, [*cold, last], caption=False, opacity=1.0)
@@ -209,12 +225,14 @@ def test_a_cell_says_where_and_how_sure_or_that_it_is_not_there() -> None:
     )
 
 
-def test_the_gauge_is_as_long_as_the_score() -> None:
-    frame = frame_of((480, 640), colour=GREEN)
+@pytest.mark.parametrize("unit", [1, 2])
+def test_the_gauge_is_as_long_as_the_score(unit: int) -> None:
+    frame = frame_of((480 * unit, 640 * unit), colour=GREEN)
 
-    def coloured(score: float) -> int:
+    def coloured(score: float) -> float:
         picture = draw_overlay(frame.image, [grounding_of(frame, score=score)])
-        return int((picture[16, 480:570] == PALETTE[0]).all(axis=1).sum())
+        gauge = picture[16 * unit, 480 * unit : 570 * unit]
+        return float((gauge == PALETTE[0]).all(axis=1).sum() / unit)
 
     assert coloured(1.0) == pytest.approx(60, abs=2)
     assert coloured(0.5) == pytest.approx(30, abs=2)
@@ -225,6 +243,17 @@ def test_a_sheet_of_twelve_frames_suits_a_slide() -> None:
     cells = [sheet_cell(frame.image, [grounding_of(frame)], 0.1 * n) for n in range(12)]
     height, width = draw_contact_sheet("recording", cells).shape[:2]
     assert 1.4 < width / height < 2.1
+
+
+def test_a_sheet_has_room_for_the_lines_of_every_cell() -> None:
+    frame = frame_of((360, 640), colour=GREEN)
+    few, many = (
+        sheet_cell(frame.image, [grounding_of(frame, text) for text in texts], 0.0)
+        for texts in (("open it",), ("open it", "wash it"))
+    )
+    mixed = draw_contact_sheet("recording", [few, many])
+    assert mixed.shape == draw_contact_sheet("recording", [many, many]).shape
+    assert mixed.shape[0] > draw_contact_sheet("recording", [few, few]).shape[0]
 
 
 def test_a_sheet_needs_a_cell() -> None:
