@@ -256,6 +256,19 @@ def test_a_sheet_has_room_for_the_lines_of_every_cell() -> None:
     assert mixed.shape[0] > draw_contact_sheet("recording", [few, few]).shape[0]
 
 
+def test_the_lines_of_a_cell_stand_below_its_picture_one_below_the_other() -> None:
+    frame = frame_of((360, 640), colour=GREEN)
+    found = [grounding_of(frame, f"open drawer {number}") for number in range(3)]
+    cell = sheet_cell(frame.image, found, 0.0)
+    sheet = draw_contact_sheet("recording", [cell])
+    bottom = np.nonzero((sheet == GREEN).all(axis=2).any(axis=1))[0].max() + 1
+    inked = (sheet[bottom:] != 255).any(axis=(1, 2))
+    begins = np.nonzero(np.diff(inked.astype(int), prepend=0) == 1)[0]
+    assert len(begins) == 3
+    assert 0 < begins[0] < 30
+    np.testing.assert_allclose(np.diff(begins), 28, atol=1)
+
+
 def test_a_sheet_needs_a_cell() -> None:
     with pytest.raises(InvalidValueError, match="at least one cell"):
         draw_contact_sheet("recording", [])
