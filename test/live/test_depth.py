@@ -142,6 +142,14 @@ def test_the_depth_is_that_of_the_pixel_where_sizes_differ(
     assert position.xyz_m[2] == depths[row, column]
 
 
+def test_rows_and_columns_are_scaled_each_by_its_own_factor():
+    # 848 of 1280 columns are 0.6625, 480 of 720 rows 0.6667, as of a RealSense.
+    camera = CameraIntrinsics(600, 600, 639.5, 359.5, (720, 1280), "camera")
+    rows, columns = np.indices((480, 848))
+    position = located((1200, 600), 1000 * rows + columns, camera, window_px=1, min_samples=1)
+    assert divmod(position.xyz_m[2], 1000) == (400, 795)
+
+
 def test_millimetres_and_metres_say_the_same():
     depths = np.full(HW, 1.234, np.float32)
     depths[0, 0] = np.nan
@@ -247,6 +255,13 @@ def test_large_depth_images_are_fewer_but_the_newest_and_what_is_needed_are_ther
     assert len(buffer._held) == held
     assert buffer.find(START_NS, 0.0) == 0
     assert buffer.find(START_NS + 9 * NS // 30, 0.0) == 9
+
+
+def test_a_second_of_hd_depth_is_held():
+    buffer = DepthBuffer()
+    for number in range(30):
+        buffer.push(START_NS + number * NS // 30, number, 4 * 1280 * 720)
+    assert buffer.find(START_NS, 0.0) == 0
 
 
 def test_a_jump_back_in_time_forgets_the_depth_before_it():
