@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import array
 import struct
+import zlib
 from types import SimpleNamespace
 
 import cv2
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from videogem_ros import encodings
 from videogem_ros.encodings import (
     decode_compressed,
     decode_depth,
@@ -355,10 +357,10 @@ def encoded(extension, image):
 SMOOTH = np.stack(np.broadcast_arrays(*np.ogrid[0:200:48j, 0:255:64j], 90.0), 2).astype(np.uint8)
 
 
-@pytest.mark.parametrize("extension", [".jpg", ".png", ".bmp", ".tiff", ".webp"])
+@pytest.mark.parametrize("extension", [".jpg", ".png", ".bmp", ".ppm", ".tiff", ".webp"])
 def test_image_files_decode_to_rgb(extension):
     decoded = decode_compressed(encoded(extension, SMOOTH[..., ::-1]))
-    tolerance = 0 if extension in (".png", ".bmp", ".tiff") else 6
+    tolerance = 6 if extension in (".jpg", ".webp") else 0
     np.testing.assert_allclose(decoded.astype(int), SMOOTH, atol=tolerance)
     assert decoded.flags.c_contiguous
 
@@ -417,12 +419,46 @@ WHOLE_JPEG, WHOLE_PNG = encoded(".jpg", random_rgb(64, 64)), encoded(".png", ran
         WHOLE_PNG[:-20],
         WHOLE_PNG[: len(WHOLE_PNG) // 2],
         encoded(".tiff", np.zeros((4, 4, 3), np.float32)),
-        jpeg_of_size(65500),  # more than OpenCV decodes
     ],
 )
 def test_bytes_that_are_no_whole_image_are_refused(data):
     with pytest.raises(EncodingError, match=rf"'jpeg' image.data: .*got {len(data)} bytes"):
         frame_from_compressed(message(format="jpeg", data=data))
+
+
+def png_of_size(side: int) -> bytes:
+    """The same of a PNG, with the checksum of its header (RFC 2083, 4.1.1)."""
+    data = bytearray(WHOLE_PNG)
+    data[16:24] = struct.pack(">II", side, side)
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "claimed"),
+    [
+        (jpeg_of_size(8193), "8193 x 8193"),
+        (jpeg_of_size(16384), r"more than \d+"),
+        (jpeg_of_size(65500), r"more than \d+"),  # more than OpenCV decodes
+        (png_of_size(9000), "9000 x 9000"),
+        (png_of_size(2**31 - 1), r"more than \d+"),
+        (b"P6 16384 16384 255\n" + bytes(100), r"more than \d+"),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_a_size_that_no_camera_has_is_refused_undecoded(data, claimed, monkeypatch):
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("decoded"))
+    expected = rf"^'jpeg' image.data: expected at most 67108864 pixels, got {claimed}$"
+    with pytest.raises(EncodingError, match=expected):
+        frame_from_compressed(message(format="jpeg", data=data))
+
+
+def test_the_size_limit_itself_is_allowed(monkeypatch):
+    monkeypatch.setattr(encodings, "MAX_COMPRESSED_PX", 64 * 64)
+    assert decode_compressed(WHOLE_JPEG).shape == (64, 64, 3)
+    monkeypatch.setattr(encodings, "MAX_COMPRESSED_PX", 64 * 64 - 1)
+    with pytest.raises(EncodingError, match="at most 4095 pixels, got 64 x 64"):
+        decode_compressed(WHOLE_JPEG)
 
 
 def test_compressed_depth_is_not_an_image():

@@ -1,4 +1,4 @@
-"""Image messages to RGB arrays and back, with NumPy and OpenCV alone.
+"""Image messages to RGB arrays and back, with NumPy, OpenCV and Pillow alone.
 
 Works on the plain fields of ``sensor_msgs/Image`` and ``sensor_msgs/CompressedImage`` and, duck
 typed, on the messages of rclpy, rosbags or a DDS binding. Encodings have the names of
@@ -8,6 +8,7 @@ typed, on the messages of rclpy, rosbags or a DDS binding. Encodings have the na
 from __future__ import annotations
 
 import contextlib
+import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,9 +16,13 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from videogem_ros.datatypes import Frame, describe_array
 from videogem_ros.errors import EncodingError
+
+MAX_COMPRESSED_PX = 2**26
+"""Most pixels of a compressed image: 8192 x 8192, twice those of an 8K video frame."""
 
 _Array = npt.NDArray[Any]
 _Converter = Callable[[_Array], _Array]
@@ -113,6 +118,7 @@ _IMAGES = _image_layouts()
 _MILLIMETRES = _Layout(1, lambda depth: depth * np.float32(0.001), "u2")
 _HEATMAPS = {"32FC1": _Layout(1, _as_is, "f4")}
 _DEPTHS = {**_HEATMAPS, "16UC1": _MILLIMETRES, "mono16": _MILLIMETRES}
+_FILE_FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "SUN", "TIFF", "WEBP")
 
 
 def pixel_kind(encoding: str) -> Literal["colour", "grey", "depth", "unknown"]:
@@ -204,6 +210,9 @@ def decode_compressed(
 ) -> npt.NDArray[np.uint8]:
     """RGB pixels of a JPEG, PNG or other image file's bytes.
 
+    Memory is reserved for as many pixels as the file's header claims, and a damaged one may claim
+    any number; so the header is read first.
+
     Args:
         data: The file's bytes, as for :func:`decode_image`.
         name: What to call the image in an error.
@@ -214,15 +223,17 @@ def decode_compressed(
         (H, W, 3) uint8, C-contiguous; 16-bit samples reduced as in :func:`decode_image`.
 
     Raises:
-        EncodingError: The bytes are not a whole image that OpenCV can decode.
+        EncodingError: The bytes are not a whole image that Pillow and OpenCV know, or it claims
+            more than :data:`MAX_COMPRESSED_PX` pixels.
     """
     encoded = _as_bytes(data)
+    content = encoded.tobytes()
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
     if not upright:
         flags |= cv2.IMREAD_IGNORE_ORIENTATION
     bgr = None
-    if encoded.size and not _is_cut_jpeg(encoded.tobytes()):
-        with contextlib.suppress(cv2.error):  # of sizes that it refuses to decode
+    if _has_fit_size(content, name) and not _is_cut_jpeg(content):
+        with contextlib.suppress(cv2.error):  # of widths or heights that it refuses to decode
             bgr = cv2.imdecode(encoded, flags)
     if bgr is None or bgr.dtype not in (np.uint8, np.uint16):
         raise EncodingError(
@@ -405,6 +416,23 @@ def _eight_bits(image: _Array) -> _Array:
 
 def _is_compressed_depth(form: str) -> bool:
     return "compresseddepth" in form.lower()
+
+
+def _has_fit_size(encoded: bytes, name: str) -> bool:
+    """Whether the bytes begin as an image file; raises where it claims too many pixels."""
+    try:
+        # Opening reads the header alone. OpenCV's own limit comes from the environment, once.
+        with Image.open(io.BytesIO(encoded), formats=_FILE_FORMATS) as image:
+            width, height = image.size
+    except (OSError, ValueError):  # no image, or a damaged header
+        return False
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):  # above Pillow's limit
+        claimed = f"more than {Image.MAX_IMAGE_PIXELS}"
+    else:
+        if width * height <= MAX_COMPRESSED_PX:
+            return True
+        claimed = f"{width} x {height}"
+    raise EncodingError(f"{name}.data", f"at most {MAX_COMPRESSED_PX} pixels", claimed)
 
 
 def _is_cut_jpeg(encoded: bytes) -> bool:

@@ -554,6 +554,19 @@ def test_bad_images_are_counted_and_do_no_harm(
     assert "image refused" in graph.published["/diagnostics"][-1].status[0].message
 
 
+def test_a_jpeg_that_claims_a_huge_size_is_counted_and_logged(make_node: MakeNode, graph: Graph):
+    node = make_node()
+    jpeg = cv2.imencode(".jpg", np.zeros((48, 64, 3), np.uint8))[1].tobytes()
+    damaged = jpeg.replace(b"\x00\x30\x00\x40\x03", b"\x40\x00\x40\x00\x03")  # 48, 64; 16384 twice
+    compressed = typestore().types["sensor_msgs/msg/CompressedImage"]
+    for data in (damaged, damaged, jpeg):
+        node.on_compressed(compressed(header(START_NS), "jpeg", np.frombuffer(data, np.uint8)))
+    node.tick()
+    assert (graph.diagnostics["images"], graph.diagnostics["image refused"]) == ("3", "2")
+    (line,) = [line for line in graph.lines("warn") if line.startswith("image refused")]
+    assert line.startswith("image refused: 'jpeg' image.data: expected at most 67108864 pixels")
+
+
 CALLBACKS = ("on_image", "on_compressed", "on_depth", "on_camera_info", "on_action")
 
 
