@@ -249,12 +249,34 @@ def test_an_empty_command_stops(make_node: MakeNode, graph: Graph):
     graph.wait("overlay/compressed")
     drawn = len(graph.published["markers"])
     node.on_action("  \n")
-    assert graph.published["grounding"][-1].status == Status.NO_COMMAND
+    stopped = graph.published["grounding"][-1]
+    assert (stopped.status, stopped.command_id) == (Status.NO_COMMAND, 2)
     (deleting,) = graph.published["markers"][drawn:]
     assert [marker.action for marker in deleting.markers] == [deleting.markers[0].DELETEALL]
     node.on_image(image(0.1))
     assert node.request("open the drawer", PATIENCE_S).success  # so the worker was there
     assert len(graph.published["grounding"]) == 2
+
+
+def test_after_an_empty_command_comes_nothing_that_was_asked_before(
+    make_node: MakeNode, graph: Graph, gate: Gate
+):
+    node = make_node()
+    node.on_action(COMMAND)
+    gate.close()
+    node.on_image(image())
+    gate.wait_entered()
+    node.on_action("")
+    node.on_action("open the drawer")
+    gate.release()
+    answers = graph.wait("grounding", 2)
+    assert [answer.command_id for answer in answers] == [2, 3]
+    graph.wait("overlay/compressed")
+    node.tick()
+    assert graph.diagnostics["windows stopped"] == "1"
+    assert {kind: len(graph.published[kind]) for kind in ("point_px", "heatmap", "markers")} == {
+        "point_px": 1, "heatmap": 1, "markers": 2
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

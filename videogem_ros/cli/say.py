@@ -29,7 +29,7 @@ LINGER_S = 0.3
 )
 @graph_options
 def say(texts: tuple[str, ...], *, topic: str, timeout: float, **graph: Any) -> None:
-    """Publish actions to look for, together as one command; "" stops the node.
+    """Publish actions to look for, together as one command; "" stops grounding.
 
     Works like "ros2 topic pub --once /action std_msgs/msg/String ...", without ROS.
     """

@@ -149,6 +149,7 @@ class GroundingNode:
         self._busy = False
         self._requests: list[_Request] = []
         self._answered_command = 0
+        self._stopping_command = 0  # the latest empty one
         self._renewed_s = -math.inf  # when the newest window's newest image came
         self._taken_s = -math.inf  # when the current command last got a window
 
@@ -241,7 +242,7 @@ class GroundingNode:
         self.deactivate()
         with self._wake:
             self._grounder = self._session = None
-            self._answered_command = 0
+            self._answered_command = self._stopping_command = 0
             self._state = State.UNCONFIGURED
         # Conditions of what was loaded, and of outputs that are no longer advertised.
         gone = [_qos_of(topic) for topic in outputs(self._parameters["max_actions"])]
@@ -348,7 +349,7 @@ class GroundingNode:
         self._health.count("commands")
         with self._guarded("command refused"):
             try:
-                before, actions = self._take_command(text)
+                before, actions, command_id = self._take_command(text)
             except InvalidValueError as error:
                 self._say(Answer(Status.NOT_UNDERSTOOD, str(error)), text=text)
                 raise
@@ -356,11 +357,12 @@ class GroundingNode:
                 phrases = "; ".join(action.phrase for action in actions) or "stop"
                 self._middleware.log("info", f"command: {phrases}")
             if not actions:
-                self._say(Answer(Status.NO_COMMAND, "an empty command stopped it"), text=text)
+                stopped = Answer(Status.NO_COMMAND, "an empty command stopped it")
+                self._say(stopped, text=text, command_id=command_id)
                 self._outputs.clear_markers()
 
-    def _take_command(self, text: str) -> tuple[tuple[Action, ...], tuple[Action, ...]]:
-        """Pass a command to the session; returns the current actions before and after it."""
+    def _take_command(self, text: str) -> tuple[tuple[Action, ...], tuple[Action, ...], int]:
+        """Pass a command to the session; returns the actions before and after it, and its id."""
         with self._wake:
             session = self._session
             if session is None:
@@ -368,8 +370,10 @@ class GroundingNode:
             before = session.actions
             add = self._parameters["commands"] == "add"
             actions = session.add_actions(text) if add else session.set_action(text)
+            if not actions:
+                self._stopping_command = session.command_id
             self._wake.notify_all()
-        return before, actions
+            return before, actions, session.command_id
 
     def on_qos_incompatible(self, topic: str, policy: str) -> None:
         """Take in that a peer on a topic requests, or offers, an incompatible QoS policy.
@@ -711,15 +715,19 @@ class GroundingNode:
             self._health.event("latency", (now_ns - frame.stamp_ns) / NS_PER_S)
 
     def _goes_on(self, task: _Task) -> bool:
-        """Whether a window's answers may be published; after a deactivation they are not.
+        """Whether a window's answers may be published.
 
-        Then the window's command counts as unanswered.
+        After a deactivation they are not, and its command counts as unanswered. Nor are they after
+        an empty command, so that a robot that was told to stop is sent nowhere.
         """
+        command_id = task.job.command_id
         with self._wake:
-            working = self._is_working
-            if not working and self._answered_command == task.job.command_id:
+            working, stopped = self._is_working, command_id < self._stopping_command
+            if not working and self._answered_command == command_id:
                 self._answered_command = 0  # so that it is grounded after the next activation
-        return working
+        if stopped:
+            self._health.count("windows stopped")
+        return working and not stopped
 
     def _count(self, answers: Sequence[Answer]) -> None:
         for answer in answers:
