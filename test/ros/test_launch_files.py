@@ -217,6 +217,32 @@ def test_a_second_signal_ends_a_node_that_waits_for_its_weights(
     assert "Traceback" not in process.output
 
 
+def test_an_error_in_a_callback_is_logged_counted_and_survived(ros: Ros, model: list[str]) -> None:
+    source = (
+        "import sys\n"
+        "from videogem_ros.adapters.ros.node import main\n"
+        "from videogem_ros.live.node import GroundingNode\n"
+        "GroundingNode.on_action = lambda *_: 1 / 0\n"
+        "main(sys.argv)\n"
+    )
+    parameters = [*model[1:], "autostart:=true"]
+    given = ["--ros-args", *(word for setting in parameters for word in ("-p", setting))]
+    node = ros.start(sys.executable, "-c", source, *given)
+    node.wait_for("is ready")
+    for _ in range(2):
+        ros.command("open the drawer")
+    node.wait_for("callback failed: ZeroDivisionError: division by zero")
+
+    def count() -> str:
+        (status,) = ros.echo("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray")["status"]
+        return {pair["key"]: pair["value"] for pair in status["values"]}.get("callback failed", "")
+
+    ros.until(lambda: count() == "2")
+    assert ros.state() == "active"
+    assert node.interrupt() == 0
+    assert node.output.count("ZeroDivisionError") == 1  # in the log, once an episode
+
+
 def test_a_shutdown_while_the_model_loads_is_no_error(ros: Ros) -> None:
     source = (
         "import rclpy\n"

@@ -399,6 +399,12 @@ class GroundingNode:
         self._health.count(f"undecodable on {topic}")
         self._health.report(f"messages on {topic}", f"they cannot be deserialized: {reason}")
 
+    def on_callback_error(self, error: Exception) -> None:
+        """Take in that a callback of the adapter failed, beyond what those of this class catch."""
+        self._health.count("callback failed")
+        self._health.report("callback failed", _in_words(error), Level.ERROR)
+        self._middleware.log("debug", "".join(traceback.format_exception(error)))
+
     def on_messages_lost(self, topic: str, count: int) -> None:
         """Take in that the middleware lost messages of a topic."""
         self._health.count(f"lost of {topic}", count)

@@ -108,6 +108,10 @@ class VideoGemNode(LifecycleNodeMixin, Node):  # type: ignore[misc] # rclpy is n
             if self.context.ok():
                 raise
 
+    def on_callback_error(self, error: Exception) -> None:
+        """Count and report what a callback raised, or rcl where a transition is invalid."""
+        self._live.on_callback_error(error)
+
     def close(self) -> None:
         """Stop and free everything, from any state, for good."""
         with self._ticking:
@@ -328,13 +332,16 @@ def main(args: list[str] | None = None) -> None:
 
 
 def _spin(executor: MultiThreadedExecutor, node: VideoGemNode, stop: threading.Event) -> None:
+    last: Exception | None = None
     try:
         while rclpy.ok() and not stop.is_set():
             try:
                 executor.spin()
             except ExternalShutdownException:
                 break
-            except Exception as error:  # from a callback, or rcl where a transition is invalid
-                node.get_logger().error(f"{type(error).__name__}: {error}")
+            except Exception as error:
+                if error is not last:  # rclpy often raises the same one twice
+                    node.on_callback_error(error)
+                last = error
     finally:
         stop.set()
