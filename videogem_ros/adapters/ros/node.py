@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import functools
 import math
+import os
 import signal
 import sys
 import threading
@@ -45,6 +46,10 @@ ECHO_S = 5.0
 class VideoGemNode(LifecycleNodeMixin, Node):  # type: ignore[misc] # rclpy is not everywhere
     """The node. Configure loads the model, activate subscribes, deactivate and cleanup undo it.
 
+    Attributes:
+        autostart: Whether :meth:`bring_up` is to be called.
+        loading: Whether a model is being loaded now.
+
     Raises:
         VideoGemError: A parameter is not valid.
     """
@@ -56,6 +61,7 @@ class VideoGemNode(LifecycleNodeMixin, Node):  # type: ignore[misc] # rclpy is n
         self._subscribing = threading.Lock()  # guards the subscriptions
         self._ticking = threading.Lock()  # guards _closed during a tick
         self._closed = False
+        self.loading = False
         self._inputs: list[Subscription] = []
         self._images_group = MutuallyExclusiveCallbackGroup()  # with depth and camera_info
         self._actions_group = MutuallyExclusiveCallbackGroup()  # waits for no image's conversion
@@ -133,7 +139,11 @@ class VideoGemNode(LifecycleNodeMixin, Node):  # type: ignore[misc] # rclpy is n
         return TransitionCallbackReturn.SUCCESS
 
     def _configure(self) -> None:
-        self._live.configure()
+        self.loading = True
+        try:
+            self._live.configure()
+        finally:
+            self.loading = False
         self._graph.advertise(self._live.parameters["max_actions"])
 
     def _activate(self) -> None:
@@ -322,13 +332,14 @@ def main(args: list[str] | None = None) -> None:
     stop.wait()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
-    # Closing waits for a model that is being loaded.
     node.get_logger().info("ending; a second signal ends at once")
-    node.close()
+    node.close()  # waits for the window that is being grounded
     rclpy.try_shutdown()  # ends the spinning thread
     spinning.join()
-    executor.shutdown()
     node.destroy_node()
+    if node.loading:
+        os._exit(0)  # since Python would wait for that thread, which nothing can interrupt
+    executor.shutdown()
 
 
 def _spin(executor: MultiThreadedExecutor, node: VideoGemNode, stop: threading.Event) -> None:
