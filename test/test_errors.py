@@ -11,6 +11,7 @@ from videogem_ros.errors import (
     RecordingError,
     VideoGemError,
     WeightsError,
+    said,
 )
 
 
@@ -33,6 +34,19 @@ def test_weights_error_says_what_to_do() -> None:
     error = WeightsError("openai", "no network", "give a local file")
     assert str(error) == "weights 'openai': no network; give a local file"
     assert error.source == "openai"
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ValueError("two\n  lines"), "two lines"),
+        (ValueError(), "ValueError"),
+        (FileNotFoundError(2, "No such file or directory", "a.csv"), "No such file or directory"),
+        (OSError("cut off"), "cut off"),
+    ],
+)
+def test_what_an_error_says_is_one_line_without_the_file(error: Exception, line: str) -> None:
+    assert said(error) == line
 
 
 @pytest.mark.parametrize("kind", [InvalidValueError, WeightsError, RecordingError, EncodingError])

@@ -94,5 +94,9 @@ class EncodingError(InvalidValueError):
 
 
 def said(error: Exception) -> str:
-    """An exception's message in one line, its type where it comes without."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """An exception's message in one line, its type where it comes without.
+
+    Of an operating system's error only what it says: who reports it names the file.
+    """
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(text.split()) or type(error).__name__

@@ -180,7 +180,9 @@ def test_a_file_that_does_not_suit_is_told_in_one_line(
     (line,) = result.stderr.splitlines()
     assert message in line
     missing = ground(image, "--config", config.with_name("none.yaml"))
-    assert "parameter file: expected a readable YAML file" in missing.stderr
+    expected = "Error: parameter file: expected a readable YAML file, got {} ({})\n"
+    none = config.with_name("none.yaml")
+    assert missing.stderr == expected.format(none, "No such file or directory")
 
 
 def test_a_file_of_another_node_is_told(image: Path, config: Path, untrained: list[str]) -> None:

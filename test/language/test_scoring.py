@@ -50,9 +50,11 @@ def test_a_file_that_cannot_be_scored_is_named(tmp_path: Path, content: str, mes
 
 
 def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
-    for path in (tmp_path, tmp_path / "missing.csv"):
-        with pytest.raises(InvalidValueError, match=str(path)):
+    missing = tmp_path / "missing.csv"
+    for path, reason in ((tmp_path, "Is a directory"), (missing, "No such file or directory")):
+        with pytest.raises(InvalidValueError) as caught:
             score_file(path, parse_actions)
+        assert str(caught.value).endswith(f"CSV file, got {path} ({reason})")
 
 
 def test_real_narrations_reach_the_bars(shared: Path) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from videogem_ros.datatypes import Action
-from videogem_ros.errors import InvalidValueError
+from videogem_ros.errors import InvalidValueError, said
 
 COLUMNS = ("narration", "verb", "object_head")
 
@@ -106,4 +106,5 @@ def _rows(path: Path) -> Iterator[list[str]]:
             for row in reader:
                 yield [(row[name] or "").strip() for name in COLUMNS]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InvalidValueError("score", "a readable CSV file", f"{path} ({error})") from error
+        got = f"{path} ({said(error)})"
+        raise InvalidValueError("score", "a readable CSV file", got) from error
