@@ -206,7 +206,7 @@ def decode_depth(
 
 
 def decode_compressed(
-    data: object, *, name: str = "compressed image", upright: bool = False
+    data: object, *, name: str = "compressed image.data", upright: bool = False
 ) -> npt.NDArray[np.uint8]:
     """RGB pixels of a JPEG, PNG or other image file's bytes.
 
@@ -215,7 +215,7 @@ def decode_compressed(
 
     Args:
         data: The file's bytes, as for :func:`decode_image`.
-        name: What to call the image in an error.
+        name: What to call the bytes in an error: a message's field, or a file.
         upright: Turn the image as its EXIF orientation says. Not for camera messages: their
             camera_info belongs to the pixels as they are stored.
 
@@ -237,7 +237,7 @@ def decode_compressed(
             bgr = cv2.imdecode(encoded, flags)
     if bgr is None or bgr.dtype not in (np.uint8, np.uint16):
         raise EncodingError(
-            f"{name}.data",
+            name,
             "a complete JPEG, PNG or other image of 8 or 16 bits",
             f"{encoded.size} bytes that are not one",
         )
@@ -313,7 +313,7 @@ def frame_from_compressed(message: Any) -> Frame:
         raise EncodingError(
             "compressed image.format", "a colour or grey image such as 'jpeg'", message.format
         )
-    image = decode_compressed(message.data, name=f"{message.format!r} image")
+    image = decode_compressed(message.data, name=f"{message.format!r} image.data")
     return Frame(image, header_stamp_ns(message), message.header.frame_id)
 
 

@@ -81,7 +81,7 @@ def test_a_broken_image_is_left_out_counted_and_logged_once(tmp_path, caplog):
 
 def test_a_folder_of_broken_images_is_an_error_that_says_so(tmp_path):
     (tmp_path / "1.png").write_bytes(b"broken")
-    with pytest.raises(RecordingError, match=r"no readable frame.*1 x 1.png.data: expected"):
+    with pytest.raises(RecordingError, match=r"no readable frame.*1 x 1.png: expected"):
         list(open_source(tmp_path))
 
 
