@@ -104,7 +104,7 @@ def test_every_action_has_a_row(images: list[Path], untrained: list[str], tmp_pa
     [
         (["{tmp}/none.png"], "none.png: No such file or directory"),
         (["{tmp}/none.mp4"], "no such file or folder"),
-        (["{tmp}/bad.png"], "expected a complete JPEG, PNG"),
+        (["{tmp}/bad.png"], "bad.png: expected a complete JPEG, PNG"),
         (["{tmp}/0.png", "{tmp}/small.png"], "images: expected images of one size"),
         (["{tmp}/0.png", "--out", "{tmp}/o.gif"], "--out: expected a name that ends in .png"),
         (["{tmp}/0.png", "--out", "{tmp}/no/o.png"], "cannot write"),
@@ -125,6 +125,15 @@ def test_an_error_is_one_line_and_leaves_nothing(
     assert line.startswith("Error: ")
     assert message in line
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_an_empty_action_is_refused_and_no_image_is_blamed(
+    images: list[Path], untrained: list[str], tmp_path: Path
+) -> None:
+    result = invoke(images[0], *untrained, "--action", "", "--out", tmp_path / "o.png")
+    assert result.exit_code == 1
+    expected = "Error: --action: expected a text with words, got nothing but spaces\n"
+    assert result.stderr == expected
 
 
 @pytest.mark.parametrize("multiplied", [True, False])

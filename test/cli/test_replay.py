@@ -160,7 +160,8 @@ def test_what_is_not_grounded_is_counted_by_reason(untrained: list[str], tmp_pat
     result = invoke(images, "--out", tmp_path / "out", *untrained, *MUG)
     assert result.exit_code == 0, result.output
     assert "2 read" in result.stdout
-    assert "1 unreadable: 1.png" in " ".join(result.stdout.split())
+    assert "1 unreadable: 1.png: expected a complete" in " ".join(result.stdout.split())
+    assert "grounded  2 windows, " in result.stdout
     assert len(groundings(tmp_path / "out")) == 2
 
 
@@ -186,6 +187,7 @@ def test_options_reach_the_grounder(
         (["{tmp}/none", "--action", "go"], "no such file or folder"),
         (["{tmp}/text.txt", "--action", "go"], "not a bag, and not a video either"),
         (["{sample}", "--action", "..."], "action: expected a text with words"),
+        (["{sample}", "--action", " "], "--action: expected a text with words"),
         (["{sample}", "--image-topic", "/other"], "no messages on /other"),
         (["{sample}", "--backbone", "foo"], "backbone: expected one of"),
         (["{sample}", "--weights", "none.pt"], "weights 'none.pt'"),

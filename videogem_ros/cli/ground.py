@@ -10,7 +10,7 @@ import click
 from rich.table import Table
 
 from videogem_ros.cli.console import result_console
-from videogem_ros.cli.options import grounding_options, load_session, warn_of
+from videogem_ros.cli.options import grounding_options, load_session, set_actions, warn_of
 from videogem_ros.datatypes import Frame, Grounding
 from videogem_ros.errors import InvalidValueError, RecordingError
 from videogem_ros.files import check_apart, whole_file
@@ -53,7 +53,7 @@ def ground(paths: tuple[Path, ...], actions: tuple[str, ...], out: Path, **groun
         raise InvalidValueError("--out", "a name that ends in .png, .jpg or .jpeg", str(out))
     check_apart("--out", (out,), paths)
     session, grounder = load_session(grounding)
-    session.set_actions(actions)
+    set_actions(session, actions)
     for frame in _frames(paths, grounding["frame_interval_s"]):
         if session.push(frame) is Push.RESOLUTION and len(paths) > 1:
             raise InvalidValueError("images", "images of one size", f"one of (H, W) {frame.hw}")

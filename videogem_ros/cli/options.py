@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from videogem_ros.core.configuration import (
     backbone_name,
 )
 from videogem_ros.core.prompts import VERB_FORMS
+from videogem_ros.errors import InvalidValueError
 from videogem_ros.live.topics import NODE_NAME
 from videogem_ros.window import WindowConfig
 
@@ -192,6 +193,17 @@ def load_session(grounding: Mapping[str, Any]) -> tuple[Session, Grounder]:
     )
     grounder = load_grounder(grounding)
     return Session(grounder, windows, parameters.parse if parameters else parse_actions), grounder
+
+
+def set_actions(session: Session, texts: Iterable[str]) -> None:
+    """Gives a session the texts of ``--action``.
+
+    Raises:
+        InvalidValueError: None of them can be grounded; empty ones, which would stop a live node,
+            cannot either.
+    """
+    if not session.set_actions(texts):
+        raise InvalidValueError("--action", "a text with words", "nothing but spaces")
 
 
 def load_grounder(grounding: Mapping[str, Any]) -> Grounder:

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from videogem_ros.cli.console import result_console
 from videogem_ros.cli.numbers import FiniteRange
-from videogem_ros.cli.options import grounding_options, load_session, warn_of
+from videogem_ros.cli.options import grounding_options, load_session, set_actions, warn_of
 from videogem_ros.cli.progress import progress_bar
 from videogem_ros.cli.signals import interruptible
 from videogem_ros.datatypes import Frame
@@ -90,7 +90,7 @@ def replay(
         check_folder(out, force=force)
         session, grounder = load_session(grounding)
         if actions:
-            session.set_actions(actions)
+            set_actions(session, actions)
         warn_of(grounder.backbone)
         model = grounder.backbone.name.rpartition("/")[2]  # of one's own configuration, its name
         about = f"{recording.resolve().name}  ·  {model}"
@@ -202,7 +202,8 @@ def _report(run: _Run, source: Source, results: ResultWriter) -> None:
     rows += [("", f"{count} not grounded: {reason}") for reason, count in run.passed_over.items()]
     if run.windows:
         mean_ms = 1e3 * run.grounding_s / run.windows
-        rows += [("grounded", f"{run.windows} windows, {mean_ms:.0f} ms each")]
+        plural = "s" if run.windows > 1 else ""
+        rows += [("grounded", f"{run.windows} window{plural}, {mean_ms:.0f} ms each")]
         rows += [("results", str(results.folder))]
         rows += [("", name) for name in RESULTS]
     table = Table.grid(padding=(0, 2))
