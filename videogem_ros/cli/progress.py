@@ -7,7 +7,15 @@ import time
 from collections.abc import Callable, Iterator
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 
 @contextlib.contextmanager
@@ -26,9 +34,7 @@ def progress_bar(doing: str, things: str) -> Iterator[Callable[[int, int | None]
         TextColumn(doing),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn(f"{things}, {{task.fields[rate]:.1f}}/s,"),
-        TimeRemainingColumn(),
-        TextColumn("left"),
+        _Speed(things),
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task("", total=None, rate=0.0)
@@ -41,3 +47,17 @@ def progress_bar(doing: str, things: str) -> Iterator[Callable[[int, int | None]
             progress.update(task, completed=done, total=total, rate=rate)
 
         yield report
+
+
+class _Speed(TimeRemainingColumn):
+    """How many a second and, where it is known how many there are, the time that is left."""
+
+    def __init__(self, things: str) -> None:
+        super().__init__()
+        self._things = things
+
+    def render(self, task: Task) -> Text:
+        speed = f"{self._things}, {task.fields['rate']:.1f}/s"
+        if task.total is None:
+            return Text(speed)
+        return Text.assemble(speed, ", ", super().render(task), " left")
