@@ -432,7 +432,7 @@ def _has_fit_size(encoded: bytes, name: str) -> bool:
         if width * height <= MAX_COMPRESSED_PX:
             return True
         claimed = f"{width} x {height}"
-    raise EncodingError(f"{name}.data", f"at most {MAX_COMPRESSED_PX} pixels", claimed)
+    raise EncodingError(name, f"at most {MAX_COMPRESSED_PX} pixels", claimed)
 
 
 def _is_cut_jpeg(encoded: bytes) -> bool:
