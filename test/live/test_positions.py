@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 from live_graph import PATIENCE_S, START_NS, Gate, Graph, camera_info, depth_image, image
 
+from videogem_ros.live import positions
 from videogem_ros.live.depth import HELD
 from videogem_ros.live.messages import Status
 from videogem_ros.live.node import GroundingNode
+from videogem_ros.live.parameters import Parameters
+from videogem_ros.live.positions import Positions
 
 MakeNode = Callable[..., GroundingNode]
 HW = (48, 64)
@@ -57,6 +60,17 @@ def test_the_pixel_at_its_depth_is_the_position(
     (point,) = graph.published["point"]
     assert point.header == grounding.header
     assert point.point == position
+
+
+def test_a_camera_is_known_while_its_next_message_is_checked(monkeypatch: pytest.MonkeyPatch):
+    known, parameters = Positions(lambda *_: np.eye(4)), Parameters()
+    info, following = camera_info(), camera_info()
+    known.push_camera_info(info, parameters)
+    meanwhile: list[Any] = []
+    monkeypatch.setattr(positions, "_camera", lambda *_: meanwhile.append(known.camera_info))
+    known.push_camera_info(following, parameters)
+    assert meanwhile == [info]
+    assert known.camera_info is following
 
 
 def test_markers_stand_at_the_positions(make_node: MakeNode, graph: Graph):

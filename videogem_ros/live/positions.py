@@ -49,9 +49,12 @@ class Positions:
         Raises:
             InvalidValueError: It holds no calibration; positions are unknown from then on.
         """
-        self.camera_info = None
-        _camera(message, parameters)
-        self.camera_info = message
+        try:
+            _camera(message, parameters)
+        except Exception:
+            self.camera_info = None
+            raise
+        self.camera_info = message  # not None in between, when the worker might look
 
     def clear(self) -> None:
         """Forget depth and camera."""
