@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -22,7 +23,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     Raises:
         RecordingError: The file cannot be written.
     """
-    partial = path.with_name(f".partial-{path.name}")
+    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")  # others may write it, too
     try:
         yield partial
         partial.replace(path)
