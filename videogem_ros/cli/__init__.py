@@ -9,7 +9,7 @@ import click
 
 from videogem_ros import __version__
 from videogem_ros.cli.signals import exit_code, terminable
-from videogem_ros.errors import VideoGemError
+from videogem_ros.errors import VideoGemError, said
 
 COMMANDS = {
     "replay": "Ground actions in a recorded bag, a video file or a folder of images.",
@@ -55,6 +55,11 @@ class _LazyGroup(click.Group):
                 return super().invoke(ctx)
         except VideoGemError as error:
             raise click.ClickException(str(error)) from error
+        except OSError as error:
+            # In a folder that may not be entered, even asking whether a file exists fails.
+            if error.filename is None:
+                raise
+            raise click.ClickException(f"{error.filename}: {said(error)}") from error
         except KeyboardInterrupt as error:
             click.echo("interrupted, nothing was kept", err=True)
             return ctx.exit(exit_code(error))
