@@ -2,6 +2,8 @@
 """Give a running node a command over DDS, without ROS, and print where the action is.
 
 python examples/ask_without_ros.py "pick up the red cup" [INTERFACE]
+
+INTERFACE is the node's: "local" for one that was started with --interface local.
 """
 
 import sys
@@ -40,6 +42,8 @@ def ask(text: str, interface: str | None = None) -> Any:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) not in (2, 3):
+        sys.exit(__doc__)
     answer = ask(*sys.argv[1:])
     if answer is None:
         sys.exit(f"not found within {TIMEOUT_S:g} s")

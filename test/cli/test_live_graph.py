@@ -10,6 +10,7 @@ import signal
 import socket
 import statistics
 import struct
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -453,6 +454,14 @@ def test_the_example_asks_a_node_without_ros(
     x, y = map(float, found[:2])
     assert 0 <= x < 160
     assert 0 <= y < 120
+
+
+def test_the_example_without_a_command_says_how_it_is_called() -> None:
+    example = str(ROOT / "examples" / "ask_without_ros.py")
+    done = subprocess.run([sys.executable, example], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert 'ask_without_ros.py "pick up the red cup" [INTERFACE]' in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_file_that_says_nothing_of_the_node_is_told(start: Start, tmp_path: Path) -> None:
