@@ -1,4 +1,4 @@
-"""Help waits for nothing heavy, whichever command it is of."""
+"""Help waits for nothing heavy and explains every option, whichever command it is of."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import click
+import pytest
 
 from videogem_ros.cli import COMMANDS, main
 
@@ -68,3 +69,16 @@ def test_help_of_no_command_imports_torch_or_anything_else_that_takes_time() -> 
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found == {" ".join(command): ["Usage:", []] for command in commands}
+
+
+@pytest.mark.parametrize("path", every_command(main), ids=" ".join)
+def test_help_says_of_every_option_what_it_is_and_what_it_takes(path: tuple[str, ...]) -> None:
+    command: click.Command = main
+    for name in path:
+        assert isinstance(command, click.Group)
+        command = command.get_command(click.Context(command), name) or pytest.fail(name)
+    context = click.Context(command)
+    for option in command.get_params(context):
+        if isinstance(option, click.Option):
+            assert option.help, option.name
+            assert not option.make_metavar(context).endswith(" RANGE"), option.name

@@ -113,6 +113,7 @@ class _Row:
     type=FiniteRange(0, LONGEST_S, min_open=True),
     default=6.0,
     show_default=True,
+    metavar="S",
     help="How long to measure each setting; at least three frames.",
 )
 @click.option(

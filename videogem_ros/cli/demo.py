@@ -36,8 +36,8 @@ ENDING_S = 20.0
     type=click.Path(path_type=Path),
     help="Folder for the results; those of an earlier run are replaced.",
 )
-@click.option("--backbone", help=f"As for the node.  [default: {SHIPPED}]")
-@click.option("--weights", help="As for the node.")
+@click.option("--backbone", metavar="NAME", help=f"As for the node.  [default: {SHIPPED}]")
+@click.option("--weights", metavar="WEIGHTS", help="As for the node.")
 def demo(out: Path, *, backbone: str | None, weights: str | None) -> None:
     """Run live over loopback: a node, a player of a tabletop recording and a recorder.
 

@@ -40,6 +40,7 @@ from videogem_ros.files import check_apart
     type=FiniteRange(0, LONGEST_S),
     default=TOLERANCE_S,
     show_default=True,
+    metavar="S",
     help="Largest distance in seconds from a time to the nearest image.",
 )
 @click.option("--image-topic", metavar="NAME", help="Image topic, if the bag has several.")

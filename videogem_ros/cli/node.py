@@ -27,8 +27,8 @@ from videogem_ros.errors import InvalidValueError
     metavar="NAME:=VALUE",
     help="Set a parameter, overriding the file's; repeatable.",
 )
-@click.option("--backbone", help="The parameter of this name.")
-@click.option("--weights", help="The parameter of this name.")
+@click.option("--backbone", metavar="NAME", help="The parameter of this name.")
+@click.option("--weights", metavar="WEIGHTS", help="The parameter of this name.")
 @click.option("--device", help="The parameter of this name.")
 @click.option("--name", default="videogem", show_default=True, help="Name of the node.")
 @click.option(
@@ -36,6 +36,7 @@ from videogem_ros.errors import InvalidValueError
     type=click.Choice(("debug", "info", "warn", "error")),
     default="info",
     show_default=True,
+    help="Least severe messages to log.",
 )
 @graph_options
 def node(

@@ -84,12 +84,14 @@ _OPTIONS = (
     ),
     click.option(
         "--backbone",
+        metavar="NAME",
         help="openclip:MODEL (an open_clip model name or .json configuration), viclip:B-16, "
         "viclip:L-14, or openclip:tabletop or viclip:tabletop, which are part of the package and "
         f"know only its drawn scenes.  [default: {SHIPPED}; {USUAL} if weights are given]",
     ),
     click.option(
         "--weights",
+        metavar="WEIGHTS",
         help="Published tag, weight file, or random:SEED for an untrained model.  [default: the "
         "backbone's usual ones]",
     ),
@@ -151,6 +153,7 @@ _OPTIONS = (
     click.option(
         "--threshold",
         type=FiniteRange(0, 1),
+        metavar="SCORE",
         default=_GROUNDING.presence.threshold,
         show_default=True,
         help="Lowest score at which an action counts as present.",
@@ -158,6 +161,7 @@ _OPTIONS = (
     click.option(
         "--frame-interval-s",
         type=FiniteRange(0, LONGEST_S, min_open=True),
+        metavar="S",
         default=_WINDOW.frame_interval_s,
         show_default=True,
         help="Seconds between the frames of a video backbone's window.",

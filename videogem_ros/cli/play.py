@@ -41,6 +41,7 @@ _HEADER = "std_msgs/msg/Header"
     type=FiniteRange(0.001, 1000),
     default=1.0,
     show_default=True,
+    metavar="FACTOR",
     help="Speed relative to the recording's.",
 )
 @click.option("--loop", is_flag=True, help="Start over at the end.")

@@ -42,12 +42,14 @@ if TYPE_CHECKING:
     "node_name",
     default="/videogem",
     show_default=True,
+    metavar="NAME",
     help="The node's name, with namespace.",
 )
 @click.option(
     "--image",
     default="/image",
     show_default=True,
+    metavar="TOPIC",
     help="Topic of the images that the node grounds; sensor_msgs/CompressedImage if it ends in "
     "/compressed.",
 )
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
     type=click.IntRange(1),
     default=4,
     show_default=True,
+    metavar="N",
     help="Record up to this many actions per command.",
 )
 @click.option(

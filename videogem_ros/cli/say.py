@@ -18,7 +18,9 @@ LINGER_S = 0.3
 
 @click.command(short_help="Send a command to a live node.")
 @click.argument("texts", metavar="TEXT...", nargs=-1, required=True)
-@click.option("--topic", default="action", show_default=True)
+@click.option(
+    "--topic", default="action", show_default=True, metavar="TOPIC", help="Topic of the commands."
+)
 @click.option(
     "--timeout",
     type=FiniteRange(0, LONGEST_S),

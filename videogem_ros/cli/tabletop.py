@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     type=click.IntRange(0),
     default=0,
     show_default=True,
+    metavar="N",
     help="Decides what the clips show; the same seed gives the same clips.",
 )
 @click.option(
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     type=FiniteRange(0, 1),
     default=0.0,
     show_default=True,
+    metavar="SHARE",
     help="Share of clips without any action.",
 )
 @click.option(
