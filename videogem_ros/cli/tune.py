@@ -80,7 +80,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         default=300,
         show_default=True,
         metavar="N",
-        help="Settings to score in each search.",
+        help="Settings to score in each search, besides those that all searches begin with.",
     ),
     click.option(
         "--folds",
