@@ -165,6 +165,15 @@ def test_the_caption_is_a_bar_that_grows_with_the_actions() -> None:
     assert (without[:300] == np.array(GREEN)).all()
 
 
+def test_the_caption_hides_no_point() -> None:
+    frame = frame_of((480, 640), colour=GREEN)
+    found = grounding_of(frame, xy=(320, 12))
+    below, alone = (draw_overlay(frame.image, [found], caption=shown) for shown in (True, False))
+    mark = (alone == PALETTE[0]).all(axis=2)
+    assert mark.sum() > 50
+    assert (below[mark] == PALETTE[0]).all()
+
+
 def test_without_groundings_the_picture_is_the_frame() -> None:
     frame = frame_of((48, 64))
     assert (draw_overlay(frame.image, []) == frame.image).all()

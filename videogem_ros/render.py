@@ -103,13 +103,15 @@ def draw_overlay(
     picture = _blend_heat(np.asarray(resized, dtype=np.float32), coloured, opacity)
 
     unit = max(0.6, min(height / 480, width / 640))  # a pixel of a 640x480 picture
+    if caption and coloured:  # below the points, of which it may hide none
+        captioned = Image.fromarray(picture)
+        _draw_caption(ImageDraw.Draw(captioned, "RGBA"), coloured, width, unit)
+        picture = np.array(captioned)
     letters = [_draw_points(picture, grounding, colour, unit) for grounding, colour in coloured]
     drawn = Image.fromarray(picture)
     draw = ImageDraw.Draw(drawn, "RGBA")
     for x, y, letter in itertools.chain.from_iterable(letters):
         _write(draw, (x, y), letter, 12 * unit, _INK, anchor="mm")
-    if caption and coloured:
-        _draw_caption(draw, coloured, width, unit)
     return np.array(drawn)
 
 
