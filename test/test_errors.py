@@ -11,6 +11,7 @@ from videogem_ros.errors import (
     RecordingError,
     VideoGemError,
     WeightsError,
+    reason,
     said,
 )
 
@@ -37,16 +38,17 @@ def test_weights_error_says_what_to_do() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "line"),
+    ("error", "line", "without_file"),
     [
-        (ValueError("two\n  lines"), "two lines"),
-        (ValueError(), "ValueError"),
-        (FileNotFoundError(2, "No such file or directory", "a.csv"), "No such file or directory"),
-        (OSError("cut off"), "cut off"),
+        (ValueError("two\n  lines"), "two lines", "two lines"),
+        (ValueError(), "ValueError", "ValueError"),
+        (FileNotFoundError(2, "not there", "a.csv"), "[Errno 2] not there: 'a.csv'", "not there"),
+        (OSError("cut off"), "cut off", "cut off"),
     ],
 )
-def test_what_an_error_says_is_one_line_without_the_file(error: Exception, line: str) -> None:
+def test_what_an_error_says_is_one_line(error: Exception, line: str, without_file: str) -> None:
     assert said(error) == line
+    assert reason(error) == without_file
 
 
 @pytest.mark.parametrize("kind", [InvalidValueError, WeightsError, RecordingError, EncodingError])

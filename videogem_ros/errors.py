@@ -94,9 +94,12 @@ class EncodingError(InvalidValueError):
 
 
 def said(error: Exception) -> str:
-    """An exception's message in one line, its type where it comes without.
+    """An exception's message in one line, its type where it comes without."""
+    return " ".join(str(error).split()) or type(error).__name__
 
-    Of an operating system's error only what it says: who reports it names the file.
-    """
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(text.split()) or type(error).__name__
+
+def reason(error: Exception) -> str:
+    """What :func:`said` says, but without the file, for reports that name it themselves."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return said(error)

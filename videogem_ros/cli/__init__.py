@@ -9,7 +9,7 @@ import click
 
 from videogem_ros import __version__
 from videogem_ros.cli.signals import exit_code, terminable
-from videogem_ros.errors import VideoGemError, said
+from videogem_ros.errors import VideoGemError, reason
 
 COMMANDS = {
     "replay": "Ground actions in a recorded bag, a video file or a folder of images.",
@@ -59,7 +59,7 @@ class _LazyGroup(click.Group):
             # In a folder that may not be entered, even asking whether a file exists fails.
             if error.filename is None:
                 raise
-            raise click.ClickException(f"{error.filename}: {said(error)}") from error
+            raise click.ClickException(f"{error.filename}: {reason(error)}") from error
         except KeyboardInterrupt as error:
             click.echo("interrupted, nothing was kept", err=True)
             return ctx.exit(exit_code(error))

@@ -24,7 +24,7 @@ from videogem_ros.adapters.bag.rosbag import Message, is_rosbag
 from videogem_ros.adapters.bag.storage import UNREADABLE, Storage
 from videogem_ros.datatypes import PROMPT_KINDS
 from videogem_ros.encodings import heatmap_from_message
-from videogem_ros.errors import InvalidValueError, RecordingError, said
+from videogem_ros.errors import InvalidValueError, RecordingError, reason
 from videogem_ros.live.joining import GROUNDED, milliseconds
 from videogem_ros.live.topics import SHARED_OUTPUTS, action_topic
 
@@ -200,7 +200,7 @@ def _from_lines(path: Path) -> tuple[RecordedGrounding, ...]:
         with path.open(encoding="utf-8") as file:
             lines = file.readlines()  # splitlines would also split at what a text may hold
     except (OSError, UnicodeDecodeError) as error:
-        raise RecordingError(f"{path}: cannot be read ({said(error)})") from error
+        raise RecordingError(f"{path}: cannot be read ({reason(error)})") from error
     found: list[RecordedGrounding] = []
     indices: Counter[int] = Counter()  # a frame's lines are in the order of its actions
     for number, line in enumerate(lines, 1):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from videogem_ros.datatypes import Action
-from videogem_ros.errors import InvalidValueError, said
+from videogem_ros.errors import InvalidValueError, reason
 
 COLUMNS = ("narration", "verb", "object_head")
 
@@ -106,5 +106,5 @@ def _rows(path: Path) -> Iterator[list[str]]:
             for row in reader:
                 yield [(row[name] or "").strip() for name in COLUMNS]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        got = f"{path} ({said(error)})"
+        got = f"{path} ({reason(error)})"
         raise InvalidValueError("score", "a readable CSV file", got) from error

@@ -29,7 +29,7 @@ from videogem_ros.core.configuration import (
 )
 from videogem_ros.core.presence import PresenceConfig
 from videogem_ros.core.prompts import VERB_FORMS, PromptConfig
-from videogem_ros.errors import InvalidValueError, said
+from videogem_ros.errors import InvalidValueError, reason
 from videogem_ros.live.topics import NODE_NAME
 from videogem_ros.render import HEAT_OPACITY
 from videogem_ros.window import WindowConfig
@@ -717,7 +717,7 @@ def load_parameter_file(path: Path, node_name: str = NODE_NAME) -> dict[str, Any
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        got = f"{path} ({said(error)})"
+        got = f"{path} ({reason(error)})"
         raise InvalidValueError("parameter file", "a readable YAML file", got) from error
     if not isinstance(content, Mapping):
         raise InvalidValueError("parameter file", "sections by node name", f"{path}: {content!r}")

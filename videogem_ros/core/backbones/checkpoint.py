@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from videogem_ros.errors import InvalidValueError, WeightsError, said
+from videogem_ros.errors import InvalidValueError, WeightsError, reason, said
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 """Suffixes of weight files; all but the first are pickles, read with ``weights_only=True``."""
@@ -208,7 +208,7 @@ def _is_program(path: Path) -> bool:
 def _unreadable(path: Path, error: Exception) -> WeightsError:
     return WeightsError(
         str(path),
-        f"cannot be read ({said(error)[:120]}): {path.stat().st_size} bytes, perhaps truncated",
+        f"cannot be read ({reason(error)[:120]}): {path.stat().st_size} bytes, perhaps truncated",
         "download it again",
     )
 

@@ -35,7 +35,7 @@ from videogem_ros.core.backbones.preprocessing import (
 )
 from videogem_ros.core.backbones.text import TextTower, is_clips
 from videogem_ros.core.tower import Norm, VisionTower, blocks_of, narrow
-from videogem_ros.errors import InvalidValueError, WeightsError, said
+from videogem_ros.errors import InvalidValueError, WeightsError, reason
 
 DEFAULT_WEIGHTS = "openai"
 TABLETOP_CONFIGURATION = SHIPPED / "tabletop_image.json"
@@ -149,7 +149,7 @@ def _configuration(model: str) -> tuple[dict[str, Any], str | None, Preprocessin
             preprocessing = _preprocessing(given.get("preprocess_cfg", {}))
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise InvalidValueError(
-                "backbone", "an open_clip model configuration", f"{model} ({said(error)})"
+                "backbone", "an open_clip model configuration", f"{model} ({reason(error)})"
             ) from error
         return config, None, preprocessing
     if model not in open_clip.list_models():

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from videogem_ros.errors import InvalidValueError, said
+from videogem_ros.errors import InvalidValueError, reason
 
 
 class _ArrayType:
@@ -126,7 +126,7 @@ def load(path: Path) -> Any:
         raise InvalidValueError(
             "annotations",
             "JSON, or a pickle of plain containers, numbers, texts and numpy arrays",
-            f"{path} ({said(error)})",
+            f"{path} ({reason(error)})",
         ) from error
 
 

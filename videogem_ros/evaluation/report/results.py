@@ -33,7 +33,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from videogem_ros.errors import VideoGemError, said
+from videogem_ros.errors import VideoGemError, reason
 from videogem_ros.evaluation.metrics import Summary
 from videogem_ros.evaluation.records import Record, Run
 from videogem_ros.files import whole_file
@@ -73,7 +73,7 @@ def read_results(path: Path) -> Run:
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise VideoGemError(f"cannot read {path}: {said(error)}") from error
+        raise VideoGemError(f"cannot read {path}: {reason(error)}") from error
     schema = fields.get("schema") if isinstance(fields, dict) else None
     if schema != SCHEMA:
         raise VideoGemError(f"{path}: expected the schema {SCHEMA}, got {schema!r}")
