@@ -208,6 +208,23 @@ def test_a_wait_is_over_as_soon_as_the_depth_image_is_there(monkeypatch: pytest.
     timer.join()
 
 
+def test_nothing_is_waited_for_where_a_later_depth_image_cannot_be_nearer(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr("videogem_ros.live.depth.ALIVE_S", PATIENCE_S)
+    begin_s = time.monotonic()
+    assert buffer_of(0, NS // 30).find(NS // 100, 0.05, PATIENCE_S) == 0
+    assert time.monotonic() - begin_s < PATIENCE_S / 2
+
+
+def test_no_wait_is_longer_than_asked_although_the_stream_lives(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("videogem_ros.live.depth.ALIVE_S", PATIENCE_S)
+    begin_s = time.monotonic()
+    with pytest.raises(PositionUnknown):
+        buffer_of(0).find(NS, 0.01, 0.05)
+    assert 0.05 <= time.monotonic() - begin_s < PATIENCE_S / 2
+
+
 @pytest.mark.parametrize("stamps", [(), (0,)])
 def test_a_stream_that_never_came_or_has_ended_is_not_waited_for(
     monkeypatch: pytest.MonkeyPatch, stamps: tuple[int, ...]
