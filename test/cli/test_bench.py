@@ -102,6 +102,9 @@ def test_the_table_shows_what_could_be_measured_and_says_what_could_not(
     assert "torch" in lines[0]
     assert lines[1] == "camera 96 x 128, heatmaps of the newest frame, 1 action"
     assert lines[3].split()[:3] == [f"openclip:{tiny_clip_config}", "float32", "64x64"]
+    least_ms, median_ms, p90_ms, p99_ms, _, _, per_second = lines[3].split()[3:10]
+    assert 0 < float(least_ms) <= float(median_ms) <= float(p90_ms) <= float(p99_ms)
+    assert float(p90_ms) * float(per_second) == pytest.approx(1000, rel=0.02)
     assert lines[4].startswith("Random weights: ")
     assert lines[5].startswith("1e+06 frames a second: none of these; the nearest is openclip:")
     failures = [line for line in result.stderr.splitlines() if line.startswith("Error")]
