@@ -92,6 +92,21 @@ def test_recordings_count_together_but_the_time_between_them_does_not() -> None:
     assert figures["images"] == 4
 
 
+def test_drops_of_all_recordings_count() -> None:
+    part = recording([0, 100, 200, 300]), grounded((0, 10), (200, 210), (300, 310))
+    figures, _ = delays([part, part])
+    assert (figures["images"], figures["dropped_frames"]) == (8, 2)
+
+
+def test_an_answer_before_its_image_means_other_clocks_one_that_takes_minutes_does_not() -> None:
+    images = recording([0, 100, 200])
+    figures, notes = delays([(images, grounded((0, 10), (100, 120), (200, 400_000)))])
+    assert figures["latency_ms_max"] == 399_800
+    assert not notes
+    _, notes = delays([(images, grounded((0, 10), (100, 120), (200, 199)))])
+    assert "not from the recorder's clock" in notes[0]
+
+
 def test_images_of_one_stamp_in_two_recordings_are_two() -> None:
     images = recording([0])
     runs = [grounded((0, 9), path=f"run {ms}", compute_ms=ms) for ms in (10.0, 30.0)]
