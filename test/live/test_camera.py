@@ -69,6 +69,16 @@ def test_a_point_is_found_in_the_raw_image_and_in_the_rectified_one(
     assert there == pytest.approx(point, abs=1e-9)
 
 
+@pytest.mark.parametrize("count", [4, 5, 8, 12, 14])
+def test_a_lens_may_have_as_many_coefficients_as_opencv_knows(count: int):
+    bends = (*LENSES["rational_polynomial"], 2e-3, -1e-3, 3e-3, 1e-3, 0.02, -0.03)
+    d = (LENSES["plumb_bob"] if count < 8 else bends)[:count]
+    info = wide("rational_polynomial", d=d)
+    for point in POINTS:
+        found = CameraIntrinsics.from_message(info).at_depth(shown(point, info), point[2])
+        assert found == pytest.approx(point, abs=1e-5)
+
+
 def test_a_rectified_camera_without_p_is_that_of_k():
     info = wide(p=np.zeros((3, 3)))
     camera = CameraIntrinsics.from_message(info, rectified=True)
