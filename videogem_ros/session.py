@@ -27,8 +27,12 @@ from videogem_ros.errors import InvalidValueError, check_choice, check_range, ch
 from videogem_ros.language import parse_actions
 from videogem_ros.window import FrameBuffer, Push, WindowConfig
 
-MAX_CHARACTERS = 16384
-"""Most characters of a command; parsing takes about 15 us for each, and the node waits for it."""
+MAX_CHARACTERS = 4096
+"""Most characters of a command, whose parsing and encoding the node waits for.
+
+Odd texts of this length take half a second to parse, and a single word, in which CLIP's tokenizer
+grows with the square, two seconds to encode.
+"""
 
 
 @dataclass(frozen=True)
