@@ -207,7 +207,7 @@ def test_a_node_that_waits_for_its_weights_ends_at_the_first_signal(
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as hub:  # which never answers
         monkeypatch.setitem(ros.env, "HF_ENDPOINT", f"http://127.0.0.1:{hub.getsockname()[1]}")
-        monkeypatch.setitem(ros.env, "HF_HUB_ETAG_TIMEOUT", str(START_S))  # not given up before
+        monkeypatch.setitem(ros.env, "HF_HUB_ETAG_TIMEOUT", "90")  # not given up before
         given = [*("-p", "autostart:=true"), *("-p", "backbone:=openclip:ViT-B-16")]
         process = ros.start(*node_command(ros), *given)
         hub.settimeout(START_S)

@@ -313,9 +313,9 @@ def main(args: list[str] | None = None) -> None:
     """Run the node until SIGINT, SIGTERM or the end of its context."""
     # rclpy's own handlers would shut the context down before the node has finished its work.
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-    stop = threading.Event()
+    signals: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda number, _: signals.append(number))
     try:
         node = VideoGemNode()
     except VideoGemError as error:
@@ -327,32 +327,32 @@ def main(args: list[str] | None = None) -> None:
     if node.autostart:
         executor.create_task(node.bring_up)
     # In a separate thread, since Python handles signals only while the main thread runs.
-    spinning = threading.Thread(target=_spin, args=(executor, node, stop))
+    spinning = threading.Thread(target=_spin, args=(executor, node))
     spinning.start()
-    stop.wait()
+    # A wait without end can miss a signal that comes just as it begins.
+    while spinning.is_alive() and not signals:
+        spinning.join(0.1)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
     node.get_logger().info("ending; a second signal ends at once")
     node.close()  # waits for the window that is being grounded
     rclpy.try_shutdown()  # ends the spinning thread
     spinning.join()
-    node.destroy_node()
     if node.loading:
+        node.destroy_node()
         os._exit(0)  # since Python would wait for that thread, which nothing can interrupt
     executor.shutdown()
+    node.destroy_node()
 
 
-def _spin(executor: MultiThreadedExecutor, node: VideoGemNode, stop: threading.Event) -> None:
+def _spin(executor: MultiThreadedExecutor, node: VideoGemNode) -> None:
     last: Exception | None = None
-    try:
-        while rclpy.ok() and not stop.is_set():
-            try:
-                executor.spin()
-            except ExternalShutdownException:
-                break
-            except Exception as error:
-                if error is not last:  # rclpy often raises the same one twice
-                    node.on_callback_error(error)
-                last = error
-    finally:
-        stop.set()
+    while rclpy.ok():
+        try:
+            executor.spin()
+        except ExternalShutdownException:
+            break
+        except Exception as error:
+            if error is not last:  # rclpy often raises the same one twice
+                node.on_callback_error(error)
+            last = error
