@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -188,6 +189,16 @@ def test_signals_end_the_node_cleanly(ros: Ros, number: signal.Signals) -> None:
     process = ros.start(*node_command(ros))
     ros.until(lambda: ros.state() == "unconfigured", START_S)
     assert process.interrupt(number=number) == 0
+    assert "Traceback" not in process.output
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_node_that_is_still_importing(ros: Ros, number: signal.Signals) -> None:
+    interpreter, *rest = node_command(ros)
+    process = ros.start(interpreter, "-X", "importtime", *rest)
+    process.wait_for(r"\| +numpy$")  # torch comes later
+    assert process.interrupt(number=number) == 0
+    assert not re.search(r"\| +torch$", process.output, re.MULTILINE)
     assert "Traceback" not in process.output
 
 

@@ -278,9 +278,12 @@ def test_another_recording_is_never_touched(tmp_path: Path) -> None:
 
 
 def test_a_file_in_the_folders_place_is_one_readable_line(tmp_path: Path) -> None:
-    (tmp_path / "out").write_text("")
-    with pytest.raises(RecordingError, match=r"cannot write results to .*out: \w+"):
+    (tmp_path / "out").write_text("kept")
+    with pytest.raises(RecordingError, match="out is a file; choose a folder"):
         write(tmp_path / "out")
+    with pytest.raises(RecordingError, match=r"cannot write results to .*out/within: \w+"):
+        write(tmp_path / "out" / "within")
+    assert (tmp_path / "out").read_text() == "kept"
 
 
 @contextmanager

@@ -74,8 +74,11 @@ def check_folder(folder: Path, *, force: bool) -> None:
         force: Whether earlier results may be replaced.
 
     Raises:
-        RecordingError: Results are there and may not be replaced, or another recording is.
+        RecordingError: Results are there and may not be replaced, or another recording is, or it
+            is a file.
     """
+    if folder.exists() and not folder.is_dir():
+        raise RecordingError(f"{folder} is a file; choose a folder")
     there = [name for name in RESULTS if (folder / name).exists()]
     if METADATA in there and BAG not in there:
         raise RecordingError(f"{folder} is another recording; choose another folder")
