@@ -247,6 +247,24 @@ def test_the_gauge_is_as_long_as_the_score(unit: int) -> None:
     assert coloured(0.5) == pytest.approx(30, abs=2)
 
 
+@pytest.mark.parametrize(
+    ("hw", "cell_hw"),
+    [
+        ((480, 640), (360, 480)),
+        ((1920, 1080), (853, 480)),
+        ((5000, 1), (1280, 1)),
+        ((1, 5000), (1, 480)),
+    ],
+)
+def test_a_cell_keeps_the_image_s_shape_whatever_it_is(
+    hw: tuple[int, int], cell_hw: tuple[int, int]
+) -> None:
+    frame = frame_of(hw, colour=GREEN)
+    cell = sheet_cell(frame.image, [grounding_of(frame, xy=(0, 0))], 0.0)
+    assert cell.picture.shape[:2] == cell_hw
+    assert draw_contact_sheet("recording", [cell]).shape[0] < 1600
+
+
 def test_a_sheet_of_twelve_frames_suits_a_slide() -> None:
     frame = frame_of((360, 640), colour=GREEN)
     cells = [sheet_cell(frame.image, [grounding_of(frame)], 0.1 * n) for n in range(12)]

@@ -52,6 +52,7 @@ _PILLOW_LETTERS = frozenset(string.printable + "\u2018\u2019\u201c\u201d\u2026\u
 _SYSTEM_FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "Arial.ttf")
 
 _CELL_WIDTH_PX = 480
+_CELL_HEIGHT_PX = 1280  # more than a phone's upright video needs
 _MARGIN_PX = 40
 _GAP_PX = 24
 _HEADER_PX = 150
@@ -240,7 +241,7 @@ class SheetCell:
     """What the contact sheet keeps of one grounded frame.
 
     Attributes:
-        picture: Overlay without caption, 480 pixels wide.
+        picture: Overlay without caption, 480 pixels wide, or 1,280 high and narrower.
         time_s: Seconds since the run's first grounded frame.
         lines: Per action its phrase, its point in source pixels (rounded), and its score or "not
             here".
@@ -253,7 +254,9 @@ class SheetCell:
 
 def sheet_cell(image: Picture, groundings: Sequence[Grounding], time_s: float) -> SheetCell:
     """Reduces a grounded frame to what the contact sheet keeps of it."""
-    height = max(1, round(image.shape[0] * _CELL_WIDTH_PX / image.shape[1]))
+    height, width = image.shape[:2]
+    scale = min(_CELL_WIDTH_PX / width, _CELL_HEIGHT_PX / height)
+    hw = max(1, round(scale * height)), max(1, round(scale * width))
     lines = (
         (
             grounding.action.phrase,
@@ -262,7 +265,7 @@ def sheet_cell(image: Picture, groundings: Sequence[Grounding], time_s: float) -
         )
         for grounding in groundings
     )
-    picture = draw_overlay(image, groundings, hw=(height, _CELL_WIDTH_PX), caption=False)
+    picture = draw_overlay(image, groundings, hw=hw, caption=False)
     return SheetCell(picture, time_s, tuple(lines))
 
 

@@ -206,9 +206,10 @@ def _is_program(path: Path) -> bool:
 
 
 def _unreadable(path: Path, error: Exception) -> WeightsError:
+    why = f"{type(error).__name__}: {reason(error)}"[:120]
     return WeightsError(
         str(path),
-        f"cannot be read ({reason(error)[:120]}): {path.stat().st_size} bytes, perhaps truncated",
+        f"cannot be read ({why}): {path.stat().st_size} bytes, perhaps truncated",
         "download it again",
     )
 
