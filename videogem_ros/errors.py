@@ -99,7 +99,8 @@ def said(error: Exception) -> str:
 
 
 def reason(error: Exception) -> str:
-    """What :func:`said` says, but without the file, for reports that name it themselves."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return said(error)
+    """What :func:`said` says, but without the file, for reports that name it themselves.
+
+    Errors of the operating system and of FFmpeg (PyAV) have it as ``strerror``.
+    """
+    return getattr(error, "strerror", None) or said(error)

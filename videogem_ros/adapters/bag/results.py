@@ -43,7 +43,7 @@ import numpy as np
 from videogem_ros.adapters.bag.writing import BagWriter, header, point
 from videogem_ros.datatypes import Frame, Grounding
 from videogem_ros.encodings import image_message_fields
-from videogem_ros.errors import RecordingError
+from videogem_ros.errors import RecordingError, reason
 from videogem_ros.live.topics import NODE_NAME, action_topic
 from videogem_ros.render import Picture, SheetCell, draw_contact_sheet, draw_overlay, sheet_cell
 
@@ -213,8 +213,7 @@ def _writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, av.FFmpegError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise RecordingError(f"cannot write results to {folder}: {reason}") from error
+        raise RecordingError(f"cannot write results to {folder}: {reason(error)}") from error
 
 
 class _Video:

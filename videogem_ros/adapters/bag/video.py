@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from videogem_ros.adapters.bag.source import Source
 from videogem_ros.datatypes import Frame
-from videogem_ros.errors import RecordingError
+from videogem_ros.errors import RecordingError, reason
 
 
 class VideoSource(Source):
@@ -82,8 +82,9 @@ def opened(path: Path) -> Iterator[tuple[av.container.InputContainer, av.VideoSt
     try:
         container = av.open(str(path))
     except (av.FFmpegError, OSError) as error:
-        reason = error.strerror or error
-        raise RecordingError(f"{path}: not a bag, and not a video either ({reason})") from error
+        raise RecordingError(
+            f"{path}: not a bag, and not a video either ({reason(error)})"
+        ) from error
     with container:
         if not container.streams.video:
             raise RecordingError(f"{path}: no video stream in it")
