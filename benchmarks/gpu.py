@@ -7,7 +7,8 @@ graphs with none, batched windows with single ones, and bfloat16 points with flo
 they do not, nothing is timed and the exit code is 1. Then measures
 
 GPU time        between two CUDA events around one window, from prepared frames to heatmaps and
-                points on the GPU; median, fastest and slowest of the repeats
+                points on the GPU; median, fastest and slowest of the repeats, one directly after
+                the other, or with pauses as between a camera's frames
 host to host    wall time from uint8 frames on the host to groundings on the host, for a window
                 that advances by one frame, as with a camera
 memory          peak allocation above the loaded model
@@ -52,6 +53,13 @@ from videogem_ros.tabletop.clip import benchmark_clip, benchmark_numbers
 TOLERANCE = 1e-4
 """For float32 heatmaps, which are normalised to [0, 1]: kernels of different shapes sum in
 different orders."""
+
+PAUSE_S = 0.033
+"""Pause between windows in the figures for a camera of 30 frames per second."""
+
+AHEAD_CYCLES = 1_000_000
+"""About half a millisecond of work before each window after a pause, so that the host has launched
+the window when its time begins, as it has without pauses."""
 
 NEAR_PATCHES, NEAR_SHARE = 1.0, 0.9
 """This share of bfloat16's prompt points must lie within this distance of float32's."""
@@ -174,8 +182,17 @@ def wall_ms(device: torch.device, work: Callable[[int], object], repeats: int) -
     return times
 
 
-def device_ms(device: torch.device, work: Callable[[int], object], repeats: int) -> list[float]:
-    """Milliseconds of each run by the device's clock, or the host's if it has none."""
+def device_ms(
+    device: torch.device, work: Callable[[int], object], repeats: int, pause_s: float = 0
+) -> list[float]:
+    """Milliseconds of each run by the device's clock, or the host's if it has none.
+
+    Args:
+        device: The device.
+        work: Called with the number of the run.
+        repeats: Number of runs.
+        pause_s: How long the device is idle before each; 0 for one directly after the other.
+    """
     for number in range(8):  # warm-up: prepares, records graphs, and sees every input
         work(number)
     if device.type != "cuda":
@@ -183,6 +200,10 @@ def device_ms(device: torch.device, work: Callable[[int], object], repeats: int)
     marks = [tuple(torch.cuda.Event(enable_timing=True) for _ in range(2)) for _ in range(repeats)]
     wait(device)
     for number, (begin, end) in enumerate(marks):
+        if pause_s:
+            wait(device)
+            time.sleep(pause_s)
+            torch.cuda._sleep(AHEAD_CYCLES)
         begin.record()
         work(number)
         end.record()
@@ -379,7 +400,11 @@ def prove(plan: Plan, device: torch.device, full: Backbone) -> dict[str, float]:
 
 
 def window_ms(
-    grounder: Grounder, hw: tuple[int, int], repeats: int, frames: FrameChoice = "all"
+    grounder: Grounder,
+    hw: tuple[int, int],
+    repeats: int,
+    frames: FrameChoice = "all",
+    pause_s: float = 0,
 ) -> list[float]:
     """Device time of each window, from prepared frames to heatmaps and points."""
     cameras = [Camera(number, hw, grounder.backbone.window_frames) for number in range(4)]
@@ -389,7 +414,7 @@ def window_ms(
     def work(number: int) -> None:
         grounder._encode_and_compare(windows[number % len(windows)], [POUR], chosen)
 
-    return device_ms(grounder.device, work, repeats)
+    return device_ms(grounder.device, work, repeats, pause_s)
 
 
 def host_ms(grounder: Grounder, hw: tuple[int, int], repeats: int) -> dict[str, list[float]]:
@@ -513,6 +538,7 @@ def measure(plan: Plan, device: torch.device) -> dict[str, Any]:
     grounder = Grounder(half, config)
     windows = window_ms(grounder, hw, repeats)
     newest = window_ms(grounder, hw, repeats, "newest")
+    paused = {title(plan.base): window_ms(grounder, hw, repeats, pause_s=PAUSE_S)}
     apart = Grounder(half, replace(config, self_self_scope="frame"))
     by_frame, newest_by_frame = (
         window_ms(apart, hw, repeats, frames) for frames in ("all", "newest")
@@ -564,7 +590,10 @@ def measure(plan: Plan, device: torch.device) -> dict[str, Any]:
     }
     del full
     large = load_backbone(plan.large, "random:0", device, "bfloat16")
-    larges = window_ms(Grounder(large, config), hw, repeats)
+    grounder = Grounder(large, config)
+    larges = window_ms(grounder, hw, repeats)
+    paused[title(plan.large)] = window_ms(grounder, hw, repeats, pause_s=PAUSE_S)
+    more["GPU time, with pauses [ms]"] = {name: median(times) for name, times in paused.items()}
 
     gpu, alone = median(newest), median(host["one action"])
     further = 100 * (median(host["two actions"]) - alone) / alone
