@@ -105,7 +105,7 @@ def test_every_action_has_a_row(images: list[Path], untrained: list[str], tmp_pa
         (["{tmp}/none.png"], "none.png: No such file or directory"),
         (["{tmp}/none.mp4"], "no such file or folder"),
         (["{tmp}/bad.png"], "bad.png: expected a complete JPEG, PNG"),
-        (["{tmp}/0.png", "{tmp}/small.png"], "images: expected images of one size"),
+        (["{tmp}/0.png", "{tmp}/small.png"], "small.png: expected (H, W) "),
         (["{tmp}/0.png", "--out", "{tmp}/o.gif"], "--out: expected a name that ends in .png"),
         (["{tmp}/0.png", "--out", "{tmp}/no/o.png"], "cannot write"),
         (["{tmp}/0.png", "--action", "?!"], "action: expected a text with words"),

@@ -70,15 +70,16 @@ def test_in_clips_without_action_one_is_asked_for_all_the_same(tmp_path: Path) -
         (("--benchmark", "--clips", 501), 1, "clips: expected from 1 to 500, got 501"),
         (("--clips", 0), 2, "clips"),
         (("--frames", 99), 2, "frames"),
+        (("--hw", 48, 480), 1, "hw: expected a height of 0.56 of the width or more"),
     ],
 )
 def test_what_cannot_be_drawn_is_said(
     tmp_path: Path, arguments: tuple[object, ...], code: int, message: str
 ) -> None:
-    result = invoke("--out", tmp_path / "bag", *arguments)
+    result = invoke("--out", tmp_path / "new" / "bag", *arguments)
     assert result.exit_code == code
     assert message in result.stderr
-    assert not (tmp_path / "bag").exists()
+    assert not (tmp_path / "new").exists()
 
 
 def test_an_existing_path_is_left_alone(tmp_path: Path) -> None:

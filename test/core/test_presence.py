@@ -175,7 +175,10 @@ def test_data_that_fix_no_calibration_are_refused(
     [
         ({"neutral": ()}, "presence.neutral"),
         ({"neutral": ("a room", " ")}, "presence.neutral"),
+        ({"neutral": "a room"}, "presence.neutral"),
+        ({"neutral": ("a room", 1)}, "presence.neutral"),
         ({"slope": 0.0}, "presence.slope"),
+        ({"slope": "2"}, "presence.slope"),
         ({"slope": -1.0}, "presence.slope"),
         ({"slope": math.inf}, "presence.slope"),
         ({"slope": math.nan}, "presence.slope"),

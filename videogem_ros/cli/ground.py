@@ -14,7 +14,6 @@ from videogem_ros.cli.options import grounding_options, load_session, set_action
 from videogem_ros.datatypes import Frame, Grounding
 from videogem_ros.errors import InvalidValueError, RecordingError
 from videogem_ros.files import check_apart, whole_file
-from videogem_ros.window import Push
 
 if TYPE_CHECKING:
     from videogem_ros.render import Picture
@@ -55,8 +54,7 @@ def ground(paths: tuple[Path, ...], actions: tuple[str, ...], out: Path, **groun
     session, grounder = load_session(grounding)
     set_actions(session, actions)
     for frame in _frames(paths, grounding["frame_interval_s"]):
-        if session.push(frame) is Push.RESOLUTION and len(paths) > 1:
-            raise InvalidValueError("images", "images of one size", f"one of (H, W) {frame.hw}")
+        session.push(frame)
     job = session.take()
     if job is None:
         raise RecordingError(f"{paths[0]}: nothing to ground: {session.status.value}")
@@ -76,12 +74,16 @@ def _frames(paths: Sequence[Path], interval_s: float) -> Iterator[Frame]:
         with open_source(paths[0]) as source:
             yield from (event for event in source if isinstance(event, Frame))
         return
+    hw: tuple[int, ...] = ()
     for index, path in enumerate(paths):
         try:
             content = path.read_bytes()
         except OSError as error:
             raise RecordingError(f"{path}: {error.strerror}") from error
         image = decode_compressed(content, name=str(path), upright=True)
+        hw = hw or image.shape[:2]
+        if image.shape[:2] != hw:
+            raise InvalidValueError(str(path), f"(H, W) {hw}, that of {paths[0]}", image.shape[:2])
         yield Frame(image, round(index * interval_s * 1e9))
 
 

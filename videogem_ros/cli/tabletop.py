@@ -82,7 +82,7 @@ def tabletop(
     docs/tabletop.md describes what is drawn.
     """
     from videogem_ros.adapters.bag.tabletop import write_clips
-    from videogem_ros.tabletop import SceneConfig, benchmark_clip, benchmark_numbers
+    from videogem_ros.tabletop import SceneConfig, benchmark_clip, benchmark_numbers, check_hw
 
     if benchmark:
         for name in ("seed", "frames", "hw", "empty"):
@@ -92,6 +92,7 @@ def tabletop(
         count = len(numbers)
         drawn: Iterable[Clip] = (benchmark_clip(number, depth=True) for number in numbers)
     else:
+        check_hw(hw)
         count = clips or 10
         config = SceneConfig(empty=empty)
         drawn = draw_clips(count, seed, frames=frames, hw=hw, depth=True, config=config)

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 import numpy.typing as npt
@@ -49,10 +50,11 @@ class PresenceConfig:
     threshold: float = 0.5
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "neutral", tuple(self.neutral))
-        if not self.neutral or not all(text.strip() for text in self.neutral):
+        texts = () if isinstance(self.neutral, str) else tuple(self.neutral)
+        if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
             raise InvalidValueError("presence.neutral", "one text or more", self.neutral)
-        if not 0 < self.slope < np.inf:
+        object.__setattr__(self, "neutral", texts)
+        if not (isinstance(self.slope, Real) and 0 < self.slope < np.inf):
             raise InvalidValueError("presence.slope", "a number above zero", self.slope)
         check_range("presence.offset", self.offset, -np.inf)
         check_range("presence.threshold", self.threshold, 0, 1)

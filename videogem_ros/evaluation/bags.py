@@ -151,7 +151,7 @@ def _scan(source: RosbagSource, label_topic: str | None) -> Recording:
     skipped: Counter[str] = Counter()
     topics = [topic for topic in (source.image_topic, label_topic) if topic]
     for message in source.iter_messages(topics):
-        if message.topic != label_topic:
+        if message.topic != label_topic or message.msgtype != LABELS:
             if frame := source.frame(message):
                 images.append(BagImage(frame.stamp_ns, message.log_ns, frame.hw, frame.frame_id))
             continue

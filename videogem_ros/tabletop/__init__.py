@@ -8,6 +8,7 @@ from videogem_ros.tabletop.clip import (
     Performed,
     benchmark_clip,
     benchmark_numbers,
+    check_hw,
     make_clip,
 )
 from videogem_ros.tabletop.scene import Scene, SceneConfig, View, draw_scene
@@ -25,6 +26,7 @@ __all__ = [
     "View",
     "benchmark_clip",
     "benchmark_numbers",
+    "check_hw",
     "draw_scene",
     "make_clip",
 ]

@@ -85,6 +85,18 @@ class Clip:
         return Window(tuple(map(Frame, self.images, self.stamps_ns.tolist())))
 
 
+def check_hw(hw: tuple[int, int]) -> None:
+    """Refuse a size of images in which things are too small, or outside.
+
+    Raises:
+        InvalidValueError: A side below 32 pixels, or images wider than 16:9.
+    """
+    if min(hw) < 32:
+        raise InvalidValueError("hw", "32 pixels or more", hw)
+    if hw[0] < LEAST_ASPECT * hw[1]:
+        raise InvalidValueError("hw", f"a height of {LEAST_ASPECT} of the width or more", hw)
+
+
 def make_clip(
     random: np.random.Generator,
     frames: int | None = None,
@@ -111,10 +123,7 @@ def make_clip(
     """
     if frames is not None and frames < 2:
         raise InvalidValueError("frames", "2 or more", frames)
-    if min(hw) < 32:
-        raise InvalidValueError("hw", "32 pixels or more", hw)
-    if hw[0] < LEAST_ASPECT * hw[1]:
-        raise InvalidValueError("hw", f"a height of {LEAST_ASPECT} of the width or more", hw)
+    check_hw(hw)
     if sampled is not None and sampled < 1:
         raise InvalidValueError("sampled", "1 or more", sampled)
     scene = draw_scene(random, config, hw[0] / hw[1])

@@ -61,11 +61,12 @@ def write(path, messages, *, storage="sqlite3", compression="none", version=9, s
     with writer:
         for topic, log_ns, message in messages:
             raw, msgtype = message if isinstance(message, tuple) else (None, message.__msgtype__)
-            if topic not in connections:
-                connections[topic] = writer.add_connection(topic, msgtype, typestore=store)
+            kind = topic, msgtype
+            if kind not in connections:
+                connections[kind] = writer.add_connection(*kind, typestore=store)
             if raw is None:
                 raw = store.serialize_cdr(message, msgtype)
-            writer.write(connections[topic], log_ns, raw)
+            writer.write(connections[kind], log_ns, raw)
     return path
 
 
@@ -221,6 +222,21 @@ def test_a_topic_may_change_its_encoding(tmp_path):
         images = [frame.image for frame in source]
     grey = red[..., None].repeat(3, axis=2)
     np.testing.assert_array_equal(images, [RGB, RGB, RGB, grey, grey])
+
+
+@pytest.mark.parametrize("storage", ["sqlite3", "mcap"])
+def test_of_a_topic_with_several_types_the_right_one_is_read(tmp_path, storage):
+    sent = [
+        ("/action", 0, image(1)),
+        ("/action", 1, text("cut tomato")),
+        ("/camera", 2, text("ready")),
+        ("/camera", 3, image(5)),
+        ("/camera", 4, text("ready")),
+    ]
+    path = write(tmp_path / "bag", sent, storage=storage)
+    with open_source(path, image_topic="/camera", action_topic="/action") as source:
+        assert events(source) == ["cut tomato", 5]
+    assert sorted(source.skipped.values()) == [1, 2]
 
 
 def test_compressed_images_are_read(tmp_path):

@@ -151,13 +151,21 @@ class RosbagSource(Source):
     def _events(self) -> Iterator[Frame | Command]:
         topics = [topic for topic in (self.image_topic, self.action_topic) if topic]
         for message in self.iter_messages(topics):
-            if message.topic == self.action_topic:
+            if message.topic == self.action_topic and message.msgtype == _STRING:
                 yield Command(message.data.data, message.log_ns)
             elif frame := self.frame(message):
                 yield frame
 
     def frame(self, message: Message) -> Frame | None:
-        """The image in a message; one that cannot be converted is counted in ``skipped``."""
+        """The image in a message of the image topic.
+
+        What is no image, which a topic of several types may have, or cannot be converted is
+        counted in ``skipped``.
+        """
+        if message.topic != self.image_topic or message.msgtype not in _FRAMES:
+            found = f"{message.msgtype} on {message.topic}, where another type is read"
+            self._skip(RecordingError(found))
+            return None
         try:
             return _FRAMES[message.msgtype](message.data)
         except VideoGemError as error:
@@ -176,14 +184,16 @@ class RosbagSource(Source):
             key = connection.topic, connection.msgtype
             counts[key] = counts.get(key, 0) + connection.msgcount
         return [
-            _Topic(name, msgtype, count, self._pixels(name) if msgtype in _FRAMES else "")
+            _Topic(name, msgtype, count, self._pixels(name, msgtype) if msgtype in _FRAMES else "")
             for (name, msgtype), count in sorted(counts.items())
             if count
         ]
 
-    def _pixels(self, topic: str) -> str:
-        """Encoding or format of a topic's first image."""
+    def _pixels(self, topic: str, msgtype: str) -> str:
+        """Encoding or format of a topic's first image of a type."""
         for connection, _, raw in self._storage.raw_messages([topic]):
+            if connection.msgtype != msgtype:
+                continue
             with suppress(*UNREADABLE):
                 image = self._storage.deserialize(connection, raw)
                 return str(image.encoding if connection.msgtype == _IMAGE else image.format)
