@@ -279,6 +279,36 @@ def test_after_an_empty_command_comes_nothing_that_was_asked_before(
     }  # fmt: skip
 
 
+def test_no_answer_comes_after_that_to_an_empty_command(
+    make_node: MakeNode, graph: Graph, monkeypatch: pytest.MonkeyPatch
+):
+    publishing, stopping = threading.Event(), threading.Event()
+    order: list[tuple[str, int]] = []
+    publish = graph.publish
+
+    def slowly(topic: str, message: Any) -> None:
+        if topic in ("grounding", "point_px", "action_2/point_px"):
+            order.append((topic, getattr(message, "status", Status.FOUND)))
+        publish(topic, message)
+        publishing.set()
+        stopping.wait(PATIENCE_S)
+
+    monkeypatch.setattr(graph, "publish", slowly)
+    node = make_node()
+    node.on_action("pick up the cup\nopen the drawer")
+    node.on_image(image())
+    assert publishing.wait(PATIENCE_S)  # the first of the window's answers
+    thread, _ = in_thread(lambda: node.on_action(""))
+    graph.wait_for_line("command: stop")
+    stopping.set()
+    finish(thread)
+    node.deactivate()  # waits for the worker
+    assert order[-1] == ("grounding", Status.NO_COMMAND)
+    assert [topic for topic, _ in order] == [
+        "grounding", "grounding", "point_px", "action_2/point_px", "grounding"
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     "text", ["\U0001f600" * 1024, "!!!", "a\nb\nc\nd\ne", "?" * 4096], ids=range(4)
 )

@@ -3,7 +3,7 @@
 However many images arrive, the worker takes the newest window when it is free: a pending window is
 replaced by a newer one, and counted. So latency stays below the time of two windows. All state
 that callbacks and worker share is guarded by one lock, which neither holds while it converts,
-grounds or publishes.
+grounds or publishes. A second one puts answers and the answer to a stop in order.
 
 Image messages of every encoding, including Bayer and YUV, are converted by
 :mod:`videogem_ros.encodings`, and not by cv_bridge, which makes the same OpenCV calls but
@@ -139,6 +139,9 @@ class GroundingNode:
         self._health = Health(middleware.log)
         self._outputs = Outputs(middleware)
         self._positions = Positions(middleware.transform)
+        # Held while a window's answers go out, and while a stop is answered, so that none of them
+        # comes after that. Taken before the lock below.
+        self._speaking = threading.Lock()
         # Guards all below, and wakes the worker.
         self._wake = threading.Condition()
         self._state = State.UNCONFIGURED
@@ -358,8 +361,9 @@ class GroundingNode:
                 self._middleware.log("info", f"command: {phrases}")
             if not actions:
                 stopped = Answer(Status.NO_COMMAND, "an empty command stopped it")
-                self._say(stopped, text=text, command_id=command_id)
-                self._outputs.clear_markers()
+                with self._speaking:
+                    self._say(stopped, text=text, command_id=command_id)
+                    self._outputs.clear_markers()
 
     def _take_command(self, text: str) -> tuple[tuple[Action, ...], tuple[Action, ...], int]:
         """Pass a command to the session; returns the actions before and after it, and its id."""
@@ -551,7 +555,11 @@ class GroundingNode:
             f"no calibrated camera on {input_name('camera_info')}: points have no position in "
             "space",
         )
-        if unanswered and obstacle is not None:
+        if not unanswered or obstacle is None:
+            return
+        with self._speaking:
+            if self._is_stopped(command_id):
+                return
             for index, action in enumerate(actions):
                 self._say(Answer(*obstacle, action, index), command_id=command_id)
             self._outputs.clear_markers()  # they would show where the action was
@@ -715,10 +723,14 @@ class GroundingNode:
         if request is not None:
             self._count(answers)
             request.answer(self._outcome(answers, about))
-        elif self._goes_on(task):
+            return
+        with self._speaking:
+            if not self._goes_on(task):
+                return
             self._count(answers)
-            self._outputs.publish(frame, answers, about, task.parameters)
-            self._health.event("latency", (now_ns - frame.stamp_ns) / NS_PER_S)
+            self._outputs.publish(answers, about)
+        self._outputs.draw(frame, answers, task.parameters)
+        self._health.event("latency", (now_ns - frame.stamp_ns) / NS_PER_S)
 
     def _goes_on(self, task: _Task) -> bool:
         """Whether a window's answers may be published.
@@ -728,12 +740,17 @@ class GroundingNode:
         """
         command_id = task.job.command_id
         with self._wake:
-            working, stopped = self._is_working, command_id < self._stopping_command
+            working, stopped = self._is_working, self._is_stopped(command_id)
             if not working and self._answered_command == command_id:
                 self._answered_command = 0  # so that it is grounded after the next activation
         if stopped:
             self._health.count("windows stopped")
         return working and not stopped
+
+    def _is_stopped(self, command_id: int) -> bool:
+        """Whether an empty command came after a command."""
+        with self._wake:
+            return command_id < self._stopping_command
 
     def _count(self, answers: Sequence[Answer]) -> None:
         for answer in answers:
@@ -754,9 +771,9 @@ class GroundingNode:
         if task.request is not None:
             task.request.answer(GroundOutcome(False, reason))
             return
-        if not self._goes_on(task):
-            return
-        with self._guarded("answer failed"):
+        with self._speaking, self._guarded("answer failed"):
+            if not self._goes_on(task):
+                return
             for index, action in enumerate(task.job.actions):
                 answer = Answer(Status.ERROR, reason, action, index)
                 self._say(answer, command_id=task.job.command_id)

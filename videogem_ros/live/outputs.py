@@ -30,14 +30,8 @@ class Outputs:
         topics = ["grounding", "markers", *(action_topic("point", i) for i in range(actions))]
         return any(map(self._middleware.subscribers, topics))
 
-    def publish(
-        self,
-        image: Frame,
-        answers: Sequence[Answer],
-        about: Circumstances,
-        parameters: Parameters,
-    ) -> None:
-        """Publish the answers about a grounded frame, those that are quick to build first.
+    def publish(self, answers: Sequence[Answer], about: Circumstances) -> None:
+        """Publish the answers about a grounded frame, all but images.
 
         Points are published only if the action is present, and ``point`` only if its position is
         in the target frame, so that a robot that just follows a point is never sent elsewhere.
@@ -47,6 +41,9 @@ class Outputs:
         self._publish("markers", lambda: self.build.markers(answers))
         for answer in answers:
             self._publish_points(answer)
+
+    def draw(self, image: Frame, answers: Sequence[Answer], parameters: Parameters) -> None:
+        """Publish heatmaps of a grounded frame and overlays on it, which take longer to build."""
         for answer in answers:
             self._publish_images(image, answer, parameters)
 
