@@ -69,11 +69,12 @@ def test_a_point_is_found_in_the_raw_image_and_in_the_rectified_one(
     assert there == pytest.approx(point, abs=1e-9)
 
 
+@pytest.mark.parametrize("model", ["plumb_bob", "rational_polynomial"])
 @pytest.mark.parametrize("count", [4, 5, 8, 12, 14])
-def test_a_lens_may_have_as_many_coefficients_as_opencv_knows(count: int):
+def test_a_lens_may_have_as_many_coefficients_as_opencv_knows(count: int, model: str):
     bends = (*LENSES["rational_polynomial"], 2e-3, -1e-3, 3e-3, 1e-3, 0.02, -0.03)
     d = (LENSES["plumb_bob"] if count < 8 else bends)[:count]
-    info = wide("rational_polynomial", d=d)
+    info = wide(model, d=d)
     for point in POINTS:
         found = CameraIntrinsics.from_message(info).at_depth(shown(point, info), point[2])
         assert found == pytest.approx(point, abs=1e-5)
@@ -189,6 +190,14 @@ def test_a_region_of_interest_moves_the_principal_point():
     assert part.at_depth((0, 0), 1.0) == pytest.approx(whole.at_depth((10, 20), 1.0))
 
 
+def test_pixels_that_fill_no_bin_are_left_out_and_change_no_ray():
+    camera = CameraIntrinsics.from_message(camera_info((49, 67), binning=(4, 2)))
+    assert camera.hw == (24, 16)
+    # Pixels of 60 and 55 of the sensor's, in fours and in twos; edges scale, not centres.
+    assert (camera.fx, camera.fy) == (15.0, 27.5)
+    assert (camera.cx, camera.cy) == (31.5 / 4 - 0.5, 25.0 / 2 - 0.5)
+
+
 def test_a_region_of_interest_may_begin_at_the_corner():
     assert CameraIntrinsics.from_message(camera_info(roi=(0, 0, 24, 32))).hw == (24, 32)
 
@@ -204,6 +213,7 @@ def test_intrinsics_are_not_scaled_to_another_aspect():
         (camera_info(focal_px=(0, 0)), "fx 0, fy 0"),
         (camera_info(focal_px=(-1, 1)), "fx -1"),
         (camera_info(focal_px=(np.nan, 1)), "fx nan"),
+        (camera_info(centre_px=(np.inf, 1)), "cx inf"),
         (camera_info(centre_px=(1, np.inf)), "cy inf"),
         (camera_info(hw=(0, 64)), "image 64x0"),
         (camera_info(d=np.array([np.nan, 0, 0, 0, 0])), "D nan 0 0"),
@@ -225,6 +235,8 @@ def test_an_uncalibrated_camera_is_refused(message: Any, shown: str):
         ((720, 1280), (480, 640), False),
         ((480, 656), (480, 640), False),
         ((60, 106), (720, 1280), True),  # twelve times as large, 0.6 % apart
+        ((480, 640), (480, 646), True),  # 0.94 % apart
+        ((480, 640), (480, 647), False),  # 1.09 %
     ],
 )
 def test_an_image_of_another_aspect_is_not_the_same_view(

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from example_groundings import frame_of, grounding_of
 from live_graph import PATIENCE_S, START_NS, Gate, Graph, camera_info, depth_image, image
 
 from videogem_ros.live import positions
@@ -71,6 +73,105 @@ def test_a_camera_is_known_while_its_next_message_is_checked(monkeypatch: pytest
     known.push_camera_info(following, parameters)
     assert meanwhile == [info]
     assert known.camera_info is following
+
+
+def test_depth_is_wanted_once_it_is_seen_or_always_and_until_it_is_cleared():
+    known = Positions(lambda *_: np.eye(4))
+    always, auto, never = (
+        Parameters.from_mapping({"depth.use": use}) for use in ("always", "auto", "never")
+    )
+    assert [known.wanted(use) for use in (always, auto, never)] == [True, False, False]
+    known.push_depth(START_NS, depth_image(WALL))
+    assert [known.wanted(use) for use in (always, auto, never)] == [True, True, False]
+    known.clear()
+    assert [known.wanted(use) for use in (always, auto, never)] == [True, False, False]
+
+
+@pytest.mark.parametrize("present", [(True, False), (False, True), (False, False)])
+def test_depth_is_looked_up_for_the_actions_that_are_there_alone(
+    monkeypatch: pytest.MonkeyPatch, present: tuple[bool, bool]
+):
+    known, parameters = Positions(lambda *_: np.eye(4)), Parameters()
+    known.push_camera_info(camera_info(), parameters)
+    known.push_depth(START_NS, depth_image(WALL))
+    looked_up: list[int] = []
+    find = known.depth.find
+    monkeypatch.setattr(
+        known.depth, "find", lambda stamp_ns, *s: looked_up.append(stamp_ns) or find(stamp_ns, *s)
+    )
+    frame = replace(frame_of(HW, START_NS), frame_id="camera")
+    groundings = [grounding_of(frame, present=there) for there in present]
+    answers = known.answers(groundings, parameters, in_space=True)
+    assert [answer.position is not None for answer in answers] == list(present)
+    assert looked_up == [START_NS] * any(present)
+
+
+def test_where_depth_is_missing_an_action_that_is_not_there_is_still_said_not_to_be():
+    known = Positions(lambda *_: np.eye(4))
+    parameters = Parameters.from_mapping({"depth.use": "always", "presence.threshold": 0.5})
+    frame = frame_of(HW, START_NS)
+    groundings = [grounding_of(frame), grounding_of(frame, score=0.314, present=False)]
+    there, away = known.answers(groundings, parameters, in_space=True)
+    assert there.status == Status.NO_DEPTH
+    assert away.status == Status.NOT_PRESENT
+    assert away.reason == "score 0.31 is below the threshold 0.50"
+
+
+@pytest.mark.parametrize(("tolerance_s", "status"), [(0.2, Status.NO_DEPTH), (0.3, Status.FOUND)])
+def test_depth_may_be_as_far_from_its_image_as_the_parameter_says(
+    tolerance_s: float, status: Status
+):
+    settings = {"depth.tolerance_s": tolerance_s, "depth.wait_s": 0.0}
+    known, parameters = Positions(lambda *_: np.eye(4)), Parameters.from_mapping(settings)
+    known.push_camera_info(camera_info(frame_id=""), parameters)
+    known.push_depth(START_NS + 250_000_000, depth_image(WALL, frame_id=""))
+    (answer,) = known.answers([grounding_of(frame_of(HW, START_NS))], parameters, in_space=True)
+    assert answer.status == status
+
+
+def test_depth_of_another_frame_is_refused_even_where_camera_info_names_none():
+    known, parameters = Positions(lambda *_: np.eye(4)), Parameters()
+    known.push_camera_info(camera_info(frame_id=""), parameters)
+    known.push_depth(START_NS, depth_image(WALL, frame_id="depth"))
+    (answer,) = known.answers([grounding_of(frame_of(HW, START_NS))], parameters, in_space=True)
+    assert answer.status == Status.NO_DEPTH
+    assert "aligned to the colour camera" in answer.reason
+
+
+@pytest.mark.parametrize(("min_samples", "status"), [(25, Status.FOUND), (26, Status.NO_DEPTH)])
+def test_depths_around_the_point_are_as_many_as_the_parameters_say(
+    min_samples: int, status: Status
+):
+    settings = {"depth.window_px": 5, "depth.min_samples": min_samples}
+    known, parameters = Positions(lambda *_: np.eye(4)), Parameters.from_mapping(settings)
+    known.push_camera_info(camera_info(frame_id=""), parameters)
+    known.push_depth(START_NS, depth_image(WALL, frame_id=""))
+    (answer,) = known.answers([grounding_of(frame_of(HW, START_NS))], parameters, in_space=True)
+    assert answer.status == status
+    assert (answer.position and answer.position.samples) == (25 if min_samples == 25 else None)
+
+
+def test_the_target_frame_is_looked_up_at_the_stamp_of_the_image_not_of_its_windows_end():
+    looked_up: list[tuple[str, str, int]] = []
+    known = Positions(lambda *asked: looked_up.append(asked) or TO_BASE)
+    parameters = Parameters.from_mapping({"target_frame": "base_link"})
+    known.push_camera_info(camera_info(), parameters)
+    known.push_depth(START_NS, depth_image(WALL))
+    frame = replace(frame_of(HW, START_NS), frame_id="camera")
+    later = replace(grounding_of(frame), window_end_ns=START_NS + 10**9)
+    known.answers([later], parameters, in_space=True)
+    assert looked_up == [("base_link", "camera", START_NS)]
+
+
+@pytest.mark.parametrize(("encoding", "held"), [("32FC1", 4), ("16UC1", 8)])
+def test_depth_is_held_up_to_a_number_of_its_bytes(
+    monkeypatch: pytest.MonkeyPatch, encoding: str, held: int
+):
+    monkeypatch.setattr("videogem_ros.live.depth.HELD_BYTES", 4 * HW[0] * HW[1] * 4)
+    known = Positions(lambda *_: np.eye(4))
+    for number in range(10):
+        known.push_depth(START_NS + number, depth_image(WALL, encoding=encoding))
+    assert len(known.depth._held) == held
 
 
 def test_markers_stand_at_the_positions(make_node: MakeNode, graph: Graph):
