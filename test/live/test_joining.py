@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from example_groundings import frame_of, grounding_of
@@ -68,6 +69,33 @@ def test_a_grounding_comes_back_as_it_was(present: bool) -> None:
     assert not any(ours.pop("prompts").values())  # which are not told
     assert ours == theirs
     assert message.message.status == (Status.FOUND if present else Status.NOT_PRESENT)
+
+
+def test_the_window_s_ends_and_the_heatmap_s_image_come_back() -> None:
+    frame = frame_of((48, 64), stamp_ns=7 * 10**9)
+    sent = grounding_of(frame, values=VALUES)
+    sent = replace(sent, window_start_ns=5 * 10**9 + 1, window_end_ns=6 * 10**9 + 2)
+    joiner = ResultJoiner()
+    joiner.on_image(image_message(frame))
+    joiner.on_grounding(answer_message(sent))
+    joiner.on_heatmap(0, build.heatmap(sent, 0.25))
+    ((_, (found,), _),) = joiner.results(last=True)
+    assert (found.window_start_ns, found.window_end_ns) == (5 * 10**9 + 1, 6 * 10**9 + 2)
+    assert found.heatmap.values.shape == (12, 16)
+    assert found.heatmap.image_hw == (48, 64)
+
+
+def test_a_compressed_image_is_joined_like_an_image() -> None:
+    frame = frame_of((48, 64), 1)
+    sent = grounding_of(frame, values=VALUES)
+    head, (_, png) = build.header(1, "camera"), cv2.imencode(".png", frame.image[..., ::-1])
+    kind = "sensor_msgs/msg/CompressedImage"
+    joiner = ResultJoiner()
+    joiner.on_compressed(make(kind, header=head, format="png", data=png.reshape(-1)))
+    joiner.on_grounding(answer_message(sent))
+    joiner.on_heatmap(0, build.heatmap(sent, 1.0))
+    ((image, _, _),) = joiner.results(last=True)
+    assert (image.image == frame.image).all()
 
 
 def test_nothing_is_given_before_all_of_it_is_there() -> None:
@@ -186,6 +214,22 @@ def test_actions_with_the_same_verb_and_object_are_told_apart_by_their_place() -
     assert found[-1].action.object is None
 
 
+@pytest.mark.parametrize(("verb", "thing"), [("", "red cup"), ("wave", ""), ("grab", "lid")])
+def test_verb_and_object_are_the_message_s_whatever_is_parsed_from_its_text(
+    verb: str, thing: str
+) -> None:
+    frame = frame_of((48, 64), 1)
+    sent = grounding_of(frame, values=VALUES)
+    message = answer_message(sent)
+    message.action, message.verb, message.object = "the red cup", verb, thing
+    joiner = ResultJoiner()
+    joiner.on_image(image_message(frame))
+    joiner.on_grounding(message)
+    joiner.on_heatmap(0, build.heatmap(sent, 1.0))
+    ((_, (found,), _),) = joiner.results(last=True)
+    assert (found.action.verb, found.action.object) == (verb or None, thing or None)
+
+
 def test_an_action_whose_heatmap_is_missing_is_waited_for() -> None:
     frame = frame_of((48, 64), 1)
     sent = [grounding_of(frame, phrase, values=VALUES) for phrase in ("open it", "close it")]
@@ -197,6 +241,85 @@ def test_an_action_whose_heatmap_is_missing_is_waited_for() -> None:
     assert list(joiner.results(last=True)) == []
     joiner.on_heatmap(1, build.heatmap(sent[1], 1.0))
     assert len(list(joiner.results(last=True))) == 1
+
+
+@pytest.mark.parametrize(("answers", "heatmaps"), [((0,), (1,)), ((0,), (0, 1)), ((0, 1), (0, 0))])
+def test_a_result_is_given_only_where_every_heatmap_has_its_answer_and_the_reverse(
+    answers: tuple[int, ...], heatmaps: tuple[int, ...]
+) -> None:
+    frame = frame_of((48, 64), 1)
+    sent = grounding_of(frame, values=VALUES)
+    joiner = ResultJoiner()
+    joiner.on_image(image_message(frame))
+    for index in heatmaps:
+        joiner.on_heatmap(index, build.heatmap(sent, 1.0))
+    for index in answers:
+        joiner.on_grounding(answer_message(sent, index))
+    assert list(joiner.results(last=True)) == []
+    for index in {0, 1} - {*heatmaps}:
+        joiner.on_heatmap(index, build.heatmap(sent, 1.0))
+    for index in {0, 1} - {*answers}:
+        joiner.on_grounding(answer_message(sent, index))
+    ((_, found, _),) = joiner.results(last=True)
+    assert len(found) == 2
+
+
+def test_a_heatmap_that_comes_twice_before_its_result_is_complete_counts_once() -> None:
+    frame = frame_of((48, 64), 1)
+    sent = [grounding_of(frame, phrase, values=VALUES) for phrase in ("open it", "close it")]
+    joiner = ResultJoiner()
+    joiner.on_image(image_message(frame))
+    for index, grounding in enumerate(sent):
+        joiner.on_grounding(answer_message(grounding, index))
+    for index in (0, 0, 1):
+        joiner.on_heatmap(index, build.heatmap(sent[index], 1.0))
+    assert [len(found) for _, found, _ in joiner.results(last=True)] == [2]
+
+
+@pytest.mark.parametrize("status", [Status.FOUND, Status.NO_DEPTH, Status.NO_TRANSFORM])
+def test_an_answer_whose_position_is_missing_is_joined_as_present(status: Status) -> None:
+    frame = frame_of((48, 64), 1)
+    sent = grounding_of(frame, values=VALUES)
+    message = answer_message(sent)
+    message.status = status
+    joiner = ResultJoiner()
+    joiner.on_image(image_message(frame))
+    joiner.on_grounding(message)
+    joiner.on_heatmap(0, build.heatmap(sent, 1.0))
+    ((_, (found,), _),) = joiner.results(last=True)
+    assert found.present
+
+
+def test_a_result_keeps_the_image_that_it_was_of_when_another_has_its_stamp() -> None:
+    first, second = frame_of((48, 64), 1, (1, 1, 1)), frame_of((48, 64), 1, (2, 2, 2))
+    sent = grounding_of(first, values=VALUES)
+    joiner = ResultJoiner()
+    joiner.on_image(image_message(first))
+    joiner.on_grounding(answer_message(sent))
+    joiner.on_image(image_message(second))
+    joiner.on_heatmap(0, build.heatmap(sent, 1.0))
+    ((image, _, _),) = joiner.results(last=True)
+    assert image.image.max() == 1
+
+
+def test_an_image_that_comes_again_is_the_newest() -> None:
+    joiner = ResultJoiner()
+    for stamp_ns in (*range(1, IMAGES_KEPT), 1, *range(IMAGES_KEPT, 2 * IMAGES_KEPT - 1)):
+        joiner.on_image(image_message(frame_of((4, 4), stamp_ns, (0, 0, 0))))
+    assert list(joiner._images) == [1, *range(IMAGES_KEPT, 2 * IMAGES_KEPT - 1)]
+
+
+def test_a_node_that_is_two_seconds_behind_a_camera_of_30_hz_is_joined() -> None:
+    joiner = ResultJoiner()
+    frames = [frame_of((4, 4), stamp_ns, (0, 0, 0)) for stamp_ns in range(1, 61)]
+    for frame in frames:
+        joiner.on_image(image_message(frame))
+    sent = [grounding_of(frame, values=VALUES) for frame in frames]
+    for grounding in sent:
+        joiner.on_grounding(answer_message(grounding))
+    for grounding in sent:
+        joiner.on_heatmap(0, build.heatmap(grounding, 1.0))
+    assert [image.stamp_ns for image, _, _ in joiner.results(last=True)] == [*range(1, 61)]
 
 
 def test_answers_without_a_point_and_groundings_without_an_image_are_passed_over() -> None:
@@ -219,6 +342,8 @@ def test_a_result_waits_for_its_image_while_as_many_come_as_are_kept(
     others: int, joined: int
 ) -> None:
     joiner, found = ResultJoiner(), []
+    for stamp_ns in range(1001, 1001 + 2 * IMAGES_KEPT):  # which do not count
+        joiner.on_image(image_message(frame_of((4, 4), stamp_ns, (0, 0, 0))))
     frame = frame_of((4, 4), 1)
     sent = grounding_of(frame, values=VALUES)
     joiner.on_grounding(answer_message(sent))
@@ -229,6 +354,20 @@ def test_a_result_waits_for_its_image_while_as_many_come_as_are_kept(
     joiner.on_image(image_message(frame))
     found += joiner.results(last=True)
     assert (len(found), joiner.not_joined) == (joined, 1 - joined)
+
+
+def test_a_result_that_has_its_image_waits_for_its_heatmap_however_many_images_come() -> None:
+    joiner, found = ResultJoiner(), []
+    frame = frame_of((4, 4), 1)
+    sent = grounding_of(frame, values=VALUES)
+    joiner.on_image(image_message(frame))
+    joiner.on_grounding(answer_message(sent))
+    for stamp_ns in range(2, 2 + 2 * IMAGES_KEPT):
+        joiner.on_image(image_message(frame_of((4, 4), stamp_ns, (0, 0, 0))))
+        found += joiner.results(last=True)
+    joiner.on_heatmap(0, build.heatmap(sent, 1.0))
+    found += joiner.results(last=True)
+    assert [image.stamp_ns for image, _, _ in found] == [1]
 
 
 @pytest.mark.parametrize("order", ["images first", "heatmaps first", "groundings first"])
@@ -281,6 +420,17 @@ def test_memory_is_bounded_whatever_does_not_come_and_what_is_given_up_is_counte
     for stamp_ns in range(count + 1, count + 2 * IMAGES_KEPT):
         joiner.on_image(image_message(frame_of((4, 4), stamp_ns, (0, 0, 0))))
     assert len(joiner._images) == IMAGES_KEPT
+
+
+def test_every_answer_that_is_not_joined_counts_and_heatmaps_do_not() -> None:
+    joiner = ResultJoiner()
+    sent = grounding_of(frame_of((4, 4), 1, (0, 0, 0)), values=VALUES)
+    for index in (0, 1):
+        joiner.on_grounding(answer_message(sent, index))
+    assert joiner.not_joined == 2
+    for stamp_ns in range(2, 2 + RESULTS_KEPT):  # the first is given up
+        joiner.on_heatmap(0, build.heatmap(replace(sent, stamp_ns=stamp_ns), 1.0))
+        assert joiner.not_joined == 2
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
