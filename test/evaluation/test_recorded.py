@@ -22,6 +22,7 @@ from labelled_bags import (
     write_bag,
 )
 from live_bags import COMMAND, LIVE, live_messages, store_of_all
+from rosbags.rosbag2 import StoragePlugin, Writer
 
 from videogem_ros.cli import main
 from videogem_ros.core import Grounder
@@ -177,6 +178,49 @@ def test_heatmaps_may_have_padded_rows_and_either_byte_order(tmp_path: Path) -> 
             np.testing.assert_array_equal(other.heatmap(same), usual.heatmap(one))
 
 
+def test_each_grounding_has_the_heatmap_of_its_stamp_among_others_of_its_topic(
+    tmp_path: Path,
+) -> None:
+    messages = []
+    for number, (topic, logged_ns, message) in enumerate(live_messages()):
+        if topic.endswith("heatmap"):
+            message.data = (message.data.view("<f4") * (number + 1) / 16).view(np.uint8)
+            picture = image(START_NS + number // 4 * 2 * 10**8)
+            together = enumerate((picture, message, picture), START_NS + 10**9)
+            messages += [(topic, log_ns, content) for log_ns, content in together]
+        else:
+            messages.append((topic, logged_ns, message))
+    path = write_bag(tmp_path / "live", messages, store=store_of_all())
+    with RecordedGroundings(path) as recorded:
+        tops = [recorded.heatmap(grounding).max() for grounding in recorded.groundings]
+    assert tops == [2 / 16, 4 / 16, 6 / 16, 8 / 16, 10 / 16, 12 / 16]
+
+
+def test_layer_weights_are_those_of_verb_object_and_action_in_turn(tmp_path: Path) -> None:
+    messages = live_messages()
+    for _, _, message in messages[::2]:
+        for number, kind in enumerate(("verb", "object", "action"), 1):
+            setattr(message, f"layer_weights_{kind}", np.full(2, number, np.float32))
+    with RecordedGroundings(write_bag(tmp_path / "live", messages, store=LIVE)) as recorded:
+        weights = {grounding.layer_weights for grounding in recorded.groundings}
+    assert weights == {((1, 1), (2, 2), (3, 3))}
+
+
+def test_a_message_that_is_cut_short_and_a_node_that_is_silent_are_passed_over(
+    tmp_path: Path,
+) -> None:
+    groundings = live_messages()[::2]
+    msgtype, path = groundings[0][2].__msgtype__, tmp_path / "live"
+    with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        writer.add_connection("/other/grounding", msgtype, typestore=LIVE)
+        speaking = writer.add_connection("/robot/grounding", msgtype, typestore=LIVE)
+        for number, (_, log_ns, message) in enumerate(groundings):
+            raw = bytes(LIVE.serialize_cdr(message, msgtype))
+            writer.write(speaking, log_ns, raw[:40] if number == 1 else raw)
+    with RecordedGroundings(path) as recorded:
+        assert [grounding.index for grounding in recorded.groundings] == [0, 0, 1, 0, 1]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -207,6 +251,7 @@ POINTS = {name: {"x": 1, "y": 2.5} for name in ("fused", "verb", "object", "acti
         ({"stamp_ns": "1"}, "stamp_ns: expected nanoseconds, an integer, got '1'"),
         ({"stamp_ns": 10**30}, "stamp_ns: expected nanoseconds, an integer"),
         ({"stamp_ns": 2**63}, "stamp_ns: expected nanoseconds, an integer"),
+        ({"stamp_ns": -1}, "stamp_ns: expected nanoseconds, an integer, got -1"),
         ({"action": None}, "action: expected a string, got None"),
         ({"verb": 7}, "verb: expected a string or null, got 7"),
         ({"object": []}, "object: expected a string or null"),
@@ -215,6 +260,7 @@ POINTS = {name: {"x": 1, "y": 2.5} for name in ("fused", "verb", "object", "acti
         ({"points": {**POINTS, "verb": {"x": float("nan"), "y": 2}}}, "points: expected numbers"),
         ({"points": {**POINTS, "verb": {"x": "1", "y": 2}}}, "points: expected numbers x and y"),
         ({"score": float("nan")}, "score: expected a number from 0 to 1, got nan"),
+        ({"score": -0.1}, "score: expected a number from 0 to 1, got -0.1"),
         ({"score": 1.5}, "score: expected a number from 0 to 1, got 1.5"),
         ({"image_hw": [24]}, "image_hw: expected height and width in pixels, integers, got [24]"),
         ({"image_hw": [24, "32"]}, "image_hw: expected height and width in pixels"),
@@ -222,6 +268,9 @@ POINTS = {name: {"x": 1, "y": 2.5} for name in ("fused", "verb", "object", "acti
         ({"layer_weights": [[None]]}, "layer_weights: expected a list of lists of numbers"),
         ({"received_ns": "x"}, "received_ns: expected nanoseconds, an integer, or null, got 'x'"),
         ({"latency_ms": float("inf")}, "latency_ms: expected a number or null, got inf"),
+        ({"received_ns": 1.5}, "received_ns: expected nanoseconds, an integer, or null, got 1.5"),
+        ({"latency_ms": 2.0**63}, "latency_ms: expected a number or null"),
+        ({"latency_ms": float("-inf")}, "latency_ms: expected a number or null, got -inf"),
         ({"compute_ms": True}, "compute_ms: expected a number or null, got True"),
         ({"backbone": None}, "backbone: expected a string, got None"),
     ],
@@ -240,7 +289,14 @@ def test_a_field_of_a_line_that_is_wrong_is_named(
 
 @pytest.mark.parametrize(
     "change",
-    [{"score": 0}, {"score": 1}, {"stamp_ns": 0}, {"stamp_ns": 2**63 - 1}, {"latency_ms": -0.5}],
+    [
+        {"score": 0},
+        {"score": 1},
+        {"stamp_ns": 0},
+        {"stamp_ns": 2**63 - 1},
+        {"latency_ms": -0.5},
+        {"compute_ms": 0.5, "latency_ms": 1.5},
+    ],
     ids=str,
 )
 def test_the_ends_of_a_field_s_range_are_read(
@@ -252,6 +308,15 @@ def test_the_ends_of_a_field_s_range_are_read(
     with RecordedGroundings(path) as recorded:
         (found,) = recorded.groundings
     assert {name: getattr(found, name) for name in change} == change
+
+
+def test_verb_and_object_that_are_null_are_empty(replayed: Path, tmp_path: Path) -> None:
+    line = (replayed / "groundings.jsonl").read_text().splitlines()[0]
+    path = tmp_path / "own.jsonl"
+    path.write_text(json.dumps(json.loads(line) | {"verb": None, "object": None}))
+    with RecordedGroundings(path) as recorded:
+        (found,) = recorded.groundings
+    assert (found.verb, found.object) == ("", "")
 
 
 def test_a_text_may_hold_what_unicode_calls_a_line_break(replayed: Path, tmp_path: Path) -> None:

@@ -173,6 +173,14 @@ def alike(run: Run, expected: Run) -> None:
     assert np.mean(equal) > 0.75
 
 
+def test_a_sample_has_an_action_and_is_present_where_it_has_a_box() -> None:
+    sample = replace(sample_of(0), boxes=((1.0, 1.0, 2.0, 2.0),))
+    assert sample.present
+    assert not replace(sample, boxes=()).present
+    with pytest.raises(InvalidValueError, match=r"film/0\.actions: expected one action or more"):
+        replace(sample, actions=())
+
+
 def test_a_record_says_what_its_sample_said(grounder: Grounder) -> None:
     dataset = scenes(5)
     for record, sample in zip(evaluate(dataset, grounder).records, dataset.samples):
