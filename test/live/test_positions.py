@@ -138,6 +138,28 @@ def test_depth_of_another_frame_is_refused_even_where_camera_info_names_none():
     assert "aligned to the colour camera" in answer.reason
 
 
+@pytest.mark.parametrize(
+    ("image_frame", "info_frame", "depth_frame", "found"),
+    [
+        ("", "camera", "depth", None),
+        ("", "", "camera", "camera"),
+        ("", "camera", "", "camera"),
+        ("camera", "", "", "camera"),
+        ("", "", "", ""),
+    ],
+)
+def test_a_position_is_in_the_frame_that_image_depth_and_camera_info_have_in_common(
+    image_frame: str, info_frame: str, depth_frame: str, found: str | None
+):
+    known, parameters = Positions(lambda *_: np.eye(4)), Parameters()
+    known.push_camera_info(camera_info(frame_id=info_frame), parameters)
+    known.push_depth(START_NS, depth_image(WALL, frame_id=depth_frame))
+    frame = replace(frame_of(HW, START_NS), frame_id=image_frame)
+    (answer,) = known.answers([grounding_of(frame)], parameters, in_space=True)
+    assert (answer.position and answer.position.frame_id) == found
+    assert answer.status == (Status.NO_DEPTH if found is None else Status.FOUND)
+
+
 @pytest.mark.parametrize(("min_samples", "status"), [(25, Status.FOUND), (26, Status.NO_DEPTH)])
 def test_depths_around_the_point_are_as_many_as_the_parameters_say(
     min_samples: int, status: Status

@@ -121,11 +121,14 @@ class Positions:
         message = self.depth.find(
             grounding.stamp_ns, parameters["depth.tolerance_s"], parameters["depth.wait_s"]
         )
-        _check_frame("camera_info", camera.frame_id, grounding.frame_id)
-        _check_frame("depth", message.header.frame_id, grounding.frame_id)
+        frame_id = _common_frame(
+            image=grounding.frame_id,
+            camera_info=camera.frame_id,
+            depth=message.header.frame_id,
+        )
         depth_m = depth_from_message(message)
         check_view("depth", depth_m.shape, grounding.image_hw)
-        camera = replace(camera, frame_id=camera.frame_id or grounding.frame_id)
+        camera = replace(camera, frame_id=frame_id)
         return _View(depth_m, camera.scaled(grounding.image_hw))
 
     def _in_target_frame(
@@ -158,10 +161,14 @@ def _camera(info: Any, parameters: Parameters) -> CameraIntrinsics:
     return CameraIntrinsics.from_message(info, rectified=parameters["depth.rectified"])
 
 
-def _check_frame(what: str, frame_id: str, image_frame_id: str) -> None:
-    """Refuses a stream of another camera; an empty frame_id matches any."""
-    if frame_id and image_frame_id and frame_id != image_frame_id:
-        raise PositionUnknown(
-            f"{what} is in the frame {frame_id}, the image in {image_frame_id}: depth has to be "
-            "aligned to the colour camera"
-        )
+def _common_frame(**frame_ids: str) -> str:
+    """The frame of streams that belong together; an empty frame_id matches any.
+
+    Raises:
+        PositionUnknown: They are of different cameras.
+    """
+    named = {stream: frame_id for stream, frame_id in frame_ids.items() if frame_id}
+    if len(set(named.values())) > 1:
+        found = ", ".join(f"{stream} is in the frame {name}" for stream, name in named.items())
+        raise PositionUnknown(f"{found}: depth has to be aligned to the colour camera")
+    return next(iter(named.values()), "")
