@@ -248,9 +248,12 @@ def test_class_tokens_compared_are_those_without(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model: Any = copy.deepcopy(tiny_image_backbone.model)
+    width = len(model.visual.ln_post.bias)
+    model.visual.ln_post.bias.copy_(noise(width, seed=2))
     parts = tower_of(model.to(device).visual)
-    width, to = parts.projection.shape
-    terms = noise(2, 8, width).to(device)
+    to = parts.projection.shape[1]
+    # As small as the norm's eps, so that this counts.
+    terms = 1e-3 * noise(2, 8, width).to(device)
     text = F.normalize(noise(3 * actions + neutral, to, seed=1), dim=-1).to(device)
     config = GroundingConfig(weighting)
     results = []
