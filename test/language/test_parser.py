@@ -128,6 +128,9 @@ jack up the car                                 | jack up    | car              
 press the red button                            | press      | red button          | button
 press on the red button                         | press      | red button          | button
 press firmly on the lid                         | press      | lid                 | lid
+tap on the touch screen                         | tap        | touch screen        | screen
+step on the pedal                               | step       | pedal               | pedal
+turn on the tap on the left                     | turn on    | tap                 | tap
 open the garlic press                           | open       | garlic press        | press
 pull the lever                                  | pull       | lever               | lever
 flip the switch                                 | flip       | switch              | switch

@@ -23,6 +23,7 @@ from videogem_ros.language.vocabulary import (
     RESULTS,
     RUN_ON_VERBS,
     STRONG_VERBS,
+    TOUCH_VERBS,
 )
 from videogem_ros.language.words import Tag, Word
 
@@ -149,8 +150,9 @@ class Sentence:
                 first and word.verb in DENOMINAL_VERBS and not acts  # not "hand pouring water"
             )
             ends = following.may(Tag.PARTICLE) and self.at(i + 2).may(Tag.STOP)  # "wrap around"
+            touches = first and word.verb in TOUCH_VERBS and following.text == "on"
             governs = nominal or ends or following.text in _WITH or self._joins_verb(i + 1)
-            return is_verbal(word) or particle or (likely and governs)
+            return is_verbal(word) or particle or touches or (likely and governs)
         if word.may(Tag.THIRD):
             return not word.may(Tag.NOUN) or (first and is_verbal(word) and (nominal or particle))
         return word.may(Tag.ING) or (particle if word.may(Tag.PAST) else first and nominal)

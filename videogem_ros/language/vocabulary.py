@@ -121,6 +121,9 @@ PHRASAL_VERBS = {
 }
 """Particles that are prepositions behind other verbs: "turn on the tap", "walk on the grass"."""
 
+TOUCH_VERBS = _words("click pat pound step tap")
+"""Verbs rather than nouns where "on" follows: "tap on the screen"."""
+
 LOOSE_PARTICLES = _words("around in on over through under")
 """Particles of the verbs in PHRASAL_VERBS alone, unless nothing follows them."""
 
