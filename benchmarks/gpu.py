@@ -192,6 +192,7 @@ def device_ms(
         work: Called with the number of the run.
         repeats: Number of runs.
         pause_s: How long the device is idle before each; 0 for one directly after the other.
+            Ignored where the device has no clock.
     """
     for number in range(8):  # warm-up: prepares, records graphs, and sees every input
         work(number)

@@ -46,11 +46,28 @@ def answer_message(grounding: Grounding, index: int = 0, command_id: int = 1) ->
 
 
 def feed(joiner: ResultJoiner, frame: Frame, *groundings: Grounding, command_id: int = 1) -> None:
+    feed_answers(joiner, frame, *groundings, command_id=command_id)
+    for index, grounding in enumerate(groundings):
+        joiner.on_heatmap(index, build.heatmap(grounding, 1.0))
+
+
+def feed_answers(
+    joiner: ResultJoiner, frame: Frame, *groundings: Grounding, command_id: int = 1
+) -> None:
+    """All of a frame's result but the heatmaps."""
     joiner.on_image(image_message(frame))
     for index, grounding in enumerate(groundings):
         joiner.on_grounding(answer_message(grounding, index, command_id))
-    for index, grounding in enumerate(groundings):
-        joiner.on_heatmap(index, build.heatmap(grounding, 1.0))
+
+
+def answered_with(frame: Frame, sent: Grounding, message: Any) -> Grounding:
+    """What comes back of a grounding whose answer is ``message``."""
+    joiner = ResultJoiner()
+    joiner.on_image(image_message(frame))
+    joiner.on_grounding(message)
+    joiner.on_heatmap(0, build.heatmap(sent, 1.0))
+    ((_, (found,), _),) = joiner.results(last=True)
+    return found
 
 
 @pytest.mark.parametrize("present", [True, False])
@@ -222,11 +239,7 @@ def test_verb_and_object_are_the_message_s_whatever_is_parsed_from_its_text(
     sent = grounding_of(frame, values=VALUES)
     message = answer_message(sent)
     message.action, message.verb, message.object = "the red cup", verb, thing
-    joiner = ResultJoiner()
-    joiner.on_image(image_message(frame))
-    joiner.on_grounding(message)
-    joiner.on_heatmap(0, build.heatmap(sent, 1.0))
-    ((_, (found,), _),) = joiner.results(last=True)
+    found = answered_with(frame, sent, message)
     assert (found.action.verb, found.action.object) == (verb or None, thing or None)
 
 
@@ -234,9 +247,7 @@ def test_an_action_whose_heatmap_is_missing_is_waited_for() -> None:
     frame = frame_of((48, 64), 1)
     sent = [grounding_of(frame, phrase, values=VALUES) for phrase in ("open it", "close it")]
     joiner = ResultJoiner()
-    joiner.on_image(image_message(frame))
-    for index, grounding in enumerate(sent):
-        joiner.on_grounding(answer_message(grounding, index))
+    feed_answers(joiner, frame, *sent)
     joiner.on_heatmap(0, build.heatmap(sent[0], 1.0))
     assert list(joiner.results(last=True)) == []
     joiner.on_heatmap(1, build.heatmap(sent[1], 1.0))
@@ -268,9 +279,7 @@ def test_a_heatmap_that_comes_twice_before_its_result_is_complete_counts_once() 
     frame = frame_of((48, 64), 1)
     sent = [grounding_of(frame, phrase, values=VALUES) for phrase in ("open it", "close it")]
     joiner = ResultJoiner()
-    joiner.on_image(image_message(frame))
-    for index, grounding in enumerate(sent):
-        joiner.on_grounding(answer_message(grounding, index))
+    feed_answers(joiner, frame, *sent)
     for index in (0, 0, 1):
         joiner.on_heatmap(index, build.heatmap(sent[index], 1.0))
     assert [len(found) for _, found, _ in joiner.results(last=True)] == [2]
@@ -282,12 +291,7 @@ def test_an_answer_whose_position_is_missing_is_joined_as_present(status: Status
     sent = grounding_of(frame, values=VALUES)
     message = answer_message(sent)
     message.status = status
-    joiner = ResultJoiner()
-    joiner.on_image(image_message(frame))
-    joiner.on_grounding(message)
-    joiner.on_heatmap(0, build.heatmap(sent, 1.0))
-    ((_, (found,), _),) = joiner.results(last=True)
-    assert found.present
+    assert answered_with(frame, sent, message).present
 
 
 def test_a_result_keeps_the_image_that_it_was_of_when_another_has_its_stamp() -> None:

@@ -151,8 +151,9 @@ class Sentence:
             )
             ends = following.may(Tag.PARTICLE) and self.at(i + 2).may(Tag.STOP)  # "wrap around"
             touches = first and word.verb in TOUCH_VERBS and following.text == "on"
-            governs = nominal or ends or following.text in _WITH or self._joins_verb(i + 1)
-            return is_verbal(word) or particle or touches or (likely and governs)
+            behind = nominal or ends or touches or following.text in _WITH
+            governs = behind or self._joins_verb(i + 1)
+            return is_verbal(word) or particle or (likely and governs)
         if word.may(Tag.THIRD):
             return not word.may(Tag.NOUN) or (first and is_verbal(word) and (nominal or particle))
         return word.may(Tag.ING) or (particle if word.may(Tag.PAST) else first and nominal)
